@@ -1,0 +1,1 @@
+//! Virtio over PCI, as a library inside the device host.

@@ -1,0 +1,38 @@
+@0xd3c0de0100000006;
+# Between an operator's command and the supervisor of a running VM, over its socket in the runtime folder.
+
+enum Order { invalid @0; powerdown @1; stop @2; reset @3; }
+struct Command { order @0 :Order; }            # Call; the reply is empty.
+
+struct Status { audit @0 :Bool; first @1 :UInt32; }   # Call. The reply is `StatusReport`.
+struct StatusReport {
+  name @0 :Text;
+  total @1 :UInt32;
+  hosts @2 :List(HostStatus);
+}
+struct HostStatus {
+  name @0 :Text;              # device, or the class of a group, or "vmm"
+  class @1 :Text;
+  pid @2 :UInt32;
+  level @3 :Text;
+  seccompMode @4 :UInt8;
+  noNewPrivs @5 :Bool;
+  syscallsAllowed @6 :UInt32;
+  descriptors @7 :List(Text);
+  guestMemoryBytes @8 :UInt64;
+  pssBytes @9 :UInt64;
+  restarts @10 :UInt32;
+  state @11 :Text;            # running, dead: why
+  differences @12 :List(Text);
+  notes @13 :List(Text);      # layers that this kernel lacks
+  shadow @14 :UInt64;
+  posted @15 :UInt64;
+  lane @16 :UInt64;
+  doorbell @17 :UInt64;
+}
+
+struct Logs { after @0 :UInt64; }              # Call. The reply is `LogLines`.
+struct LogLines { next @0 :UInt64; lines @1 :List(Text); }
+
+struct Console { input @0 :Data; }             # Call: bytes typed. The reply is `ConsoleOutput`.
+struct ConsoleOutput { output @0 :Data; }

@@ -1,0 +1,66 @@
+//! The table that describes the descriptors of a message.
+
+/// The kind of kernel object behind a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// A sealed memfd.
+    Region = 1,
+    /// An eventfd.
+    Wake = 2,
+    /// A regular file or block device, opened afresh for its holder.
+    File = 3,
+    /// A pipe or terminal.
+    Stream = 4,
+    /// One end of a SEQPACKET pair.
+    Channel = 5,
+    /// The end from which new channels are made.
+    Connect = 6,
+    /// A tap network interface.
+    Tap = 7,
+    /// `/dev/kvm`.
+    Kvm = 8,
+}
+
+/// What the holder of a descriptor may do with it. Rights only shrink; each is enforced by the kernel object itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Rights(pub u32);
+
+impl Rights {
+    /// Read bytes.
+    pub const READ: Rights = Rights(1);
+    /// Write bytes.
+    pub const WRITE: Rights = Rights(2);
+    /// Map as memory.
+    pub const MAP: Rights = Rights(4);
+    /// Add to a wake.
+    pub const SIGNAL: Rights = Rights(8);
+    /// Sleep on a wake.
+    pub const WAIT: Rights = Rights(16);
+    /// The content can never change again.
+    pub const FROZEN: Rights = Rights(32);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+    /// Whether every right of `other` is in `self`.
+    #[must_use]
+    pub const fn covers(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// One descriptor of a datagram, as its sender claims it to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle {
+    /// Index of the descriptor in the datagram.
+    pub slot: u8,
+    /// Claimed kind.
+    pub kind: Kind,
+    /// Claimed rights.
+    pub rights: Rights,
+    /// Claimed size in bytes, for regions; otherwise zero.
+    pub size: u64,
+}

@@ -1,0 +1,70 @@
+@0xd3c0de0100000004;
+# Between the supervisor and a device host. Order: hello, assign, grant…, attach, seal; then only `log`.
+
+using Imc = import "imc.capnp";
+using Manifest = import "manifest.capnp";
+
+enum Level { invalid @0; off @1; process @2; seccomp @3; strict @4; }
+
+struct Hello {
+  # Host to supervisor, the first message: it is confined and may be looked at.
+  protocol @0 :UInt16;
+}
+
+struct Assign {
+  # Call. The reply is `Manifests`.
+  level @0 :Level;
+  devices @1 :List(Assignment);
+}
+struct Assignment {
+  device @0 :Text;
+  options @1 :List(Setting);
+}
+struct Setting { name @0 :Text; value @1 :Text; }
+
+struct Manifests { manifests @0 :List(Manifest.Manifest); }
+
+enum Purpose {
+  invalid @0;
+  wake @1;        # host-wide: the one eventfd a host sleeps on
+  irq @2;         # host-wide: "my irq levels changed"
+  request @3;     # request region of a lane
+  state @4;       # state region of a device
+  reply @5;       # eventfd of the lane's waiter
+  vector @6;      # `number`: MSI-X vector
+  memory @7;      # guest memory; `base`: guest address
+  file @8;
+  stream @9;      # the pair of rings; `number`: which wish
+  bell @10;       # eventfd of the relay for stream `number`
+  switch @11;     # `number`: value of Manifest.Switch
+  direct @12;     # memory of a direct range; `number`: which wish
+}
+
+struct Grant {
+  device @0 :UInt8;         # index in Assign; 255 for host-wide purposes
+  purpose @1 :Purpose;
+  number @2 :UInt32;
+  base @3 :UInt64;
+  handle @4 :Imc.Handle;
+}
+
+struct Grants {
+  # Call. At most eight, one descriptor each. The reply is empty.
+  grants @0 :List(Grant);
+}
+
+struct Attach {
+  # Call: everything is granted; map, allocate, construct. The reply is empty, or an error that says why.
+}
+
+struct Seal {
+  # Call: install the filter. The reply is sent by the sealed process.
+}
+
+enum Severity { invalid @0; error @1; warning @2; info @3; debug @4; }
+
+struct Log {
+  # Host to supervisor, also VMM to supervisor.
+  severity @0 :Severity;
+  text @1 :Text;
+}

@@ -1,0 +1,157 @@
+//! Between the supervisor and a device host.
+
+use crate::Handle;
+use crate::manifest::Manifest;
+
+/// The protocol that this program speaks.
+pub const PROTOCOL: u16 = 1;
+/// `Grant::device` of a grant that concerns the whole host.
+pub const HOST_WIDE: u8 = 255;
+/// Most devices in one host; also most devices of one VM, so that a group by class can hold them all.
+pub const DEVICES_MAX: usize = 64;
+
+/// How strictly a host is confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Level {
+    /// A process, nothing more.
+    Off = 1,
+    /// Namespaces, empty root, no capabilities, limits.
+    Process = 2,
+    /// And a system call filter.
+    Seccomp = 3,
+    /// And nothing but read, write, exit and sigreturn.
+    Strict = 4,
+}
+
+/// Host to supervisor, the first message: it is confined and may be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u16,
+}
+
+/// Call: be these devices. The reply is [`Manifests`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assign {
+    /// How strictly to confine.
+    pub level: Level,
+    /// The devices, in the order that grants index.
+    pub devices: Vec<Assignment>,
+}
+
+/// One device that a host is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Catalogue name.
+    pub device: String,
+    /// Its options.
+    pub options: Vec<Setting>,
+}
+
+/// One option's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Name of the option.
+    pub name: String,
+    /// Its value, unparsed.
+    pub value: String,
+}
+
+/// Reply to [`Assign`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifests {
+    /// One for each assignment, in order.
+    pub manifests: Vec<Manifest>,
+}
+
+/// What a granted descriptor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Purpose {
+    /// Host-wide: the one eventfd a host sleeps on.
+    Wake = 1,
+    /// Host-wide: "my irq levels changed".
+    Irq = 2,
+    /// Request region of a lane.
+    Request = 3,
+    /// State region of a device.
+    State = 4,
+    /// Eventfd of the lane's waiter.
+    Reply = 5,
+    /// An MSI-X vector; `number` says which.
+    Vector = 6,
+    /// Guest memory; `base` is its guest address.
+    Memory = 7,
+    /// A file; `number` is the index of the wish.
+    File = 8,
+    /// The pair of rings; `number` is the index of the wish.
+    Stream = 9,
+    /// The relay's eventfd for the stream of wish `number`.
+    Bell = 10,
+    /// A switch; `number` is the index of the wish.
+    Switch = 11,
+    /// Memory of a direct range; `number` is the index of the wish.
+    Direct = 12,
+}
+
+/// One capability handed to a device or its VMM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Index of the device; [`HOST_WIDE`] for the host itself.
+    pub device: u8,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Which one of several.
+    pub number: u32,
+    /// Guest address, for memory.
+    pub base: u64,
+    /// The descriptor.
+    pub handle: Handle,
+}
+
+/// Call: at most eight grants. The reply is [`Empty`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    /// The grants.
+    pub grants: Vec<Grant>,
+}
+
+/// Call: everything is granted; map, allocate, construct. The reply is [`Empty`] or a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach;
+
+/// Call: install the filter. The reply, [`Empty`], is sent by the sealed process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal;
+
+/// A reply with nothing to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Empty;
+
+/// The body of an error reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// A sentence for people.
+    pub reason: String,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+#[allow(missing_docs)]
+pub enum Severity {
+    Error = 1,
+    Warning = 2,
+    Info = 3,
+    Debug = 4,
+}
+
+/// A log line, from a host or the VMM. Untrusted text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What happened.
+    pub text: String,
+}

@@ -1,0 +1,31 @@
+@0xd3c0de0100000001;
+# What every IMC message shares: the table that describes the descriptors which travel with it.
+
+enum Kind {
+  # The kind of kernel object behind a descriptor. A receiver derives it from the kernel and
+  # compares; the word on the wire is only a claim.
+  invalid @0;
+  region @1;     # sealed memfd
+  wake @2;       # eventfd
+  file @3;       # regular file or block device, opened afresh for its holder
+  stream @4;     # reserved for byte streams that are descriptors (pipe, tty); never sent to a host
+  channel @5;    # SOCK_SEQPACKET end; only in the bootstrap, by inheritance
+  connect @6;    # connect capability
+  tap @7;
+  kvm @8;        # /dev/kvm; only ever sent to the VMM
+}
+
+struct Handle {
+  # One descriptor of the datagram. `slot` is its index; each slot is named exactly once.
+  slot @0 :UInt8;
+  kind @1 :Kind;
+  rights @2 :UInt32;   # bits: 1 read, 2 write, 4 map, 8 signal, 16 wait, 32 frozen
+  size @3 :UInt64;     # bytes; regions only
+}
+
+struct Refusal {
+  # The body of an error reply: the peer understood and declined.
+  reason @0 :Text;
+}
+
+struct Empty {}

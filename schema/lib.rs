@@ -1,0 +1,28 @@
+//! Everything two Cofferdam processes may say to each other.
+//!
+//! The `.capnp` files beside this one are the only definition of what crosses a process boundary. Each message also
+//! has a plain type here. A receiver decodes a message into its plain type at once and never keeps a Cap'n Proto reader:
+//! a plain type has checked enums, bounded lists and text, and no reference into the datagram.
+
+mod body;
+mod handle;
+
+pub mod control;
+pub mod host;
+pub mod lane;
+pub mod manifest;
+pub mod vmm;
+
+pub use body::{BadBody, Body};
+pub use handle::{Handle, Kind, Rights};
+
+/// The Rust code that capnpc makes of the schema.
+#[allow(missing_docs, unsafe_code, clippy::all, clippy::pedantic)]
+pub mod wire {
+    macro_rules! generated {
+        ($($module:ident),*) => {$(
+            pub mod $module { include!(concat!(env!("OUT_DIR"), "/", stringify!($module), ".rs")); }
+        )*};
+    }
+    generated!(imc_capnp, lane_capnp, manifest_capnp, host_capnp, vmm_capnp, control_capnp);
+}

@@ -1,0 +1,294 @@
+//! What a device declares of itself.
+
+/// Most entries in any list of a manifest: real devices have a handful, and each becomes a route or an object in the VMM.
+pub const LIST_MAX: usize = 64;
+/// Longest name: a table column and a file name must hold it.
+pub const NAME_MAX: usize = 64;
+/// Longest sentence.
+pub const TEXT_MAX: usize = 256;
+/// Most shadow values in a committed header.
+pub const SHADOW_MAX: usize = 8;
+/// Most posted register kinds: bits of the committed `postable` mask.
+pub const POSTED_MAX: usize = 32;
+/// Most interrupt lines: bits of the committed levels.
+pub const LINES_MAX: usize = 32;
+/// Most MSI-X vectors of one device: its table must fit half a page.
+pub const VECTORS_MAX: u16 = 128;
+
+/// What kind of work a device does; hosts may be grouped by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u16)]
+#[allow(missing_docs)]
+pub enum Class {
+    Block = 1,
+    Net = 2,
+    Char = 3,
+    Timer = 4,
+    Display = 5,
+    Entropy = 6,
+    System = 7,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 7] =
+        [Class::Block, Class::Net, Class::Char, Class::Timer, Class::Display, Class::Entropy, Class::System];
+
+    /// The word a person uses.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Block => "block",
+            Class::Net => "net",
+            Class::Char => "char",
+            Class::Timer => "timer",
+            Class::Display => "display",
+            Class::Entropy => "entropy",
+            Class::System => "system",
+        }
+    }
+}
+
+/// A device, as everybody but itself knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Named by the hardware: `uart16550`.
+    pub name: String,
+    /// One sentence for people.
+    pub summary: String,
+    /// What kind of work it does.
+    pub class: Class,
+    /// Addresses it answers.
+    pub ranges: Vec<Range>,
+    /// Registers that are not plain synchronous ones.
+    pub registers: Vec<Register>,
+    /// Pin interrupts; line `n` is bit `n` of the committed levels.
+    pub lines: Vec<Line>,
+    /// MSI-X vectors.
+    pub vectors: u16,
+    /// Writes that mean only "look at memory".
+    pub doorbells: Vec<Doorbell>,
+    /// Powers it needs, each with its reason.
+    pub wishes: Vec<Wish>,
+    /// Bytes of one copy of its hot state.
+    pub state_bytes: u32,
+    /// Bytes of bulk state beside the copies.
+    pub bulk_bytes: u32,
+    /// Its PCI identity; without one it is not a PCI function.
+    pub pci: Option<Pci>,
+    /// How the guest's ACPI tables describe it.
+    pub acpi: Option<Acpi>,
+    /// Names of devices that must share its host.
+    pub with: Vec<String>,
+    /// Options a person may set.
+    pub options: Vec<OptionSpec>,
+}
+
+/// Addresses a device answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// For people: `registers`, `common`.
+    pub name: String,
+    /// Bytes.
+    pub length: u64,
+    /// Where.
+    pub space: Space,
+}
+
+/// Where a range lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// At this I/O port.
+    Port(u16),
+    /// At this guest address.
+    Memory(u64),
+    /// Wherever this 32-bit memory BAR points.
+    Bar(u8),
+    /// Wherever this I/O BAR points.
+    PortBar(u8),
+}
+
+/// A register that need not be a synchronous round trip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// Index of the range.
+    pub range: u8,
+    /// Bytes from the start of the range.
+    pub offset: u64,
+    /// The one width, in bytes, at which this holds.
+    pub width: u8,
+    /// How it may be accessed.
+    pub kind: RegisterKind,
+}
+
+/// How a register may be accessed without waiting for its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterKind {
+    /// Writes may be posted while this bit of the committed `postable` mask is set.
+    Posted(u8),
+    /// Reads may be served from the committed shadow value `slot` while it is valid.
+    Shadow {
+        /// Index of the value.
+        slot: u8,
+        /// Posted writes that may be outstanding without making it untrue.
+        tolerates: Vec<Tolerance>,
+    },
+}
+
+/// How many posted writes of one kind leave a shadow true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Bit of the posted kind.
+    pub posted: u8,
+    /// At most this many outstanding.
+    pub count: u16,
+}
+
+/// A pin interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// An ISA interrupt number, 0 to 15.
+    Isa(u8),
+    /// A PCI pin: 1 is INTA.
+    Pin(u8),
+}
+
+/// A write that means only "look at memory".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorbell {
+    /// Index of the range.
+    pub range: u8,
+    /// Bytes from the start of the range.
+    pub offset: u64,
+    /// Bytes of the write; 0 is any.
+    pub width: u8,
+}
+
+/// What a device may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Power {
+    /// A pair of byte rings to the outside.
+    Stream = 1,
+    /// All of guest memory.
+    Memory = 2,
+    /// The first 16 MiB of guest memory.
+    LowMemory = 3,
+    /// A file, to read.
+    FileRead = 4,
+    /// A file, to read and write.
+    FileWrite = 5,
+    /// A signal to the VMM: reset, power off, panicked, exit.
+    Switch = 6,
+    /// Memory of its own, mapped into the guest.
+    Direct = 7,
+    /// The `getrandom` system call.
+    Entropy = 8,
+}
+
+/// What a switch does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Switch {
+    /// The machine starts anew.
+    Reset = 1,
+    /// The machine stops.
+    PowerOff = 2,
+    /// The guest says it panicked.
+    Panicked = 3,
+    /// The guest ends the run with a number.
+    Exit = 4,
+}
+
+/// A power that a device needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Which power.
+    pub power: Power,
+    /// Which one, where a device has several.
+    pub name: String,
+    /// For [`Power::Switch`].
+    pub switch: Option<Switch>,
+    /// For [`Power::Direct`]: bytes.
+    pub bytes: u64,
+    /// For [`Power::Direct`]: index of the range that it backs.
+    pub range: u8,
+    /// The reason, for people.
+    pub because: String,
+}
+
+/// PCI identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pci {
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
+    /// Subsystem vendor ID.
+    pub subsystem_vendor: u16,
+    /// Subsystem ID.
+    pub subsystem: u16,
+    /// 24 bits: base class, sub-class, interface.
+    pub class: u32,
+    /// Revision ID.
+    pub revision: u8,
+    /// Capabilities, each from its identifier byte on; byte 1 (next) is filled in by the VMM.
+    pub capabilities: Vec<Vec<u8>>,
+    /// The BAR where the VMM puts the MSI-X table. Not used by any range.
+    pub vector_bar: u8,
+}
+
+/// How the guest's ACPI tables describe a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Acpi {
+    /// Four characters; empty: no DSDT node.
+    pub name: String,
+    /// Hardware ID, such as `PNP0501`.
+    pub hid: String,
+    /// Unique ID among devices of the same hardware ID.
+    pub uid: u32,
+    /// Bits for the FADT's IAPC_BOOT_ARCH.
+    pub boot_arch: u16,
+    /// CMOS index of the century for the FADT; 0: none.
+    pub century: u8,
+    /// The fixed-hardware power block, if this is it.
+    pub fixed: Option<Fixed>,
+}
+
+/// ACPI fixed hardware in range 0: byte offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    /// PM1a event block (4 bytes).
+    pub event: u8,
+    /// PM1a control block (2 bytes).
+    pub control: u8,
+    /// Power management timer (4 bytes).
+    pub timer: u8,
+    /// System control interrupt.
+    pub sci: u8,
+    /// The SLP_TYP value that means S5.
+    pub sleep_type: u8,
+}
+
+/// What an option's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+#[allow(missing_docs)]
+pub enum OptionKind {
+    Number = 1,
+    Text = 2,
+    Flag = 3,
+}
+
+/// An option a person may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: String,
+    /// What its value is.
+    pub kind: OptionKind,
+    /// Its value when not set.
+    pub default: String,
+    /// One sentence for people.
+    pub summary: String,
+}

@@ -1,0 +1,92 @@
+@0xd3c0de0100000005;
+# Between the supervisor and the VMM. Order: hello, machine, memory, (grant…, attach) for each device, start.
+
+using Imc = import "imc.capnp";
+using Host = import "host.capnp";
+using Manifest = import "manifest.capnp";
+
+struct Machine {
+  # Call. Descriptors: /dev/kvm if `kvm`, kernel if present, initrd if present.
+  cpus @0 :UInt8;
+  memoryBytes @1 :UInt64;
+  deadlineMs @2 :UInt32;            # of a lane operation
+  inProcess @3 :Bool;               # devices are linked into the VMM
+  spin @4 :Bool;                    # hosts and vcpus may wait by polling
+  boot :union {
+    none @5 :Void;                  # no vcpu runs: accesses come by `drive`
+    kernel @6 :Kernel;
+    flat @7 :Flat;                  # a micro guest
+  }
+  kvm @8 :Imc.Handle;               # absent: no KVM
+}
+struct Kernel {
+  kernel @0 :Imc.Handle;
+  initrd @1 :Imc.Handle;            # absent: none
+  cmdline @2 :Text;
+}
+struct Flat {
+  # 64-bit code loaded and entered at `base`, with flat segments and the first 4 GiB mapped one to one.
+  image @0 :Imc.Handle;
+  base @1 :UInt64;
+}
+
+struct Memory {
+  # Call: guest memory in ascending order, at most eight a message. The reply is empty.
+  regions @0 :List(GuestRegion);
+}
+struct GuestRegion { base @0 :UInt64; handle @1 :Imc.Handle; }
+
+struct AttachDevice {
+  # Call, after the grants of this device (`Host.Grants`, whose `device` is `id`).
+  id @0 :UInt8;
+  host @1 :UInt8;
+  manifest @2 :Manifest.Manifest;
+  options @3 :List(Host.Setting);
+}
+
+struct Start {
+  # Call: build tables, seal, run. The reply is sent once vcpus may run.
+}
+
+struct Retire {
+  # Event: this host is gone; its devices read as ones.
+  host @0 :UInt8;
+  why @1 :Text;
+}
+struct Button {}    # Event: press the power button.
+
+enum Reason { invalid @0; poweredOff @1; reset @2; panicked @3; exit @4; failed @5; }
+struct Stopped {
+  # VMM to supervisor.
+  reason @0 :Reason;
+  code @1 :UInt32;     # for `exit`: the value the guest wrote
+  text @2 :Text;       # for `failed`: what happened
+}
+struct Late {
+  # VMM to supervisor: a host missed its deadline or broke the lane's rules.
+  host @0 :UInt8;
+  violation @1 :Bool;
+  text @2 :Text;
+}
+
+struct Counters {}   # Call. The reply is `Counted`.
+struct Counted { devices @0 :List(DeviceCounters); exits @1 :UInt64; }
+struct DeviceCounters {
+  id @0 :UInt8;
+  shadow @1 :UInt64;
+  posted @2 :UInt64;
+  lane @3 :UInt64;
+  doorbell @4 :UInt64;     # as the host counts them
+  ones @5 :UInt64;         # accesses answered for a dead device
+  interrupts @6 :UInt64;   # level changes applied
+}
+
+struct Drive {
+  # Call: one access made by the supervisor, through the bus, as a vcpu would. The reply is `Driven`.
+  write @0 :Bool;
+  port @1 :Bool;
+  address @2 :UInt64;
+  width @3 :UInt8;
+  value @4 :UInt64;
+}
+struct Driven { value @0 :UInt64; }
