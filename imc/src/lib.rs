@@ -1,1 +1,15 @@
-//! To come.
+//! Messages that carry capabilities, and lanes: how Cofferdam's processes talk.
+//!
+//! Two planes. A [`Channel`] carries set-up: one datagram is a 32-byte header, one Cap'n Proto segment and at most eight
+//! descriptors, and what a received descriptor *is* gets derived from the kernel, never from the sender's word. A
+//! [`lane`] carries the guest's accesses to one device.
+//!
+//! A capability is a type with rights ([`Region<ReadOnly>`](Region), [`Wake`], [`BlockFile`]): holding it is the
+//! permission, and rights only shrink, by making a weaker kernel object before it is sent.
+
+pub mod lane;
+mod region;
+mod wake;
+
+pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
+pub use wake::Wake;

@@ -1,0 +1,1 @@
+//! Lanes: the access path of one device, over a carrier.

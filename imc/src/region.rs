@@ -1,0 +1,206 @@
+//! Shared memory of fixed size.
+#![allow(unsafe_code)] // mmap and munmap: nobody else can own a mapping for us.
+
+use nix::errno::Errno;
+use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
+use nix::sys::memfd::{self, MFdFlags};
+use nix::sys::mman::{self, MapFlags, ProtFlags};
+use nix::sys::stat::{self, Mode};
+use nix::unistd;
+use std::ffi::{CString, c_void};
+use std::io;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// Regions are whole pages, so that a mapping of one never shows bytes that belong to nobody.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// `MFD_NOEXEC_SEAL` (Linux 6.3): the memory can never be made executable by way of its descriptor.
+const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
+
+/// The seals that every region has: its size can change no more, and its seals neither.
+pub(crate) const SIZE_SEALS: SealFlag =
+    SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
+/// What a holder may do with a region; one of [`ReadWrite`], [`ReadOnly`] and [`Frozen`].
+pub trait Rights: sealed::Sealed + Send + Sync + 'static {
+    /// Whether a mapping may be stored to.
+    const WRITABLE: bool;
+    /// The rights as a message claims them.
+    const CLAIM: schema::Rights;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Load and store.
+pub struct ReadWrite;
+/// Load; somebody else may store.
+///
+/// The promise is about this *open description*: it was opened for reading, and the memfd's mode forbids opening it anew
+/// for more. Other holders may well write.
+pub struct ReadOnly;
+/// Load, and the bytes never change again.
+///
+/// The promise is about the *memory*: a seal binds every holder.
+pub struct Frozen;
+
+impl sealed::Sealed for ReadWrite {}
+impl sealed::Sealed for ReadOnly {}
+impl sealed::Sealed for Frozen {}
+
+impl Rights for ReadWrite {
+    const WRITABLE: bool = true;
+    const CLAIM: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE).and(schema::Rights::MAP);
+}
+impl Rights for ReadOnly {
+    const WRITABLE: bool = false;
+    const CLAIM: schema::Rights = schema::Rights::READ.and(schema::Rights::MAP);
+}
+impl Rights for Frozen {
+    const WRITABLE: bool = false;
+    const CLAIM: schema::Rights = schema::Rights::READ.and(schema::Rights::MAP).and(schema::Rights::FROZEN);
+}
+
+/// Shared memory: a memfd whose size is sealed before anybody else sees it, so that no holder can shrink it under another.
+pub struct Region<R: Rights> {
+    descriptor: OwnedFd,
+    bytes: u64,
+    rights: PhantomData<R>,
+}
+
+impl Region<ReadWrite> {
+    /// Makes a region of `bytes`, rounded up to whole pages, that reads as zeros. `name` is what `/proc` shows.
+    pub fn create(name: &str, bytes: u64) -> io::Result<Self> {
+        let bytes = bytes.checked_next_multiple_of(PAGE_BYTES).filter(|bytes| *bytes != 0 && *bytes <= i64::MAX as u64);
+        let bytes = bytes.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a region must have a size"))?;
+        let descriptor = memory(name)?;
+        unistd::ftruncate(&descriptor, bytes as i64)?;
+        // Who holds a read-only open must not get more by opening the file anew through /proc.
+        stat::fchmod(&descriptor, Mode::S_IRUSR)?;
+        fcntl::fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SIZE_SEALS))?;
+        Ok(Self::new(descriptor, bytes))
+    }
+
+    /// The same memory with less power: a fresh open for reading. There is no way back.
+    ///
+    /// Needs `/proc`; only the supervisor, which has it, weakens regions.
+    pub fn read_only(&self) -> io::Result<Region<ReadOnly>> {
+        Ok(Region::new(reopen_read_only(&self.descriptor)?, self.bytes))
+    }
+}
+
+impl Region<Frozen> {
+    /// Makes a region that holds `content`, which nobody can change any more, followed by zeros up to a whole page.
+    pub fn freeze(name: &str, content: &[u8]) -> io::Result<Self> {
+        let length = (content.len() as u64).max(1).next_multiple_of(PAGE_BYTES);
+        let descriptor = memory(name)?;
+        unistd::ftruncate(&descriptor, length as i64)?;
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = unistd::write(&descriptor, rest)?;
+            rest = &rest[written..];
+        }
+        stat::fchmod(&descriptor, Mode::S_IRUSR)?;
+        fcntl::fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SIZE_SEALS.union(SealFlag::F_SEAL_WRITE)))?;
+        // Kernels before 6.7 refuse a shared mapping of a write-sealed memfd that is open for writing.
+        Ok(Region::new(reopen_read_only(&descriptor)?, length))
+    }
+}
+
+impl<R: Rights> Region<R> {
+    /// Size in bytes: whole pages.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Maps all of it, with the protection that the rights allow.
+    pub fn map(&self) -> io::Result<Mapping> {
+        let length = usize::try_from(self.bytes).ok().and_then(NonZeroUsize::new).ok_or(Errno::EOVERFLOW)?;
+        let protection = if R::WRITABLE { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+        // SAFETY: the kernel chooses a place where nothing is mapped, so no memory of ours is replaced.
+        let start = unsafe { mman::mmap(None, length, protection, MapFlags::MAP_SHARED, &self.descriptor, 0)? };
+        Ok(Mapping { start: start.cast(), length: length.get(), writable: R::WRITABLE })
+    }
+
+    /// A second descriptor of the same open description, with the same rights.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::new(self.descriptor.try_clone()?, self.bytes))
+    }
+
+    pub(crate) fn new(descriptor: OwnedFd, bytes: u64) -> Self {
+        Region { descriptor, bytes, rights: PhantomData }
+    }
+}
+
+impl<R: Rights> AsFd for Region<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl<R: Rights> From<Region<R>> for OwnedFd {
+    fn from(region: Region<R>) -> OwnedFd {
+        region.descriptor
+    }
+}
+
+/// A region in this process's address space, until dropped. The region's descriptor may be closed meanwhile.
+///
+/// Other processes load and store here at any time, so no reference into it is ever made: its memory is touched through
+/// the raw pointer alone, by atomic and volatile operations, and what is read is copied before it is checked.
+pub struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+    writable: bool,
+}
+
+// SAFETY: a mapping is plain memory of the process, valid in each of its threads until the one owner drops it.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared `Mapping` one gets only a raw pointer; each use of it answers for its own synchronisation.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The first byte. Page aligned; valid for [`Mapping::len`] bytes as long as `self` lives; storing needs
+    /// [`Mapping::writable`].
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Bytes mapped; never zero.
+    #[allow(clippy::len_without_is_empty)] // An empty mapping does not exist.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it may be stored to.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of one mmap that only this value owns.
+        let unmapped = unsafe { mman::munmap(self.start.cast::<c_void>(), self.length) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+/// An empty memfd that may be sealed.
+fn memory(name: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd::memfd_create(name.as_c_str(), flags | MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => Ok(memfd::memfd_create(name.as_c_str(), flags)?),
+        made => Ok(made?),
+    }
+}
+
+fn reopen_read_only(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    Ok(fcntl::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}

@@ -1,0 +1,121 @@
+//! Something to sleep on and to ring.
+#![allow(unsafe_code)] // preadv2 with flags, which nix does not offer.
+
+use nix::errno::Errno;
+use nix::poll::{self, PollFd, PollFlags, PollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// An eventfd: a counter that one side adds to and the other sleeps on.
+///
+/// A ring is a hint. What there is to do stands in shared memory, and whoever wakes looks there.
+pub struct Wake(OwnedFd);
+
+impl Wake {
+    /// A new one; its count is zero.
+    ///
+    /// It blocks by default. Flags of an open file are shared by all its holders, so nobody relies on `O_NONBLOCK`:
+    /// who must not wait asks for that call by call ([`Wake::has_room`], [`Wake::drain`]).
+    pub fn create() -> io::Result<Wake> {
+        Ok(Wake(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?.into()))
+    }
+
+    /// Adds `value`, by a plain `write(2)`.
+    ///
+    /// Blocks while the counter is full, which only a hostile holder brings about: who serves vcpus asks
+    /// [`Wake::has_room`] first.
+    pub fn signal(&self, value: u64) -> io::Result<()> {
+        loop {
+            match unistd::write(&self.0, &value.to_ne_bytes()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Whether [`Wake::signal`] with 1 would not wait.
+    pub fn has_room(&self) -> bool {
+        self.poll(PollFlags::POLLOUT, PollTimeout::ZERO).unwrap_or(false)
+    }
+
+    /// Takes the count, if it is not zero. Never waits, whatever the flags of the open file are.
+    pub fn drain(&self) -> Option<u64> {
+        let mut count = [0; 8];
+        match read_nowait(self.0.as_fd(), &mut count) {
+            Ok(8) => Some(u64::from_ne_bytes(count)),
+            _ => None,
+        }
+    }
+
+    /// Sleeps until the count is not zero and takes it: one blocking `read(2)` of eight bytes, the only wait of a sealed
+    /// device host.
+    pub fn sleep(&self) -> io::Result<u64> {
+        let mut count = [0; 8];
+        loop {
+            match unistd::read(&self.0, &mut count) {
+                Ok(8) => return Ok(u64::from_ne_bytes(count)),
+                Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until the count is not zero, without taking it. False: `timeout` passed first.
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let end = Instant::now() + timeout;
+        loop {
+            match self.poll(PollFlags::POLLIN, poll_timeout(end.saturating_duration_since(Instant::now()))) {
+                Err(Errno::EINTR) => {}
+                Ok(false) if Instant::now() < end => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// A second descriptor of the same eventfd.
+    pub fn try_clone(&self) -> io::Result<Wake> {
+        Ok(Wake(self.0.try_clone()?))
+    }
+
+    /// Takes over a descriptor that is known to be an eventfd.
+    pub(crate) fn from_checked(descriptor: OwnedFd) -> Wake {
+        Wake(descriptor)
+    }
+
+    fn poll(&self, events: PollFlags, timeout: PollTimeout) -> nix::Result<bool> {
+        let mut polled = [PollFd::new(self.0.as_fd(), events)];
+        poll::poll(&mut polled, timeout)?;
+        Ok(polled[0].revents().is_some_and(|ready| ready.intersects(events)))
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Wake> for OwnedFd {
+    fn from(wake: Wake) -> OwnedFd {
+        wake.0
+    }
+}
+
+/// The time as `poll(2)` takes it, rounded up: rounded down, a wait of half a millisecond would be a busy loop.
+pub(crate) fn poll_timeout(left: Duration) -> PollTimeout {
+    let milliseconds = left.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+}
+
+/// Reads without waiting, by a flag of this call and not of the file, which others hold as well.
+pub(crate) fn read_nowait(descriptor: BorrowedFd<'_>, into: &mut [u8]) -> nix::Result<usize> {
+    let vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: the one vector describes `into`, which outlives the call; -1 means the file's own position.
+    let read = unsafe { libc::preadv2(descriptor.as_raw_fd(), &vector, 1, -1, libc::RWF_NOWAIT) };
+    Errno::result(read).map(|read| read as usize)
+}
