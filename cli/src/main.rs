@@ -1,1 +1,57 @@
-fn main() {}
+//! `cofferdam`: a virtual machine monitor that trusts no device.
+//!
+//! One program in three roles, told apart by the name it was started with: the command a person types, which is also the
+//! supervisor; the VMM; and a device host. This crate is the only one that sees both sides.
+
+mod args;
+mod catalogue;
+mod devices;
+mod operate;
+mod ps;
+mod run;
+mod table;
+
+use anyhow::Result;
+use clap::Parser;
+use std::process::ExitCode;
+use vmm::supervisor::Signals;
+
+/// Something of ours went wrong.
+const FAILED: u8 = 1;
+/// What was asked makes no sense.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match std::env::args_os().next().as_deref().and_then(|name| name.to_str()) {
+        Some("cofferdam: host") => device_host::run(::devices::catalogue()),
+        Some("cofferdam: vmm") => vmm::serve::run(&catalogue::Linked),
+        _ => {}
+    }
+    let asked = args::Args::parse();
+    match act(asked) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("cofferdam: {error:#}");
+            ExitCode::from(if error.is::<args::Usage>() { USAGE } else { FAILED })
+        }
+    }
+}
+
+fn act(asked: args::Args) -> Result<u8> {
+    use args::Action;
+    let signals = Signals::hold()?;
+    match asked.action {
+        Action::Demo(demo) => run::demo::demo(&demo, &signals),
+        Action::Run(run) => run::run(*run, &signals),
+        Action::Ps(ps) => ps::ps(&ps),
+        Action::Powerdown(vm) => operate::order(&vm, schema::control::Order::Powerdown),
+        Action::Stop(vm) => operate::order(&vm, schema::control::Order::Stop),
+        Action::Reset(vm) => operate::order(&vm, schema::control::Order::Reset),
+        Action::Console(vm) => operate::console(&vm, &signals),
+        Action::Logs(vm) => operate::logs(&vm),
+        Action::Devices(devices) => devices::devices(&devices),
+        Action::Recipe(recipe) => devices::recipe(&recipe),
+        Action::Bench(bench) => run::bench::bench(&bench, &signals),
+        Action::Completions(shell) => args::completions(&shell),
+    }
+}

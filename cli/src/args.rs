@@ -1,0 +1,471 @@
+//! The command line, and `--config`, which says the same as the flags of `run`.
+
+use anyhow::{Context, Result};
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+use schema::host::{Level, Setting};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Isolate, PlannedDevice};
+
+/// What was asked makes no sense; the sentence says what and what to do.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+impl std::error::Error for Usage {}
+
+macro_rules! usage {
+    ($($words:tt)*) => { anyhow::Error::new($crate::args::Usage(format!($($words)*))) };
+}
+pub(crate) use usage;
+
+/// A virtual machine monitor that trusts no device: every emulated device runs in a sealed process of its own.
+#[derive(Parser)]
+#[command(name = "cofferdam", version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Subcommand)]
+pub enum Action {
+    /// Run a built-in guest that drives every device, and show what each device's process may do. Needs no files.
+    Demo(DemoArgs),
+    /// Run a virtual machine. Exit status: 0 the guest powered off, 3 it panicked, 4 it was reset with --no-reboot.
+    Run(Box<RunArgs>),
+    /// List running virtual machines and the processes of their devices.
+    Ps(PsArgs),
+    /// Press a virtual machine's power button.
+    Powerdown(VmArgs),
+    /// End a virtual machine now.
+    Stop(VmArgs),
+    /// Start a virtual machine anew.
+    Reset(VmArgs),
+    /// Attach to a virtual machine's console. Ctrl-A x leaves.
+    Console(VmArgs),
+    /// Print what a virtual machine's processes have logged.
+    Logs(VmArgs),
+    /// List the devices there are, from their manifests.
+    Devices(DevicesArgs),
+    /// Show what the process of a device may do, each line with its reason.
+    Recipe(RecipeArgs),
+    /// Measure, against the same thing done without a sandbox.
+    Bench(BenchArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+}
+
+#[derive(ClapArgs)]
+pub struct DemoArgs {
+    /// A list with one object for each device host, instead of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// How strictly devices are confined, as for `run`.
+    #[arg(long, default_value = "seccomp", value_name = "LEVEL[,DEVICE=LEVEL]…")]
+    pub sandbox: SandboxSpec,
+    /// How devices are grouped into processes, as for `run`.
+    #[arg(long, value_enum, default_value = "device")]
+    pub isolate: IsolateSpec,
+    /// Drive the devices from a script, without a virtual processor.
+    #[arg(long)]
+    pub no_kvm: bool,
+}
+
+/// Everything is optional here so that `--config` may say it instead.
+#[derive(ClapArgs, Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RunArgs {
+    /// Kernel to boot: bzImage or ELF.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk.
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    #[arg(long, value_name = "WORDS")]
+    pub cmdline: Option<String>,
+    /// Guest memory: a number of bytes, or with K, M or G. [default: 512M]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Guest processors, 1 to 16. [default: 1]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u8>,
+    /// A disk image, raw; `PATH,readonly` to only read it. May be repeated.
+    #[arg(long, value_name = "PATH[,readonly]")]
+    pub disk: Vec<String>,
+    /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
+    #[arg(long, value_name = "WHERE")]
+    pub console: Option<String>,
+    /// How strictly: off, process, or seccomp; and for single devices, as in `seccomp,uart16550=off`. [default: seccomp]
+    #[arg(long, value_name = "LEVEL[,DEVICE=LEVEL]…")]
+    pub sandbox: Option<SandboxSpec>,
+    /// How devices are grouped into processes: device, class, or none. [default: device]
+    #[arg(long, value_enum)]
+    pub isolate: Option<IsolateSpec>,
+    /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. May be repeated.
+    #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
+    pub device: Vec<String>,
+    /// Names the virtual machine. [default: vm-PID]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// End with status 4 when the guest resets.
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// A device that does not answer a guest's access within this is given up. [default: 5000]
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub deadline: Option<u32>,
+    /// A file that says the same as these flags, in TOML; flags come first.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(ClapArgs)]
+pub struct PsArgs {
+    /// Compare what the kernel shows of each process with its recipe.
+    #[arg(long)]
+    pub audit: bool,
+    /// A list with one object for each device host, instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct VmArgs {
+    /// The virtual machine, as `cofferdam ps` names it.
+    pub name: String,
+}
+
+#[derive(ClapArgs)]
+pub struct DevicesArgs {
+    /// A list of objects instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct RecipeArgs {
+    /// The device, as `cofferdam devices` names it, with options if it needs any; or `vmm`.
+    pub device: String,
+    /// The level to show.
+    #[arg(long, default_value = "seccomp")]
+    pub sandbox: SandboxSpec,
+}
+
+#[derive(ClapArgs)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub what: BenchKind,
+}
+
+#[derive(Subcommand)]
+pub enum BenchKind {
+    /// A guest's access to a device, against the same device linked into the VMM.
+    Exits(BenchCommon),
+    /// Starting a device host up to its first answer, against starting an empty program.
+    Spawn(BenchCommon),
+    /// Booting a kernel, against the same with --isolate none.
+    Boot {
+        /// Kernel to boot.
+        #[arg(long, value_name = "FILE")]
+        kernel: PathBuf,
+        /// Initial RAM disk; its first program must power off.
+        #[arg(long, value_name = "FILE")]
+        initrd: Option<PathBuf>,
+        /// Kernel command line.
+        #[arg(long, value_name = "WORDS", default_value = "console=ttyS0 quiet panic=-1")]
+        cmdline: String,
+        #[command(flatten)]
+        common: BenchCommon,
+    },
+}
+
+#[derive(ClapArgs, Clone)]
+pub struct BenchCommon {
+    /// Rounds; the pairs alternate.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// A list of rows as objects, instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+/// Prints the completion script.
+pub fn completions(asked: &CompletionsArgs) -> Result<u8> {
+    clap_complete::generate(asked.shell, &mut Args::command(), "cofferdam", &mut std::io::stdout());
+    Ok(0)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IsolateSpec {
+    /// A process for each device.
+    Device,
+    /// A process for each class of devices.
+    Class,
+    /// Devices linked into the VMM: no isolation, to compare with.
+    None,
+}
+
+impl From<IsolateSpec> for Isolate {
+    fn from(spec: IsolateSpec) -> Isolate {
+        match spec {
+            IsolateSpec::Device => Isolate::Device,
+            IsolateSpec::Class => Isolate::Class,
+            IsolateSpec::None => Isolate::None,
+        }
+    }
+}
+
+/// A level for all, and exceptions.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SandboxSpec {
+    pub level: Level,
+    exceptions: Vec<(String, Level)>,
+}
+
+impl Default for SandboxSpec {
+    fn default() -> SandboxSpec {
+        SandboxSpec { level: Level::Seccomp, exceptions: Vec::new() }
+    }
+}
+
+impl std::str::FromStr for SandboxSpec {
+    type Err = String;
+    fn from_str(text: &str) -> Result<SandboxSpec, String> {
+        let level = |word: &str| match word {
+            "off" => Ok(Level::Off),
+            "process" => Ok(Level::Process),
+            "seccomp" => Ok(Level::Seccomp),
+            other => Err(format!("`{other}` is not a level; there are off, process and seccomp")),
+        };
+        let mut spec = SandboxSpec::default();
+        let mut levels = 0;
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some((device, word)) => spec.exceptions.push((device.to_owned(), level(word)?)),
+                None => {
+                    spec.level = level(part)?;
+                    levels += 1;
+                }
+            }
+        }
+        if levels > 1 {
+            return Err("two levels are given for all devices; give one, and DEVICE=LEVEL for exceptions".to_owned());
+        }
+        Ok(spec)
+    }
+}
+
+impl TryFrom<String> for SandboxSpec {
+    type Error = String;
+    fn try_from(text: String) -> Result<SandboxSpec, String> {
+        text.parse()
+    }
+}
+
+impl SandboxSpec {
+    /// Applies the levels; refuses an exception for a device that is not there.
+    pub fn apply(&self, devices: &mut [PlannedDevice]) -> Result<()> {
+        for device in devices.iter_mut() {
+            device.level = self.level;
+        }
+        for (name, level) in &self.exceptions {
+            let mut found = false;
+            for device in devices.iter_mut().filter(|device| device.label == *name || device.device == *name) {
+                device.level = *level;
+                found = true;
+            }
+            if !found {
+                let have: Vec<&str> = devices.iter().map(|device| device.label.as_str()).collect();
+                return Err(usage!("--sandbox: this machine has no device `{name}`; it has {}", have.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RunArgs {
+    /// These flags, and where one is not given, what `--config` says.
+    pub fn with_config(self) -> Result<RunArgs> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("--config {}: cannot be read", path.display()))?;
+        let file: RunArgs =
+            toml::from_str(&text).map_err(|error| usage!("--config {}: {}", path.display(), error.to_string().trim_end()))?;
+        let list = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        Ok(RunArgs {
+            kernel: self.kernel.or(file.kernel),
+            initrd: self.initrd.or(file.initrd),
+            cmdline: self.cmdline.or(file.cmdline),
+            memory: self.memory.or(file.memory),
+            cpus: self.cpus.or(file.cpus),
+            disk: list(self.disk, file.disk),
+            console: self.console.or(file.console),
+            sandbox: self.sandbox.or(file.sandbox),
+            isolate: self.isolate.or(file.isolate),
+            device: list(self.device, file.device),
+            name: self.name.or(file.name),
+            no_reboot: self.no_reboot || file.no_reboot,
+            deadline: self.deadline.or(file.deadline),
+            config: self.config,
+        })
+    }
+
+    /// Bytes of guest memory.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let text = self.memory.as_deref().unwrap_or("512M");
+        parse_size(text).ok_or_else(|| usage!("--memory {text}: give a number of bytes, or with K, M or G, as in 512M"))
+    }
+
+    /// Where the console goes.
+    pub fn console_plan(&self) -> Result<ConsolePlan> {
+        match self.console.as_deref().unwrap_or("stdio") {
+            "stdio" => Ok(ConsolePlan::Stdio),
+            "pty" => Ok(ConsolePlan::Pty),
+            other => match other.strip_prefix("file=") {
+                Some(path) if !path.is_empty() => Ok(ConsolePlan::File(PathBuf::from(path))),
+                _ => Err(usage!("--console {other}: give stdio, pty or file=PATH")),
+            },
+        }
+    }
+
+    /// Deadline of a lane operation.
+    pub fn deadline(&self) -> Result<std::time::Duration> {
+        match self.deadline {
+            None => Ok(DEADLINE),
+            Some(0) => Err(usage!("--deadline 0: no device answers in no time; give milliseconds")),
+            Some(ms) => Ok(std::time::Duration::from_millis(ms.into())),
+        }
+    }
+
+    /// The machine's devices.
+    pub fn devices(&self) -> Result<Vec<PlannedDevice>> {
+        let mut devices: Vec<PlannedDevice> = Vec::new();
+        for device in STANDARD {
+            devices.push(planned(device, Vec::new(), Vec::new()));
+        }
+        for disk in &self.disk {
+            let (path, readonly) = match disk.rsplit_once(',') {
+                Some((path, "readonly")) => (path, true),
+                Some((_, other)) if !Path::new(disk).exists() => {
+                    return Err(usage!("--disk {disk}: `{other}` is not an option of a disk; there is `readonly`"));
+                }
+                _ => (disk.as_str(), false),
+            };
+            let options = vec![Setting { name: "readonly".into(), value: if readonly { "on" } else { "off" }.into() }];
+            devices.push(planned("virtio-block", options, vec![Backing::Path(PathBuf::from(path))]));
+        }
+        for spec in &self.device {
+            let (name, options) = parse_device(spec)?;
+            devices.push(planned(&name, options, Vec::new()));
+        }
+        label(&mut devices);
+        Ok(devices)
+    }
+}
+
+/// The devices of every machine.
+pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
+
+/// A device with its options and what is behind its files; the level is set later.
+pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> PlannedDevice {
+    let mut options = options;
+    if device == "mc146818" && !options.iter().any(|option| option.name == "epoch_ns") {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        options.push(Setting { name: "epoch_ns".into(), value: now.as_nanos().to_string() });
+    }
+    PlannedDevice { device: device.to_owned(), label: String::new(), options, level: Level::Seccomp, backing }
+}
+
+/// Names devices uniquely: the first by its kind, others with a number.
+pub fn label(devices: &mut [PlannedDevice]) {
+    for at in 0..devices.len() {
+        let earlier = devices[..at].iter().filter(|other| other.device == devices[at].device).count();
+        let name = &devices[at].device;
+        devices[at].label = if earlier == 0 { name.clone() } else { format!("{name}.{earlier}") };
+    }
+}
+
+/// `NAME[,OPTION=VALUE]…`
+pub fn parse_device(spec: &str) -> Result<(String, Vec<Setting>)> {
+    let mut parts = spec.split(',');
+    let name = parts.next().unwrap_or_default();
+    let options = parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, "on"));
+        Setting { name: name.to_owned(), value: value.to_owned() }
+    });
+    if name.is_empty() {
+        return Err(usage!("--device {spec}: begin with a device's name; `cofferdam devices` lists them"));
+    }
+    Ok((name.to_owned(), options.collect()))
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.char_indices().last()? {
+        (at, 'K' | 'k') => (&text[..at], 1 << 10),
+        (at, 'M' | 'm') => (&text[..at], 1 << 20),
+        (at, 'G' | 'g') => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("512M"), Some(512 << 20));
+        assert_eq!(parse_size("1048576"), Some(1 << 20));
+        assert_eq!(parse_size("6g"), Some(6 << 30));
+        assert_eq!(parse_size("M"), None);
+        assert_eq!(parse_size("12Q"), None);
+        assert_eq!(parse_size("99999999999999G"), None);
+    }
+
+    #[test]
+    fn a_sandbox_exception_for_an_absent_device_is_refused() {
+        let mut devices = RunArgs::default().devices().unwrap();
+        let spec: SandboxSpec = "seccomp,floppy=off".parse().unwrap();
+        let sentence = spec.apply(&mut devices).unwrap_err().to_string();
+        assert!(sentence.contains("floppy") && sentence.contains("uart16550"), "{sentence}");
+    }
+
+    #[test]
+    fn a_sandbox_exception_reaches_its_device_alone() {
+        let mut devices = RunArgs::default().devices().unwrap();
+        "process,uart16550=off".parse::<SandboxSpec>().unwrap().apply(&mut devices).unwrap();
+        for device in devices {
+            let wanted = if device.device == "uart16550" { Level::Off } else { Level::Process };
+            assert_eq!(device.level, wanted, "{}", device.label);
+        }
+    }
+
+    #[test]
+    fn a_config_file_says_the_same_as_the_flags() {
+        let file: RunArgs = toml::from_str(
+            "kernel = 'k'\nmemory = '1G'\ncpus = 2\ndisk = ['a.img,readonly']\nisolate = 'class'\nno-reboot = true\nsandbox = 'process'",
+        )
+        .unwrap();
+        assert_eq!(file.memory_bytes().unwrap(), 1 << 30);
+        assert!(file.no_reboot && file.isolate == Some(IsolateSpec::Class) && file.cpus == Some(2));
+        assert!(toml::from_str::<RunArgs>("kernal = 'k'").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

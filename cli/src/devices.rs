@@ -1,0 +1,84 @@
+//! `cofferdam devices` and `cofferdam recipe`: what there is, and what each may do.
+
+use crate::args::{DevicesArgs, RecipeArgs, parse_device};
+use crate::catalogue::BuiltIn;
+use crate::table::table;
+use anyhow::{Result, anyhow};
+use sandbox::Recipe;
+use schema::manifest::{Manifest, Space};
+use serde::Serialize;
+use vmm::supervisor::Catalogue;
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    class: &'static str,
+    summary: String,
+    ranges: Vec<String>,
+    options: Vec<String>,
+    wishes: Vec<String>,
+}
+
+fn row(manifest: Manifest) -> Row {
+    Row {
+        class: manifest.class.name(),
+        ranges: manifest.ranges.iter().map(|range| format!("{}: {}", range.name, place(range.space, range.length))).collect(),
+        options: manifest
+            .options
+            .iter()
+            .map(|option| format!("{}={}: {}", option.name, option.default, option.summary))
+            .collect(),
+        wishes: manifest.wishes.iter().map(|wish| format!("{:?}: {}", wish.power, wish.because)).collect(),
+        name: manifest.name,
+        summary: manifest.summary,
+    }
+}
+
+fn place(space: Space, length: u64) -> String {
+    match space {
+        Space::Port(first) if length == 1 => format!("port {first:#x}"),
+        Space::Port(first) => format!("ports {first:#x} to {:#x}", u64::from(first) + length - 1),
+        Space::Memory(base) => format!("{length:#x} bytes at {base:#x}"),
+        Space::Bar(bar) => format!("{length:#x} bytes at BAR {bar}"),
+        Space::PortBar(bar) => format!("{length:#x} ports at BAR {bar}"),
+    }
+}
+
+/// Lists the catalogue.
+pub fn devices(asked: &DevicesArgs) -> Result<u8> {
+    let rows: Vec<Row> = ::devices::catalogue()
+        .iter()
+        .map(|entry| (entry.manifest)(&device::Options::default()).map(row))
+        .collect::<Result<_, _>>()?;
+    if asked.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(0);
+    }
+    let mut shown = table(["device", "class", "what it is", "ranges", "options", "powers"]);
+    for row in rows {
+        shown.add_row([
+            row.name,
+            row.class.to_owned(),
+            row.summary,
+            row.ranges.join("\n"),
+            row.options.join("\n"),
+            row.wishes.join("\n"),
+        ]);
+    }
+    println!("{shown}");
+    Ok(0)
+}
+
+/// Prints a recipe.
+pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
+    let (name, options) = parse_device(&asked.device)?;
+    let recipe = if name == "vmm" {
+        Recipe::vmm(asked.sandbox.level, 1, true, &[], false)
+    } else {
+        let manifest =
+            BuiltIn.manifest(&name, &options).map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
+        Recipe::host(asked.sandbox.level, &[manifest])
+    };
+    print!("{recipe}");
+    Ok(0)
+}

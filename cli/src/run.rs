@@ -1,0 +1,94 @@
+//! `cofferdam run`: a virtual machine in the foreground.
+
+pub mod bench;
+pub mod demo;
+mod guests;
+
+use crate::args::{RunArgs, usage};
+use crate::catalogue::BuiltIn;
+use anyhow::Result;
+use schema::host::Level;
+use std::time::Duration;
+use vmm::supervisor::operator::Operators;
+use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Plan, Signals, Vm, runtime};
+
+/// The guest said it panicked.
+const PANICKED: u8 = 3;
+/// The guest was reset, and `--no-reboot` was given.
+const RESET: u8 = 4;
+/// How long the loop sleeps when nothing happens; everything that matters wakes it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Runs the command.
+pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
+    let asked = asked.with_config()?;
+    let plan = plan(&asked)?;
+    let console_plan = asked.console_plan()?;
+    // What no machine can be is a matter of usage, and said before anything is opened.
+    let manifests = plan.manifests(&BuiltIn).map_err(|error| usage!("{error:#}"))?;
+    plan.groups(&manifests).map_err(|error| usage!("{error:#}"))?;
+
+    let mut operators = Operators::new(runtime::Entry::claim(&plan.name)?);
+    let mut console = Console::open(&console_plan)?;
+    warn(&plan);
+    loop {
+        let mut vm = Vm::start(&plan, &BuiltIn, signals)?;
+        console.raw();
+        let ended = loop {
+            if let Some(ended) = vm.step(&mut console, Some(&mut operators), signals, IDLE)? {
+                break ended;
+            }
+        };
+        vm.end();
+        return match ended {
+            Ended::Reset if !asked.no_reboot => continue,
+            Ended::Reset => Ok(RESET),
+            Ended::PoweredOff | Ended::Stopped => Ok(0),
+            Ended::Panicked => Ok(PANICKED),
+            // The convention of the PC debug-exit port: odd, so that it is never taken for success.
+            Ended::Exit(code) => Ok((code << 1 | 1) as u8),
+            Ended::Signal(name) => Err(anyhow::anyhow!("ended by {name}")),
+            Ended::Failed(sentence) => Err(anyhow::anyhow!("{sentence}")),
+        };
+    }
+}
+
+fn plan(asked: &RunArgs) -> Result<Plan> {
+    let Some(kernel) = asked.kernel.clone() else {
+        return Err(usage!("give --kernel FILE; `cofferdam demo` needs no files"));
+    };
+    let mut devices = asked.devices()?;
+    let sandbox = asked.sandbox.clone().unwrap_or_default();
+    sandbox.apply(&mut devices)?;
+    let name = asked.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()));
+    runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;
+    Ok(Plan {
+        name,
+        cpus: asked.cpus.unwrap_or(1),
+        memory_bytes: asked.memory_bytes()?,
+        boot: BootPlan::Kernel {
+            kernel,
+            initrd: asked.initrd.clone(),
+            cmdline: asked.cmdline.clone().unwrap_or_else(|| "console=ttyS0".to_owned()),
+        },
+        devices,
+        isolate: asked.isolate.map_or(Isolate::Device, Isolate::from),
+        level: sandbox.level,
+        deadline: asked.deadline()?,
+        kvm: true,
+        pins: None,
+    })
+}
+
+/// Says what is given up, where something is.
+fn warn(plan: &Plan) {
+    if plan.isolate == Isolate::None {
+        eprintln!(
+            "cofferdam: --isolate none: the devices are linked into the VMM; one that is broken takes the whole VM, and all \
+             that the VMM holds"
+        );
+    }
+    for device in plan.devices.iter().filter(|device| device.level == Level::Off && plan.isolate != Isolate::None) {
+        eprintln!("cofferdam: --sandbox off: {} runs unconfined, with all your rights", device.label);
+    }
+}

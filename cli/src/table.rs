@@ -1,0 +1,35 @@
+//! Tables for people.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// A table with this header.
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        // A pipe has no width to fit; people will page or grep it.
+        table.set_width(140);
+    }
+    table.set_header(header);
+    table
+}
+
+/// Bytes with a unit, as short as they read exactly: `16M`, `4K`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("G", 30), ("M", 20), ("K", 10)];
+    if bytes == 0 {
+        return "none".to_owned();
+    }
+    for (unit, shift) in UNITS {
+        if bytes >= 1 << shift && bytes.trailing_zeros() as u64 >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    for (unit, shift) in UNITS {
+        if bytes >= 1 << shift {
+            return format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64);
+        }
+    }
+    bytes.to_string()
+}

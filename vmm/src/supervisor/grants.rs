@@ -1,0 +1,336 @@
+//! The kernel objects of a VM: made once, kept for its whole life, granted to each side that needs them.
+//!
+//! A restart of a host grants the same set again. What a host holds the VMM need not: files and streams go to the host
+//! alone.
+
+use super::plan::{Backing, Isolate, Plan, PlannedDevice, wants_memory};
+use crate::memory;
+use anyhow::{Context, Result, ensure};
+use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
+use nix::fcntl::{Flock, FlockArg};
+use schema::host::{Grant, Grants, HOST_WIDE, Purpose};
+use schema::manifest::{Manifest, Power};
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
+
+/// Most descriptors of one message.
+const BATCH: usize = 8;
+/// Sectors of a disk have this many bytes.
+const SECTOR: u64 = 512;
+
+/// Guest memory: a region for each grant class.
+pub struct GuestMemory {
+    /// Guest address, whether it is the low grant class, and the memory.
+    pub regions: Vec<(u64, bool, Region<ReadWrite>)>,
+}
+
+impl GuestMemory {
+    /// Makes the regions of `bytes` of guest memory.
+    pub fn create(bytes: u64) -> Result<GuestMemory> {
+        let host = nix::sys::sysinfo::sysinfo().context("asking for the size of memory")?.ram_total();
+        ensure!(
+            bytes <= host,
+            "--memory {}M: this machine has {}M",
+            bytes >> 20,
+            host >> 20
+        );
+        let mut regions = Vec::new();
+        for extent in memory::layout(bytes) {
+            let name = if extent.low { "cofferdam:ram-low" } else { "cofferdam:ram" };
+            let region = Region::create(name, extent.bytes)
+                .with_context(|| format!("--memory {}M: cannot make guest memory", bytes >> 20))?;
+            regions.push((extent.base, extent.low, region));
+        }
+        Ok(GuestMemory { regions })
+    }
+}
+
+/// A disk image: the supervisor's own open, which holds the lock, and how to open it afresh.
+pub struct Image {
+    file: File,
+    bytes: u64,
+    readonly: bool,
+    _lock: Option<Flock<File>>,
+}
+
+impl Image {
+    /// Opens and locks it.
+    pub fn open(backing: &Backing, readonly: bool) -> Result<Image> {
+        match backing {
+            Backing::Memory(content) => {
+                let mut file = File::from(
+                    nix::sys::memfd::memfd_create(c"cofferdam:disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+                        .context("making a disk in memory")?,
+                );
+                file.write_all(content)?;
+                Ok(Image { file, bytes: content.len() as u64, readonly, _lock: None })
+            }
+            Backing::Path(path) => {
+                let shown = path.display();
+                let mut file = OpenOptions::new()
+                    .read(true)
+                    .write(!readonly)
+                    .open(path)
+                    .with_context(|| format!("disk {shown}: cannot be opened"))?;
+                let kind = file.metadata()?.file_type();
+                ensure!(
+                    kind.is_file() || kind.is_block_device(),
+                    "disk {shown}: is {}, not a file or block device",
+                    if kind.is_dir() { "a folder" } else { "something else" }
+                );
+                let bytes = file.seek(SeekFrom::End(0))?;
+                ensure!(
+                    bytes > 0 && bytes.is_multiple_of(SECTOR),
+                    "disk {shown}: its size, {bytes} bytes, is not a multiple of {SECTOR}; extend it with \
+                     `truncate -s %{SECTOR} {shown}`"
+                );
+                let how = if readonly { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
+                let lock = Flock::lock(file.try_clone()?, how).map_err(|(_, error)| match error {
+                    nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
+                        "disk {shown}: another VM or program holds it locked; end that one, or use `,readonly` in both"
+                    ),
+                    error => anyhow::anyhow!("disk {shown}: cannot be locked: {error}"),
+                })?;
+                Ok(Image { file, bytes, readonly, _lock: Some(lock) })
+            }
+        }
+    }
+
+    /// A fresh open with the least access mode, for one holder.
+    fn grant(&self) -> Result<BlockFile> {
+        let again = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let file = OpenOptions::new().read(true).write(!self.readonly).open(again).context("opening a disk afresh")?;
+        Ok(BlockFile { file, readonly: self.readonly, bytes: self.bytes })
+    }
+}
+
+/// A stream's region and both its bells.
+pub struct StreamObjects {
+    /// Index of the wish.
+    pub wish: u32,
+    /// The rings.
+    pub region: Region<ReadWrite>,
+    /// Rung by the host when it has printed or read.
+    pub bell: Wake,
+}
+
+/// The objects of one device.
+pub struct DeviceObjects {
+    /// Entries, from the VMM.
+    pub request: Region<ReadWrite>,
+    request_view: Region<ReadOnly>,
+    /// State, from the host; outlives it.
+    pub state: Region<ReadWrite>,
+    state_view: Region<ReadOnly>,
+    reply: Wake,
+    vectors: Vec<Wake>,
+    switches: Vec<(u32, Wake)>,
+    images: Vec<(u32, Image)>,
+    /// Byte streams.
+    pub streams: Vec<StreamObjects>,
+    direct: Vec<(u32, Region<ReadWrite>)>,
+    memory: Option<bool>,
+}
+
+impl DeviceObjects {
+    /// Makes what `manifest` asks for.
+    pub fn create(device: &PlannedDevice, manifest: &Manifest) -> Result<DeviceObjects> {
+        let request = Region::create("cofferdam:request", imc::lane::REQUEST_BYTES)?;
+        let state = Region::create(
+            "cofferdam:state",
+            imc::lane::state_region_bytes(manifest.state_bytes, manifest.bulk_bytes),
+        )?;
+        let mut objects = DeviceObjects {
+            request_view: request.read_only()?,
+            request,
+            state_view: state.read_only()?,
+            state,
+            reply: Wake::create()?,
+            vectors: (0..manifest.vectors).map(|_| Wake::create()).collect::<Result<_, _>>()?,
+            switches: Vec::new(),
+            images: Vec::new(),
+            streams: Vec::new(),
+            direct: Vec::new(),
+            memory: None,
+        };
+        let mut backing = device.backing.iter();
+        for (index, wish) in manifest.wishes.iter().enumerate() {
+            let index = index as u32;
+            match wish.power {
+                Power::Stream => objects.streams.push(StreamObjects {
+                    wish: index,
+                    region: Region::create("cofferdam:stream", imc::stream::STREAM_BYTES as u64)?,
+                    bell: Wake::create()?,
+                }),
+                Power::Memory => objects.memory = Some(false),
+                Power::LowMemory => objects.memory = Some(true),
+                Power::FileRead | Power::FileWrite => {
+                    let backing = backing
+                        .next()
+                        .with_context(|| format!("device {}: needs a file ({}), and none is given", device.label, wish.because))?;
+                    objects.images.push((index, Image::open(backing, wish.power == Power::FileRead)?));
+                }
+                Power::Switch => objects.switches.push((index, Wake::create()?)),
+                Power::Direct => objects.direct.push((index, Region::create("cofferdam:direct", wish.bytes)?)),
+                Power::Entropy => {}
+            }
+        }
+        Ok(objects)
+    }
+}
+
+/// All objects of a VM.
+pub struct Objects {
+    /// Guest memory.
+    pub memory: GuestMemory,
+    /// By device, in the plan's order.
+    pub devices: Vec<DeviceObjects>,
+    /// By host: its wake, and its "my irq levels changed".
+    pub hosts: Vec<(Wake, Wake)>,
+}
+
+impl Objects {
+    /// Makes everything for `hosts` hosts.
+    pub fn create(plan: &Plan, manifests: &[Manifest], hosts: usize) -> Result<Objects> {
+        debug_assert!(plan.isolate != Isolate::None || hosts == 1);
+        Ok(Objects {
+            devices: plan
+                .devices
+                .iter()
+                .zip(manifests)
+                .map(|(device, manifest)| DeviceObjects::create(device, manifest))
+                .collect::<Result<_>>()?,
+            memory: GuestMemory::create(plan.memory_bytes)?,
+            hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Bytes of guest memory that a host of these devices holds.
+    #[must_use]
+    pub fn guest_memory_bytes(&self, manifests: &[&Manifest]) -> u64 {
+        let all = manifests.iter().any(|manifest| manifest.wishes.iter().any(|wish| wish.power == Power::Memory));
+        let low = manifests.iter().any(|manifest| wants_memory(manifest));
+        self.memory
+            .regions
+            .iter()
+            .filter(|(_, is_low, _)| all || (low && *is_low))
+            .map(|(_, _, region)| region.bytes())
+            .sum()
+    }
+
+    /// Grants to a device host what its devices need. `devices` are indices into the plan.
+    pub fn grant_host(&self, channel: &mut Channel, host: usize, devices: &[usize], deadline: Duration) -> Result<()> {
+        let mut bundle = Bundle::new(channel, deadline);
+        bundle.host_wide(&self.hosts[host])?;
+        for (number, device) in devices.iter().enumerate() {
+            let objects = &self.devices[*device];
+            let number = number as u8;
+            bundle.add(number, Purpose::Request, 0, 0, &objects.request_view)?;
+            bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
+            bundle.add(number, Purpose::Reply, 0, 0, &objects.reply)?;
+            self.powers(&mut bundle, number, objects)?;
+            for (wish, region) in &objects.direct {
+                bundle.add(number, Purpose::Direct, *wish, 0, region)?;
+            }
+        }
+        bundle.flush()
+    }
+
+    /// Grants to the VMM its side of device `id`, which host `host` serves; with `linked`, the device's side as well.
+    pub fn grant_vmm(&self, channel: &mut Channel, host: usize, id: usize, linked: bool, deadline: Duration) -> Result<()> {
+        let mut bundle = Bundle::new(channel, deadline);
+        let objects = &self.devices[id];
+        let number = id as u8;
+        let (wake, irq) = &self.hosts[host];
+        bundle.add(number, Purpose::Wake, 0, 0, wake)?;
+        bundle.add(number, Purpose::Irq, 0, 0, irq)?;
+        bundle.add(number, Purpose::Request, 0, 0, &objects.request)?;
+        bundle.add(number, Purpose::Reply, 0, 0, &objects.reply)?;
+        if linked {
+            bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
+            self.powers(&mut bundle, number, objects)?;
+        } else {
+            bundle.add(number, Purpose::State, 0, 0, &objects.state_view)?;
+            for (vector, wake) in objects.vectors.iter().enumerate() {
+                bundle.add(number, Purpose::Vector, vector as u32, 0, wake)?;
+            }
+            for (wish, wake) in &objects.switches {
+                bundle.add(number, Purpose::Switch, *wish, 0, wake)?;
+            }
+        }
+        for (wish, region) in &objects.direct {
+            bundle.add(number, Purpose::Direct, *wish, 0, region)?;
+        }
+        bundle.flush()
+    }
+
+    /// What only the device's side needs, and the vectors and switches that it shares with the VMM.
+    fn powers(&self, bundle: &mut Bundle<'_>, number: u8, objects: &DeviceObjects) -> Result<()> {
+        for (vector, wake) in objects.vectors.iter().enumerate() {
+            bundle.add(number, Purpose::Vector, vector as u32, 0, wake)?;
+        }
+        if let Some(low_only) = objects.memory {
+            for (base, low, region) in &self.memory.regions {
+                if *low || !low_only {
+                    bundle.add(number, Purpose::Memory, 0, *base, region)?;
+                }
+            }
+        }
+        for (wish, image) in &objects.images {
+            bundle.add_owned(number, Purpose::File, *wish, image.grant()?)?;
+        }
+        for stream in &objects.streams {
+            bundle.add(number, Purpose::Stream, stream.wish, 0, &stream.region)?;
+            bundle.add(number, Purpose::Bell, stream.wish, 0, &stream.bell)?;
+        }
+        for (wish, wake) in &objects.switches {
+            bundle.add(number, Purpose::Switch, *wish, 0, wake)?;
+        }
+        Ok(())
+    }
+}
+
+/// Grants on their way, sent as many at a time as a message may carry.
+struct Bundle<'a> {
+    channel: &'a mut Channel,
+    deadline: Duration,
+    grants: Vec<Grant>,
+    descriptors: Vec<std::os::fd::OwnedFd>,
+}
+
+impl<'a> Bundle<'a> {
+    fn new(channel: &'a mut Channel, deadline: Duration) -> Bundle<'a> {
+        Bundle { channel, deadline, grants: Vec::new(), descriptors: Vec::new() }
+    }
+
+    fn host_wide(&mut self, (wake, irq): &(Wake, Wake)) -> Result<()> {
+        self.add(HOST_WIDE, Purpose::Wake, 0, 0, wake)?;
+        self.add(HOST_WIDE, Purpose::Irq, 0, 0, irq)
+    }
+
+    fn add(&mut self, device: u8, purpose: Purpose, number: u32, base: u64, what: &impl Capability) -> Result<()> {
+        let handle = what.handle(self.grants.len() as u8);
+        self.grants.push(Grant { device, purpose, number, base, handle });
+        self.descriptors.push(what.as_fd().try_clone_to_owned()?);
+        if self.grants.len() == BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn add_owned(&mut self, device: u8, purpose: Purpose, number: u32, what: impl Capability) -> Result<()> {
+        self.add(device, purpose, number, 0, &what)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.grants.is_empty() {
+            return Ok(());
+        }
+        let grants = Grants { grants: std::mem::take(&mut self.grants) };
+        let descriptors = std::mem::take(&mut self.descriptors);
+        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let (schema::host::Empty, _) =
+            self.channel.call(&grants, &borrowed, self.deadline).map_err(super::refused)?;
+        Ok(())
+    }
+}

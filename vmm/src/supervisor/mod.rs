@@ -1,0 +1,34 @@
+//! The supervisor: where ambient authority lives, and nowhere else.
+//!
+//! It opens images and `/dev/kvm`, creates every region, eventfd and channel, spawns and confines the VMM and the device
+//! hosts, grants each what its manifest justifies, audits them from outside, watches them, and relays console bytes. One
+//! thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
+
+mod console;
+mod grants;
+pub mod operator;
+mod plan;
+mod process;
+mod relay;
+pub mod runtime;
+mod timing;
+mod vm;
+mod window;
+
+pub use console::{Console, ConsolePlan, Typed};
+pub use plan::{
+    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
+};
+pub use timing::{Spawned, time_empty_program, time_spawn};
+pub use vm::{Ended, Signals, Vm};
+pub use window::GuestWindow;
+
+/// A call's failure as a sentence.
+fn refused(error: imc::CallError) -> anyhow::Error {
+    match error {
+        imc::CallError::Refused(reason) => anyhow::anyhow!("{reason}"),
+        imc::CallError::Gone => anyhow::anyhow!("the process ended"),
+        imc::CallError::Late => anyhow::anyhow!("the process did not answer in time"),
+        imc::CallError::Violation(fault) => anyhow::anyhow!("the process broke the protocol: {fault}"),
+    }
+}

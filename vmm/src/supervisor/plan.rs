@@ -1,0 +1,204 @@
+//! What a VM is to be: the whole authority graph, as plain data.
+
+use schema::host::{DEVICES_MAX, Level, Setting};
+use schema::manifest::{Manifest, Power};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A vcpu waits this long for a device before the device is given up. Long enough for a host that a loaded machine keeps
+/// off the processor; a guest notices a pause of this length once, then has a dead device.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+/// Most processors of a guest.
+pub const CPUS_MAX: u8 = 16;
+/// Least guest memory: a kernel and its initial RAM disk need about this much.
+pub const MEMORY_MIN: u64 = 64 << 20;
+
+/// How devices are grouped into processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolate {
+    /// A host for each device.
+    Device,
+    /// A host for each class.
+    Class,
+    /// Devices linked into the VMM: the baseline to compare with. The promises about devices are void.
+    None,
+}
+
+/// What the machine runs.
+#[derive(Debug, Clone)]
+pub enum BootPlan {
+    /// Nothing: accesses are driven from outside.
+    None,
+    /// A Linux kernel.
+    Kernel {
+        /// bzImage or ELF.
+        kernel: PathBuf,
+        /// Initial RAM disk.
+        initrd: Option<PathBuf>,
+        /// Command line.
+        cmdline: String,
+    },
+    /// A micro guest: 64-bit code loaded and entered at `base`.
+    Flat {
+        /// The code.
+        image: Vec<u8>,
+        /// Guest address.
+        base: u64,
+    },
+}
+
+/// What is behind a device's file.
+#[derive(Debug, Clone)]
+pub enum Backing {
+    /// A file by this name.
+    Path(PathBuf),
+    /// Memory with this content, gone with the VM.
+    Memory(Vec<u8>),
+}
+
+/// One device of the VM.
+#[derive(Debug, Clone)]
+pub struct PlannedDevice {
+    /// Catalogue name.
+    pub device: String,
+    /// Unique within the VM: the catalogue name, and a number where there are several.
+    pub label: String,
+    /// Its options.
+    pub options: Vec<Setting>,
+    /// How strictly its host is confined.
+    pub level: Level,
+    /// What is behind its file wishes, in their order.
+    pub backing: Vec<Backing>,
+}
+
+/// Which processors the two sides run on; for benches.
+#[derive(Debug, Clone, Copy)]
+pub struct Pins {
+    /// Of the VMM.
+    pub vmm: usize,
+    /// Of every device host.
+    pub hosts: usize,
+}
+
+/// A virtual machine to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Names it on this machine.
+    pub name: String,
+    /// Processors.
+    pub cpus: u8,
+    /// Bytes of guest memory.
+    pub memory_bytes: u64,
+    /// What it runs.
+    pub boot: BootPlan,
+    /// Its devices.
+    pub devices: Vec<PlannedDevice>,
+    /// How they are grouped.
+    pub isolate: Isolate,
+    /// How strictly the VMM is confined.
+    pub level: Level,
+    /// Deadline of a lane operation.
+    pub deadline: Duration,
+    /// Whether to use `/dev/kvm`.
+    pub kvm: bool,
+    /// Processors to run on, if it matters.
+    pub pins: Option<Pins>,
+}
+
+/// Where device models are known by name. The VMM's side of the program knows none.
+pub trait Catalogue {
+    /// What device `name` declares with these options, or a sentence that says what is wrong.
+    fn manifest(&self, name: &str, options: &[Setting]) -> Result<Manifest, String>;
+}
+
+/// The devices of one host, by index into [`Plan::devices`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The device, or the class.
+    pub name: String,
+    /// How strictly the host is confined.
+    pub level: Level,
+    /// Its devices.
+    pub devices: Vec<usize>,
+}
+
+impl Plan {
+    /// Each device's manifest, in order; refuses what no machine can be.
+    pub fn manifests(&self, catalogue: &dyn Catalogue) -> anyhow::Result<Vec<Manifest>> {
+        anyhow::ensure!(
+            (1..=CPUS_MAX).contains(&self.cpus),
+            "--cpus {}: a guest has 1 to {CPUS_MAX} processors",
+            self.cpus
+        );
+        anyhow::ensure!(
+            self.memory_bytes >= MEMORY_MIN,
+            "--memory {}M: a guest needs at least {}M",
+            self.memory_bytes >> 20,
+            MEMORY_MIN >> 20
+        );
+        anyhow::ensure!(self.memory_bytes.is_multiple_of(2 << 20), "--memory: give a multiple of 2M");
+        anyhow::ensure!(
+            self.devices.len() <= DEVICES_MAX,
+            "{} devices: a machine has at most {DEVICES_MAX}",
+            self.devices.len()
+        );
+        self.devices
+            .iter()
+            .map(|device| {
+                catalogue
+                    .manifest(&device.device, &device.options)
+                    .map_err(|sentence| anyhow::anyhow!("device {}: {sentence}", device.label))
+            })
+            .collect()
+    }
+
+    /// Which devices share a host. Levels that differ within one group are refused: a process has one.
+    pub fn groups(&self, manifests: &[Manifest]) -> anyhow::Result<Vec<Group>> {
+        let mut groups: Vec<Group> = Vec::new();
+        if self.isolate == Isolate::None {
+            return Ok(groups);
+        }
+        for (index, (device, manifest)) in self.devices.iter().zip(manifests).enumerate() {
+            let together = match self.isolate {
+                Isolate::Class => {
+                    groups.iter().position(|group| manifests[group.devices[0]].class == manifest.class)
+                }
+                _ => groups.iter().position(|group| {
+                    group.devices.iter().any(|other| {
+                        manifests[*other].with.contains(&manifest.name)
+                            || manifest.with.contains(&manifests[*other].name)
+                    })
+                }),
+            };
+            match together {
+                Some(at) => {
+                    let group = &mut groups[at];
+                    anyhow::ensure!(
+                        group.level == device.level,
+                        "--sandbox: {} and {} share the host `{}` and cannot have different levels; \
+                         give them the same, or use --isolate device",
+                        self.devices[group.devices[0]].label,
+                        device.label,
+                        group.name
+                    );
+                    group.devices.push(index);
+                }
+                None => groups.push(Group {
+                    name: match self.isolate {
+                        Isolate::Class => manifest.class.name().to_owned(),
+                        _ => device.label.clone(),
+                    },
+                    level: device.level,
+                    devices: vec![index],
+                }),
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// Whether a wish is for guest memory.
+#[must_use]
+pub fn wants_memory(manifest: &Manifest) -> bool {
+    manifest.wishes.iter().any(|wish| matches!(wish.power, Power::Memory | Power::LowMemory))
+}

@@ -1,0 +1,96 @@
+//! How long a device host takes from nothing to its first answer, step by step; for `cofferdam bench spawn`.
+
+use super::grants::Objects;
+use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Plan, PlannedDevice};
+use super::process::{Process, SETUP};
+use super::refused;
+use anyhow::{Context, Result, anyhow};
+use imc::lane::{Carrier, MemoryCarrier, Request, SpinBudget, StateView};
+use sandbox::{Program, Recipe, Stage};
+use schema::host::{Assignment, Attach, Empty, Level, Seal};
+use schema::lane::Operation;
+use std::time::{Duration, Instant};
+
+/// One timed start.
+pub struct Spawned {
+    /// Each step and how long it took; their sum is the whole.
+    pub steps: Vec<(&'static str, Duration)>,
+    /// Proportional set size of the host once it serves.
+    pub pss_bytes: u64,
+}
+
+/// Starts a host for `device` as [`super::Vm::start`] does, and makes one access.
+pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<Spawned> {
+    let plan = Plan {
+        name: "timing".to_owned(),
+        cpus: 1,
+        memory_bytes: 64 << 20,
+        boot: BootPlan::None,
+        devices: vec![device.clone()],
+        isolate: Isolate::Device,
+        level: Level::Seccomp,
+        deadline: DEADLINE,
+        kvm: false,
+        pins: None,
+    };
+    let manifests = plan.manifests(catalogue)?;
+    let objects = Objects::create(&plan, &manifests, 1)?;
+    let program = Program::current()?;
+    let recipe = Recipe::host(Level::Seccomp, &manifests);
+
+    let mut clock = Clock { last: Instant::now(), steps: Vec::new() };
+    let mut process = Process::spawn(&program, "cofferdam: host", &device.device, recipe)?;
+    clock.mark("clone, namespaces, exec");
+    process.greet()?;
+    clock.mark("start of the program, confine, hello");
+    process.require_clean(Stage::Confined)?;
+    clock.mark("audit after confine");
+    let assignment = Assignment { device: device.device.clone(), options: device.options.clone() };
+    process.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
+    objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
+    clock.mark("assign, grants");
+    let (Empty, _) = process.channel.call(&Attach, &[], SETUP).map_err(refused)?;
+    clock.mark("attach");
+    let (Empty, _) = process.channel.call(&Seal, &[], SETUP).map_err(refused)?;
+    clock.mark("seal");
+    process.require_clean(Stage::Sealed)?;
+    clock.mark("audit after seal");
+    let mut carrier = objects.carrier(0, &manifests[0])?;
+    let request = Request { operation: Operation::Read, range: 0, width: 1, offset: 0, value: 0, now: 0 };
+    carrier.call(&request, DEADLINE).map_err(|error| anyhow!("the first access: {error}"))?;
+    clock.mark("first access");
+    let pss_bytes = process.audit(Stage::Sealed)?.pss_bytes;
+    Ok(Spawned { steps: clock.steps, pss_bytes })
+}
+
+struct Clock {
+    last: Instant,
+    steps: Vec<(&'static str, Duration)>,
+}
+
+impl Clock {
+    fn mark(&mut self, step: &'static str) {
+        let now = Instant::now();
+        self.steps.push((step, now - self.last));
+        self.last = now;
+    }
+}
+
+/// Starts this program in the role that does nothing, without any sandbox, and waits for its end: what the kernel needs for
+/// a static program of this size.
+pub fn time_empty_program() -> Result<Duration> {
+    use std::os::unix::process::CommandExt;
+    let from = Instant::now();
+    let status = std::process::Command::new("/proc/self/exe").arg0("cofferdam: empty").env_clear().status();
+    anyhow::ensure!(status.context("starting an empty program")?.success(), "the empty program failed");
+    Ok(from.elapsed())
+}
+
+impl Objects {
+    /// The VMM's end of device `id`'s lane.
+    fn carrier(&self, id: usize, _manifest: &schema::manifest::Manifest) -> Result<impl Carrier> {
+        let device = &self.devices[id];
+        let view = StateView::new(device.state.map()?, 0);
+        Ok(MemoryCarrier::new(device.request.map()?, view, device.reply()?, self.hosts[0].0.try_clone()?, SpinBudget::NONE))
+    }
+}

@@ -1,0 +1,725 @@
+//! One running VM: from plan to processes, the loop that watches them, and their end.
+
+use super::console::{Console, Typed};
+use super::grants::Objects;
+use super::operator::Operators;
+use super::plan::{BootPlan, Catalogue, Group, Isolate, Plan};
+use super::process::{Process, SETUP};
+use super::relay::Relay;
+use super::runtime;
+use super::window::GuestWindow;
+use anyhow::{Context, Result, anyhow, bail};
+use imc::{BlockFile, Capability, Kvm, Packet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sandbox::{Program, Recipe, Stage};
+use schema::Handle;
+use schema::control::{HostStatus, Order, StatusReport};
+use schema::host::{Assignment, Empty, Level, Log, Severity};
+use schema::manifest::Manifest;
+use schema::vmm::{
+    AttachDevice, Boot, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX,
+    Reason, Retire, Start, Stopped,
+};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Log lines kept for `cofferdam logs`.
+const LOG_LINES: usize = 1000;
+/// Messages taken from one child at a turn, so that a flood of logs does not starve the rest of the loop.
+const MESSAGES_PER_TURN: usize = 16;
+/// A log line from a child is cut to this.
+const LOG_TEXT: usize = 512;
+/// The VMM answers a question within this; it has nothing else to do on that thread.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Signals that end us, kept from the moment the program starts, so that none is lost and none ends us half way.
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks them; from now on they are read here. Call before any thread is started.
+    pub fn hold() -> Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// The name of one that has come.
+    pub fn taken(&self) -> Option<&'static str> {
+        let info = self.0.read_signal().ok()??;
+        Some(Signal::try_from(info.ssi_signo as i32).map_or("a signal", Signal::as_str))
+    }
+
+    /// Ends the start if one has come.
+    fn check(&self) -> Result<()> {
+        match self.taken() {
+            Some(name) => bail!("ended by {name} while starting"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a VM ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The guest powered off.
+    PoweredOff,
+    /// The guest, or an operator, asked for a reset.
+    Reset,
+    /// The guest said it panicked.
+    Panicked,
+    /// The guest ended the run with this number.
+    Exit(u32),
+    /// An operator stopped it, or typed the escape.
+    Stopped,
+    /// A signal to the supervisor.
+    Signal(&'static str),
+    /// The VMM died or could not go on.
+    Failed(String),
+}
+
+/// A device host and what it runs.
+struct Host {
+    process: Process,
+    group: Group,
+    /// Said to the VMM.
+    retired: bool,
+    /// Why it was killed by us, if it was.
+    verdict: Option<String>,
+}
+
+/// A running VM.
+pub struct Vm {
+    name: String,
+    vmm: Process,
+    hosts: Vec<Host>,
+    manifests: Vec<Manifest>,
+    labels: Vec<String>,
+    isolate: Isolate,
+    relays: Vec<Relay>,
+    objects: Objects,
+    log: VecDeque<String>,
+    logged: u64,
+    /// Log lines also go to standard error.
+    verbose: bool,
+}
+
+impl Vm {
+    /// Starts `plan`: every process confined, granted, sealed and audited, then the guest.
+    pub fn start(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals) -> Result<Vm> {
+        runtime::check_name(&plan.name)?;
+        let manifests = plan.manifests(catalogue)?;
+        let groups = plan.groups(&manifests)?;
+        let linked = plan.isolate == Isolate::None;
+        // Linked devices share one wake, as those of one host do.
+        let objects = Objects::create(plan, &manifests, if linked { 1 } else { groups.len() })?;
+        let boot = OpenBoot::open(&plan.boot)?;
+        let kvm = if plan.kvm { Some(open_kvm()?) } else { None };
+        signals.check()?;
+
+        let program = Program::current().context("opening this program, to start its parts from")?;
+        let mut hosts = Vec::new();
+        for group in groups {
+            let declared: Vec<Manifest> = group.devices.iter().map(|device| manifests[*device].clone()).collect();
+            let recipe = Recipe::host(group.level, &declared);
+            let process = Process::spawn(&program, "cofferdam: host", &group.name, recipe)?;
+            hosts.push(Host { process, group, retired: false, verdict: None });
+            signals.check()?;
+        }
+        let recipe = Recipe::vmm(plan.level, plan.cpus, plan.kvm, &manifests, linked);
+        let vmm = Process::spawn(&program, "cofferdam: vmm", "vmm", recipe)?;
+        if let Some(pins) = plan.pins {
+            pin(vmm.pid(), pins.vmm)?;
+            for host in &hosts {
+                pin(host.process.pid(), pins.hosts)?;
+            }
+        }
+        let labels = plan.devices.iter().map(|device| device.label.clone()).collect();
+        let mut vm = Vm {
+            name: plan.name.clone(),
+            vmm,
+            hosts,
+            manifests,
+            labels,
+            isolate: plan.isolate,
+            relays: Vec::new(),
+            objects,
+            log: VecDeque::new(),
+            logged: 0,
+            verbose: true,
+        };
+        vm.set_up_hosts(plan, signals)?;
+        vm.set_up_vmm(plan, boot, kvm, signals)?;
+        Ok(vm)
+    }
+
+    fn set_up_hosts(&mut self, plan: &Plan, signals: &Signals) -> Result<()> {
+        for host in &mut self.hosts {
+            host.process.greet()?;
+            host.process.require_clean(Stage::Confined)?;
+            let devices = &host.group.devices;
+            let assignments = devices.iter().map(|at| Assignment {
+                device: plan.devices[*at].device.clone(),
+                options: plan.devices[*at].options.clone(),
+            });
+            let planned: Vec<&Manifest> = devices.iter().map(|at| &self.manifests[*at]).collect();
+            host.process.assign(host.group.level, assignments.collect(), &planned)?;
+            signals.check()?;
+        }
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            let granted = self.objects.grant_host(&mut host.process.channel, number, &host.group.devices, SETUP);
+            granted.with_context(|| format!("granting to {}", host.group.name))?;
+            host.process.attach_and_seal()?;
+            signals.check()?;
+        }
+        Ok(())
+    }
+
+    fn set_up_vmm(&mut self, plan: &Plan, boot: OpenBoot, kvm: Option<Kvm>, signals: &Signals) -> Result<()> {
+        let linked = plan.isolate == Isolate::None;
+        self.vmm.greet()?;
+        self.vmm.require_clean(Stage::Confined)?;
+
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
+        let boot_body = boot.body(&mut descriptors);
+        let kvm_handle = kvm.as_ref().map(|kvm| push(&mut descriptors, kvm));
+        let machine = Machine {
+            cpus: plan.cpus,
+            memory_bytes: plan.memory_bytes,
+            deadline_ms: plan.deadline.as_millis() as u32,
+            in_process: linked,
+            spin: may_spin(plan),
+            boot: boot_body,
+            kvm: kvm_handle,
+        };
+        self.ask::<Machine, Empty>(&machine, &descriptors, SETUP)?;
+        for batch in self.objects.memory.regions.chunks(REGIONS_MAX) {
+            let mut descriptors = Vec::new();
+            let regions = batch
+                .iter()
+                .map(|(base, _, region)| GuestRegion { base: *base, handle: push(&mut descriptors, region) })
+                .collect();
+            let (Empty, _) = self
+                .vmm
+                .channel
+                .call(&Memory { regions }, &descriptors, SETUP)
+                .map_err(|error| self.vmm.failed(error))?;
+        }
+        for (id, device) in plan.devices.iter().enumerate() {
+            let host = self.hosts.iter().position(|host| host.group.devices.contains(&id)).unwrap_or(0);
+            let granted = self.objects.grant_vmm(&mut self.vmm.channel, host, id, linked, SETUP);
+            granted.with_context(|| format!("granting {} to the VMM", device.label))?;
+            let attach = AttachDevice {
+                id: id as u8,
+                host: host as u8,
+                manifest: self.manifests[id].clone(),
+                options: device.options.clone(),
+            };
+            self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
+            signals.check()?;
+            for stream in &self.objects.devices[id].streams {
+                self.relays.push(Relay::new(stream, &self.objects.hosts[host].0)?);
+            }
+        }
+        self.ask::<Start, Empty>(&Start, &[], SETUP)?;
+        self.vmm.require_clean(Stage::Sealed)?;
+        signals.check()
+    }
+
+    fn ask<C: schema::Body, R: schema::Body>(
+        &mut self,
+        body: &C,
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Duration,
+    ) -> Result<R> {
+        match self.vmm.channel.call(body, descriptors, deadline) {
+            Ok((reply, _)) => Ok(reply),
+            Err(error) => Err(self.vmm.failed(error)),
+        }
+    }
+
+    /// Whether log lines go to standard error as well.
+    pub fn set_verbose(&mut self, verbose: bool) {
+        self.verbose = verbose;
+    }
+
+    /// One turn of the loop: waits for something to happen, at most `wait`, and deals with it. Says when the VM has ended.
+    pub fn step(
+        &mut self,
+        console: &mut Console,
+        operators: Option<&mut Operators>,
+        signals: &Signals,
+        wait: Duration,
+    ) -> Result<Option<Ended>> {
+        let mut operators = operators;
+        let accepts = self.relays.first().is_some_and(Relay::accepts);
+        {
+            let mut sources: Vec<PollFd<'_>> = Vec::new();
+            let mut watch = |fd| sources.push(PollFd::new(fd, PollFlags::POLLIN));
+            watch(signals.0.as_fd());
+            for process in std::iter::once(&self.vmm).chain(self.hosts.iter().map(|host| &host.process)) {
+                if process.ended().is_none() {
+                    watch(process.channel.as_fd());
+                    watch(process.pidfd());
+                }
+            }
+            for relay in self.relays.iter().filter(|_| console.hungry()) {
+                watch(relay.bell());
+            }
+            if let Some(input) = console.input().filter(|_| accepts) {
+                watch(input);
+            }
+            if let Some(operators) = operators.as_deref() {
+                operators.sources().for_each(watch);
+            }
+            if let Some(output) = console.blocked_output() {
+                sources.push(PollFd::new(output, PollFlags::POLLOUT));
+            }
+            let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+            match poll(&mut sources, wait) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error).context("waiting for the VM's processes"),
+            }
+        }
+        if let Some(name) = signals.taken() {
+            return Ok(Some(Ended::Signal(name)));
+        }
+        console.flush();
+        self.turn_relays(console);
+        if accepts && readable(console.input()) {
+            // Only the first stream has input: there is one keyboard.
+            if let Some(relay) = self.relays.first_mut()
+                && relay.read(console) == Typed::Quit
+            {
+                return Ok(Some(Ended::Stopped));
+            }
+        }
+        if let Some(operators) = operators.as_deref_mut()
+            && let Some(order) = operators.serve(self, console)
+        {
+            match order {
+                Order::Stop => return Ok(Some(Ended::Stopped)),
+                Order::Reset => return Ok(Some(Ended::Reset)),
+                Order::Powerdown => self.press_button(),
+            }
+        }
+        if let Some(ended) = self.hear_vmm() {
+            // What the guest printed last is still on its way.
+            self.turn_relays(console);
+            return Ok(Some(ended));
+        }
+        self.hear_hosts();
+        Ok(None)
+    }
+
+    fn turn_relays(&mut self, console: &mut Console) {
+        for relay in &mut self.relays {
+            while relay.turn(console) && console.hungry() {}
+        }
+    }
+
+    /// Types bytes at the guest's console.
+    pub fn type_bytes(&mut self, bytes: &[u8]) {
+        if let Some(relay) = self.relays.first_mut() {
+            relay.typed(bytes);
+        }
+    }
+
+    /// Presses the power button.
+    pub fn press_button(&mut self) {
+        let _ = self.vmm.channel.tell(&Button, &[]);
+    }
+
+    fn hear_vmm(&mut self) -> Option<Ended> {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.vmm.channel.receive(Some(Duration::ZERO)) {
+                Ok(Some(packet)) => {
+                    if let Some(ended) = self.heard_from_vmm(packet) {
+                        return Some(ended);
+                    }
+                }
+                Ok(None) => break,
+                Err(fault) => {
+                    let how = self.vmm.reap().map_or_else(|| fault.to_string(), str::to_owned);
+                    return Some(Ended::Failed(format!("the VMM process ended: {how}")));
+                }
+            }
+        }
+        let how = self.vmm.reap()?.to_owned();
+        Some(Ended::Failed(format!("the VMM process ended: {how}")))
+    }
+
+    fn heard_from_vmm(&mut self, packet: Packet) -> Option<Ended> {
+        if packet.is::<Stopped>() {
+            let Ok((stopped, _)) = packet.decode::<Stopped>() else { return None };
+            return Some(match stopped.reason {
+                Reason::PoweredOff => Ended::PoweredOff,
+                Reason::Reset => Ended::Reset,
+                Reason::Panicked => Ended::Panicked,
+                Reason::Exit => Ended::Exit(stopped.code),
+                Reason::Failed => Ended::Failed(printable(&stopped.text)),
+            });
+        }
+        if packet.is::<Late>() {
+            if let Ok((late, _)) = packet.decode::<Late>()
+                && let Some(host) = self.hosts.get_mut(usize::from(late.host))
+            {
+                let what = if late.violation { "broke the lane's rules" } else { "missed its deadline" };
+                host.verdict.get_or_insert_with(|| format!("{what}: {}", printable(&late.text)));
+                host.process.kill();
+            }
+        } else if packet.is::<Log>()
+            && let Ok((log, _)) = packet.decode::<Log>()
+        {
+            self.note(log.severity, "vmm", &log.text);
+        }
+        None
+    }
+
+    fn hear_hosts(&mut self) {
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].retired {
+                continue;
+            }
+            let mut fault = None;
+            for _ in 0..MESSAGES_PER_TURN {
+                match self.hosts[at].process.channel.receive(Some(Duration::ZERO)) {
+                    Ok(Some(packet)) => match packet.decode::<Log>() {
+                        Ok((log, _)) => {
+                            let name = self.hosts[at].process.name.clone();
+                            self.note(log.severity, &name, &log.text);
+                        }
+                        Err(broken) => fault = Some(broken),
+                    },
+                    Ok(None) => break,
+                    Err(broken) => {
+                        fault = Some(broken);
+                        break;
+                    }
+                }
+            }
+            let host = &mut self.hosts[at];
+            if let Some(fault) = fault
+                && host.process.reap().is_none()
+            {
+                // Its channel is closed or abused while it lives: it has nothing to say to us any more.
+                host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
+                host.process.kill();
+            }
+            if host.process.reap().is_some() {
+                self.retire(at);
+            }
+        }
+    }
+
+    /// A host is gone: the VMM answers for its devices from now on.
+    fn retire(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.retired = true;
+        let how = host.process.ended().unwrap_or("gone").to_owned();
+        let why = match &host.verdict {
+            Some(verdict) => format!("{verdict} ({how})"),
+            None => how,
+        };
+        host.verdict = Some(why.clone());
+        let name = host.process.name.clone();
+        let _ = self.vmm.channel.tell(&Retire { host: at as u8, why: why.clone() }, &[]);
+        self.note(Severity::Warning, &name, &format!("device host ended: {why}; its devices read as ones"));
+    }
+
+    fn note(&mut self, severity: Severity, who: &str, text: &str) {
+        let line = format!("{who}: {}", printable(text));
+        if self.verbose && severity <= Severity::Warning {
+            // The terminal may be raw: a bare line feed would not return the carriage.
+            let _ = write!(std::io::stderr(), "cofferdam: {line}\r\n");
+        }
+        if self.log.len() == LOG_LINES {
+            self.log.pop_front();
+        }
+        self.log.push_back(line);
+        self.logged += 1;
+    }
+
+    /// Kept log lines from number `from` on, at most `bound`, and the number to ask for next.
+    #[must_use]
+    pub fn log_since(&self, from: u64, bound: usize) -> (Vec<String>, u64) {
+        let oldest = self.logged - self.log.len() as u64;
+        let from = from.clamp(oldest, self.logged);
+        let lines: Vec<String> = self.log.iter().skip((from - oldest) as usize).take(bound).cloned().collect();
+        let next = from + lines.len() as u64;
+        (lines, next)
+    }
+
+    /// How accesses were served so far.
+    pub fn counters(&mut self) -> Result<Counted> {
+        self.ask(&Counters, &[], ANSWER)
+    }
+
+    /// One access through the bus, as a vcpu would make it.
+    pub fn drive(&mut self, access: Drive) -> Result<u64> {
+        let patience = super::plan::DEADLINE + ANSWER;
+        self.ask::<Drive, Driven>(&access, &[], patience).map(|driven| driven.value)
+    }
+
+    /// How the VM's processes are, as the kernel shows them; with `audit`, what differs from the recipes.
+    pub fn report(&mut self, audit: bool) -> StatusReport {
+        let counted = self.counters().unwrap_or(Counted { devices: Vec::new(), exits: 0 });
+        let mut rows: Vec<HostStatus> =
+            self.hosts.iter().map(|host| self.host_status(host, &counted, audit)).collect();
+        rows.push(self.vmm_status(&counted, audit));
+        StatusReport { name: self.name.clone(), total: rows.len() as u32, hosts: rows }
+    }
+
+    fn host_status(&self, host: &Host, counted: &Counted, audit: bool) -> HostStatus {
+        let class = self.manifests[host.group.devices[0]].class.name().to_owned();
+        let mut row = status_of(&host.process, host.group.level, class, audit);
+        if host.retired {
+            row.state = format!("dead: {}", host.verdict.as_deref().unwrap_or("ended"));
+        } else if audit {
+            let declared: Vec<&Manifest> = host.group.devices.iter().map(|at| &self.manifests[*at]).collect();
+            let planned = self.objects.guest_memory_bytes(&declared);
+            if row.guest_memory_bytes != planned {
+                row.differences.push(format!(
+                    "maps {} bytes of guest memory, its devices justify {planned}",
+                    row.guest_memory_bytes
+                ));
+            }
+        }
+        for device in counted.devices.iter().filter(|device| host.group.devices.contains(&usize::from(device.id))) {
+            row.shadow += device.shadow;
+            row.posted += device.posted;
+            row.lane += device.lane;
+            row.doorbell += device.doorbell;
+        }
+        row
+    }
+
+    fn vmm_status(&self, counted: &Counted, audit: bool) -> HostStatus {
+        let mut row = status_of(&self.vmm, self.vmm.recipe.level, "vmm".to_owned(), audit);
+        if self.isolate == Isolate::None {
+            for device in &counted.devices {
+                row.shadow += device.shadow;
+                row.posted += device.posted;
+                row.lane += device.lane;
+                row.doorbell += device.doorbell;
+            }
+        }
+        row
+    }
+
+    /// Labels of the devices that each host runs, for tables; the VMM's own are those linked into it.
+    #[must_use]
+    pub fn devices_of(&self, host: &str) -> Vec<String> {
+        let labels = |indices: &[usize]| indices.iter().map(|at| self.labels[*at].clone()).collect();
+        match self.hosts.iter().find(|other| other.process.name == host) {
+            Some(found) => labels(&found.group.devices),
+            None if self.isolate == Isolate::None => self.labels.clone(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Manifests of the plan's devices, in order.
+    #[must_use]
+    pub fn manifests(&self) -> &[Manifest] {
+        &self.manifests
+    }
+
+    /// The first 16 MiB of guest memory, for a script that stands in for a guest.
+    pub fn low_memory(&self) -> Result<GuestWindow> {
+        let (_, _, region) = self.objects.memory.regions.first().context("every machine has low memory")?;
+        Ok(GuestWindow::new(region.map()?))
+    }
+
+    /// Ends every process. They are killed together, then reaped.
+    pub fn end(&mut self) {
+        self.vmm.kill();
+        for host in &self.hosts {
+            host.process.kill();
+        }
+        self.vmm.end();
+        for host in &mut self.hosts {
+            host.process.end();
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn status_of(process: &Process, level: Level, class: String, audit: bool) -> HostStatus {
+    let mut row = HostStatus {
+        name: process.name.clone(),
+        class,
+        pid: process.pid() as u32,
+        level: level_name(level).to_owned(),
+        syscalls_allowed: process.recipe.syscalls_allowed(),
+        state: "running".to_owned(),
+        ..HostStatus::default()
+    };
+    if process.ended().is_some() {
+        return row;
+    }
+    match process.audit(Stage::Sealed) {
+        Ok(seen) => {
+            row.seccomp_mode = seen.seccomp_mode;
+            row.no_new_privs = seen.no_new_privs;
+            row.descriptors = seen.descriptors;
+            row.guest_memory_bytes = seen.guest_memory_bytes;
+            row.pss_bytes = seen.pss_bytes;
+            row.notes = seen.notes;
+            if audit {
+                row.differences = seen.differences;
+            }
+        }
+        Err(error) => row.differences.push(format!("cannot be looked at: {error:#}")),
+    }
+    row
+}
+
+/// The word a person uses for a level.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Off => "off",
+        Level::Process => "process",
+        Level::Seccomp => "seccomp",
+        Level::Strict => "strict",
+    }
+}
+
+/// Text of a child as one bounded, harmless line: terminals obey escapes.
+fn printable(text: &str) -> String {
+    text.chars().take(LOG_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn readable(fd: Option<BorrowedFd<'_>>) -> bool {
+    let Some(fd) = fd else { return false };
+    let mut source = [PollFd::new(fd, PollFlags::POLLIN)];
+    matches!(poll(&mut source, PollTimeout::ZERO), Ok(1))
+}
+
+/// Adds a capability to a message's descriptors; returns its handle.
+fn push<'a>(descriptors: &mut Vec<BorrowedFd<'a>>, capability: &'a impl Capability) -> Handle {
+    let handle = capability.handle(descriptors.len() as u8);
+    descriptors.push(capability.as_fd());
+    handle
+}
+
+/// Waiting by polling needs a processor for each side.
+fn may_spin(plan: &Plan) -> bool {
+    match plan.pins {
+        Some(pins) => pins.vmm != pins.hosts,
+        None => std::thread::available_parallelism().is_ok_and(|count| count.get() > usize::from(plan.cpus)),
+    }
+}
+
+fn pin(pid: i32, cpu: usize) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), &set)
+        .with_context(|| format!("running process {pid} on processor {cpu}"))
+}
+
+/// `/dev/kvm`, or a sentence.
+fn open_kvm() -> Result<Kvm> {
+    let opened = File::options().read(true).write(true).open("/dev/kvm");
+    let file = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            anyhow!("/dev/kvm: this machine has none; load the kvm module, or enable virtualization in its firmware")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            anyhow!("/dev/kvm: you may not open it; an administrator can add you to the group that owns it (often `kvm`)")
+        }
+        _ => anyhow!("/dev/kvm: cannot be opened: {error}"),
+    })?;
+    Ok(Kvm(file.into()))
+}
+
+/// What the machine boots, opened.
+enum OpenBoot {
+    None,
+    Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
+    Flat { image: BlockFile, base: u64 },
+}
+
+impl OpenBoot {
+    fn open(plan: &BootPlan) -> Result<OpenBoot> {
+        Ok(match plan {
+            BootPlan::None => OpenBoot::None,
+            BootPlan::Kernel { kernel, initrd, cmdline } => {
+                anyhow::ensure!(
+                    cmdline.len() <= schema::vmm::CMDLINE_MAX && !cmdline.contains('\0'),
+                    "--cmdline: has {} bytes, a kernel takes at most {}",
+                    cmdline.len(),
+                    schema::vmm::CMDLINE_MAX
+                );
+                OpenBoot::Kernel {
+                    kernel: open_image("kernel", kernel)?,
+                    initrd: initrd.as_ref().map(|path| open_image("initrd", path)).transpose()?,
+                    cmdline: cmdline.clone(),
+                }
+            }
+            BootPlan::Flat { image, base } => {
+                let mut file = File::from(nix::sys::memfd::memfd_create(
+                    c"cofferdam:guest",
+                    nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
+                )?);
+                file.write_all(image)?;
+                let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+                OpenBoot::Flat { image: BlockFile { file: again, readonly: true, bytes: image.len() as u64 }, base: *base }
+            }
+        })
+    }
+
+    fn body<'a>(&'a self, descriptors: &mut Vec<BorrowedFd<'a>>) -> Boot {
+        match self {
+            OpenBoot::None => Boot::None,
+            OpenBoot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
+                kernel: push(descriptors, kernel),
+                initrd: initrd.as_ref().map(|initrd| push(descriptors, initrd)),
+                cmdline: cmdline.clone(),
+            },
+            OpenBoot::Flat { image, base } => Boot::Flat { image: push(descriptors, image), base: *base },
+        }
+    }
+}
+
+fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
+    let file = File::open(path).with_context(|| format!("{what} {}: cannot be opened", path.display()))?;
+    let found = file.metadata()?;
+    anyhow::ensure!(
+        found.is_file(),
+        "{what} {}: is {}, not a file",
+        path.display(),
+        if found.is_dir() { "a folder" } else { "something else" }
+    );
+    anyhow::ensure!(found.len() > 0, "{what} {}: is empty", path.display());
+    Ok(BlockFile { file, readonly: true, bytes: found.len() })
+}
+
+impl Vm {
+    /// Steps until the VM ends or `until` has passed.
+    pub fn run_until(
+        &mut self,
+        console: &mut Console,
+        signals: &Signals,
+        until: Instant,
+    ) -> Result<Option<Ended>> {
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if let Some(ended) = self.step(console, None, signals, left)? {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
+    }
+}
