@@ -1,1 +1,235 @@
-fn main() {}
+//! The project's own chores. `cargo xtask test` is what has to pass before a push, and what CI runs.
+
+mod command;
+mod elf;
+mod licences;
+mod nested;
+mod packages;
+mod report;
+mod schema;
+mod unit;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use report::{Outcome, Report};
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every check and test; all failures are reported at the end
+    Test {
+        /// Leave out documentation, the release build and the guests
+        #[arg(long)]
+        quick: bool,
+        /// Only tests and guest scenarios whose names contain this
+        filter: Option<String>,
+    },
+    /// Boot the guest scenarios alone
+    Nested {
+        /// Scenarios by name; without any, all that a test run boots
+        names: Vec<String>,
+        /// Print their names
+        #[arg(long)]
+        list: bool,
+    },
+    /// Compile the schema anew after a change of schema/*.capnp
+    Schema,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let arguments = Arguments::parse();
+    let tree = Tree::find()?;
+    match arguments.chore {
+        Chore::Schema => schema::write(&tree.top).map(|()| true),
+        Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
+        Chore::Nested { list: true, .. } => {
+            for scenario in nested::scenarios(&tree.top)? {
+                println!("{}", scenario.name);
+            }
+            Ok(true)
+        }
+        Chore::Nested { names, .. } => guests(&tree, &names),
+    }
+}
+
+/// Where the tree and its products are.
+struct Tree {
+    top: PathBuf,
+    /// Cargo's target folder.
+    target: PathBuf,
+    /// The cargo that runs us.
+    cargo: PathBuf,
+    metadata: Value,
+}
+
+impl Tree {
+    fn find() -> Result<Self> {
+        let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let done = Command::new(&cargo)
+            .args(["metadata", "--format-version", "1", "--locked"])
+            .output()
+            .context("cannot run cargo")?;
+        if !done.status.success() {
+            bail!("cargo metadata: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        let metadata: Value = serde_json::from_slice(&done.stdout)?;
+        let path = |field: &str| {
+            metadata[field].as_str().map(PathBuf::from).with_context(|| format!("cargo metadata has no {field}"))
+        };
+        Ok(Self { top: path("workspace_root")?, target: path("target_directory")?, cargo, metadata })
+    }
+
+    /// Everything of ours that is not cargo's.
+    fn work(&self) -> PathBuf {
+        self.target.join("xtask")
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.work().join("logs")
+    }
+
+    fn program(&self) -> PathBuf {
+        self.target.join("release/cofferdam")
+    }
+
+    /// A check that is one run of cargo, with `environment` set.
+    fn cargo_check(&self, name: &str, words: &[&str], environment: &[(&str, &str)]) -> Outcome {
+        let mut command = Command::new(&self.cargo);
+        command.args(words).current_dir(&self.top).envs(environment.iter().copied());
+        match command::run(&mut command, &self.logs().join(format!("{}.log", name.replace(' ', "-")))) {
+            Ok(done) if done.success => Outcome::pass(),
+            Ok(done) => Outcome::fail(name, done.tail()),
+            Err(error) => Outcome::fail(name, format!("{error:#}")),
+        }
+    }
+
+    /// Builds the program as users get it, and looks whether it can start in an empty root.
+    fn build_program(&self) -> Outcome {
+        let mut outcome =
+            self.cargo_check("release build", &["build", "--release", "--locked", "--package", "cofferdam"], &[]);
+        if outcome.failed.is_empty() {
+            let verdict = std::fs::read(self.program()).map_err(Into::into).and_then(|bytes| elf::is_static(&bytes));
+            outcome.merge(match verdict {
+                Ok(true) => Outcome::pass(),
+                Ok(false) => Outcome::fail("static program", "it names a dynamic loader"),
+                Err(error) => Outcome::fail("static program", format!("{error:#}")),
+            });
+        }
+        outcome
+    }
+
+    fn guests(&self, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
+        let places = nested::Places { top: &self.top, work: self.work(), program: self.program() };
+        nested::run(&places, wanted)
+    }
+}
+
+/// Runs all steps, prints the report, says whether nothing failed.
+fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
+    let mut report = Report::default();
+    let mut step = |name: &str, when: When, work: &dyn Fn() -> Outcome| {
+        let left_out = match when {
+            _ if quick && matches!(when, When::NotQuick | When::NotQuickNorFiltered) => Some("left out by --quick"),
+            When::NotFiltered | When::NotQuickNorFiltered if filter.is_some() => Some("left out by the filter"),
+            _ => None,
+        };
+        let begun = Instant::now();
+        let outcome = match left_out {
+            Some(why) => Outcome::skip(name, why),
+            None => {
+                eprintln!("{name} …");
+                work()
+            }
+        };
+        report.add(name, outcome, begun.elapsed());
+    };
+    step("packages", When::Always, &|| match packages::install(&tree.logs()) {
+        Ok(()) => Outcome::pass(),
+        Err(why) => Outcome::skip("system packages", why),
+    });
+    step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
+    step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
+    step("schema", When::NotFiltered, &|| schema::check(&tree.top));
+    step("clippy", When::NotFiltered, &|| {
+        tree.cargo_check("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])
+    });
+    step("documentation", When::NotQuickNorFiltered, &|| {
+        let words = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        tree.cargo_check("rustdoc", &words, &[("RUSTDOCFLAGS", "--deny warnings")])
+    });
+    step("tests", When::Always, &|| unit::run(&tree.cargo, &tree.top, filter, &tree.logs()));
+    step("release build", When::NotQuick, &|| tree.build_program());
+    step("guests", When::NotQuick, &|| {
+        let mut outcome = tree.guests(|scenario| match filter {
+            Some(filter) => scenario.name.contains(filter),
+            None => scenario.only_by_name.is_none(),
+        });
+        for scenario in nested::scenarios(&tree.top).unwrap_or_default() {
+            if let (Some(why), None) = (scenario.only_by_name, filter) {
+                outcome.add_skip(&scenario.name, format!("run by name only: {why}"));
+            }
+        }
+        outcome
+    });
+    println!("{}", report.render());
+    report.succeeded()
+}
+
+/// Which runs have a step.
+#[derive(Clone, Copy)]
+enum When {
+    Always,
+    NotFiltered,
+    NotQuick,
+    NotQuickNorFiltered,
+}
+
+/// `cargo xtask nested`: builds the program and boots the named scenarios.
+fn guests(tree: &Tree, names: &[String]) -> Result<bool> {
+    let known: Vec<String> = nested::scenarios(&tree.top)?.into_iter().map(|scenario| scenario.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        bail!("there is no scenario {unknown}; there are {}", known.join(", "));
+    }
+    let mut report = Report::default();
+    let begun = Instant::now();
+    if let Err(why) = packages::install(Path::new(&tree.logs())) {
+        report.add("packages", Outcome::skip("system packages", why), begun.elapsed());
+    }
+    eprintln!("release build …");
+    let begun = Instant::now();
+    report.add("release build", tree.build_program(), begun.elapsed());
+    if report.succeeded() {
+        let begun = Instant::now();
+        let wanted = |scenario: &nested::Scenario| match names {
+            [] => scenario.only_by_name.is_none(),
+            names => names.contains(&scenario.name),
+        };
+        report.add("guests", tree.guests(wanted), begun.elapsed());
+    }
+    println!("{}", report.render());
+    Ok(report.succeeded())
+}

@@ -1,0 +1,3 @@
+# Powers off at once.
+echo "GUEST leaves"
+poweroff -f

@@ -1,0 +1,120 @@
+# What scenarios share. Results go to the second serial port, one line each, where the harness reads them:
+#   TEST name ok | TEST name FAIL why | TEST name SKIP why | NOTE text | AUDIT name json | END
+# Everything else goes to the first, which the harness keeps as a log.
+: "${here=}"
+work=/tmp/work
+mkdir -p "$work"
+chmod 1777 "$work"
+guest_memory=256M
+# Words of every inner guest's command line.
+words="console=ttyS0 quiet panic=-1 tsc=reliable"
+# A boot takes 10 to 20 s on an idle machine.
+BOOT_SECONDS=180
+
+tell_harness() { echo "$*" >/dev/ttyS1; }
+note() { tell_harness "NOTE $*"; }
+
+# check NAME WHY COMMAND…: one test; WHY says what was expected
+check() {
+    test_name=$1 why=$2
+    shift 2
+    if "$@"; then
+        tell_harness "TEST $test_name ok"
+    else
+        tell_harness "TEST $test_name FAIL $why"
+        dump
+    fi
+}
+skip() { test_name=$1; shift; tell_harness "TEST $test_name SKIP $*"; }
+
+# dump: what the VMs said, for the log
+dump() {
+    for file in "$work"/*.log "$work"/*.err; do
+        [ -s "$file" ] || continue
+        echo "--- ${file##*/}"
+        tail -n 60 "$file" | tr -d '\r'
+    done
+    dmesg | tail -n 5
+}
+
+# start VM TASK ARGUMENT…: a VM in the background, as $user when that is set. Its console is VM.log and VM.in, what
+# the program says itself is VM.err. TASK is a file of guest/, or - for a shell at once. $extra: more kernel words.
+start() {
+    vm=$1 task=$2
+    shift 2
+    line="$words ${extra:-}"
+    [ "$task" = - ] || line="$line do=$task"
+    rm -f "$work/$vm.in" "$work/$vm.log" "$work/$vm.err"
+    mkfifo "$work/$vm.in"
+    # Opened for reading and writing: it never ends, and no one waits to open it.
+    if [ -n "${user:-}" ]; then
+        chmod 666 "$work/$vm.in"
+        quoted=
+        for argument; do quoted="$quoted '$argument'"; done
+        su -s /bin/sh "$user" -c "exec cofferdam run --name $vm --kernel $here/kernel --initrd $here/guest.cpio \
+            --cmdline '$line' --memory $guest_memory $quoted" 0<>"$work/$vm.in" >"$work/$vm.log" 2>"$work/$vm.err" &
+    else
+        cofferdam run --name "$vm" --kernel "$here/kernel" --initrd "$here/guest.cpio" --cmdline "$line" \
+            --memory "$guest_memory" "$@" 0<>"$work/$vm.in" >"$work/$vm.log" 2>"$work/$vm.err" &
+    fi
+    eval "pid_$vm=$!"
+}
+
+# pid VM: the process id of its supervisor
+pid() { eval "echo \$pid_$1"; }
+
+# alive PID: it runs (a zombie does not)
+alive() { [ -e "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
+
+# says VM PATTERN [SECONDS]: waits until the console has a line with PATTERN; fails early when the VM has ended
+says() {
+    left=${3:-$BOOT_SECONDS}
+    while ! grep -q -- "$2" "$work/$1.log"; do
+        [ "$left" -gt 0 ] || return 1
+        alive "$(pid "$1")" || { sleep 1; grep -q -- "$2" "$work/$1.log"; return; }
+        left=$((left - 1))
+        sleep 1
+    done
+}
+
+# fact VM NAME: what the guest said of NAME
+fact() { tr -d '\r' <"$work/$1.log" | sed -n "s/^GUEST $2 //p" | tail -n 1; }
+
+# enter VM TEXT: types a line on the console
+enter() { echo "$2" >"$work/$1.in"; }
+
+# ends VM STATUS [SECONDS]: waits for the program to end, with STATUS. A VM that does not is killed.
+ends() {
+    left=${3:-60}
+    while alive "$(pid "$1")"; do
+        if [ "$left" -le 0 ]; then
+            echo "$1 did not end by itself"
+            kill -9 "$(pid "$1")"
+            wait "$(pid "$1")"
+            return 1
+        fi
+        left=$((left - 1))
+        sleep 1
+    done
+    wait "$(pid "$1")"
+    status=$?
+    echo "$1 ended with status $status"
+    [ "$status" = "$2" ]
+}
+
+# hosts VM: `name pid` of each device host, from ps
+hosts() {
+    cofferdam ps --json | tr -d ' \n\t"' | tr '{' '\n' | grep "vm:$1," |
+        sed -n 's/.*name:\([^,]*\),.*pid:\([0-9]*\),.*/\1 \2/p' | grep -v '^vmm '
+}
+
+# quiet_after: no process of the program is left
+quiet_after() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        left_over=$(grep -l -s '^cofferdam' /proc/[0-9]*/cmdline | wc -l)
+        [ "$left_over" = 0 ] && return 0
+        sleep 1
+    done
+    ps -o pid,ppid,stat,args | grep '[c]offerdam'
+    return 1
+}

@@ -1,0 +1,239 @@
+//! The files that the outer and the inner guests start from.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::Places;
+use super::kernel::Kernel;
+use crate::packages;
+
+/// What the outer guest needs to be a host: KVM, its drive. `ccp` is a part of the kernel in some builds.
+const HOST_MODULES: &[&str] = &["ccp", "irqbypass", "kvm", "kvm-amd", "virtio_pci", "virtio_blk"];
+/// The inner guest's drivers for our devices, as far as they are not a part of its kernel.
+const GUEST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio-rng", "button", "evdev", "pvpanic-mmio"];
+/// The inner guest's ext4 root: a busybox and some scripts.
+const ROOT_BYTES: u64 = 32 << 20;
+/// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
+const DRIVE_BYTES: u64 = 256 << 20;
+/// The ordinary user that some scenarios become.
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nguest:x:1000:\n";
+
+/// What the outer machine is started with.
+pub struct Images {
+    /// The kernel of both guests.
+    pub kernel: PathBuf,
+    /// The outer guest's initramfs.
+    pub initramfs: PathBuf,
+    /// The outer guest's drive, an ext4 image.
+    pub drive: PathBuf,
+}
+
+impl Images {
+    /// Builds them from the tree, the program and the kernel.
+    pub fn build(places: &Places<'_>, kernel: &Kernel) -> Result<Self> {
+        let folder = places.work.join("images");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let scripts = places.top.join("tests/nested");
+        let busybox = packages::find("busybox").map_err(anyhow::Error::msg)?;
+
+        let guest = folder.join("guest");
+        busybox_root(&guest, &busybox)?;
+        copy_scripts(&scripts.join("guest"), &guest.join("guest"))?;
+        install(&scripts.join("guest/init"), &guest.join("sbin/init"))?;
+        let root_image = folder.join("root.img");
+        ext4(&guest, &root_image, ROOT_BYTES)?;
+
+        let mut archive = initramfs(&busybox, &scripts.join("guest/init"), &kernel.modules(GUEST_MODULES)?)?;
+        archive.folder("guest");
+        for script in files(&scripts.join("guest"))? {
+            archive.file(&format!("guest/{}", name_of(&script)), &std::fs::read(&script)?);
+        }
+        let guest_initramfs = folder.join("guest.cpio");
+        std::fs::write(&guest_initramfs, archive.finish())?;
+
+        let host = folder.join("host");
+        busybox_root(&host, &busybox)?;
+        copy_scripts(&scripts, &host.join("nested"))?;
+        install(&places.program, &host.join("bin/cofferdam"))?;
+        std::fs::copy(&kernel.image, host.join("kernel"))?;
+        std::fs::copy(&guest_initramfs, host.join("guest.cpio"))?;
+        std::fs::copy(&root_image, host.join("root.img"))?;
+        std::fs::create_dir_all(host.join("etc"))?;
+        std::fs::write(host.join("etc/passwd"), PASSWD)?;
+        std::fs::write(host.join("etc/group"), GROUP)?;
+        let drive = folder.join("drive.img");
+        ext4(&host, &drive, DRIVE_BYTES)?;
+
+        let initramfs_file = folder.join("host.cpio");
+        let archive = initramfs(&busybox, &scripts.join("host-init"), &kernel.modules(HOST_MODULES)?)?;
+        std::fs::write(&initramfs_file, archive.finish())?;
+        Ok(Self { kernel: kernel.image.clone(), initramfs: initramfs_file, drive })
+    }
+}
+
+/// An archive with busybox, `init`, and the modules with a list of them, in the order in which they load.
+fn initramfs(busybox: &Path, init: &Path, modules: &[PathBuf]) -> Result<Archive> {
+    let mut archive = Archive::default();
+    archive.folder("bin");
+    archive.program("bin/busybox", &std::fs::read(busybox)?);
+    archive.program("init", &std::fs::read(init)?);
+    archive.folder("modules");
+    let mut order = String::new();
+    for module in modules {
+        let file = name_of(module);
+        let name = file.trim_end_matches(".xz");
+        archive.file(&format!("modules/{name}"), &read_module(module)?);
+        order.push_str(name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes());
+    Ok(archive)
+}
+
+/// Busybox's insmod takes no compressed modules.
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => Ok(std::fs::read(path)?),
+        Some("xz") => {
+            let xz = packages::find("xz").map_err(anyhow::Error::msg)?;
+            let done = Command::new(xz).arg("-dc").arg(path).output()?;
+            if !done.status.success() {
+                bail!("xz cannot read {}", path.display());
+            }
+            Ok(done.stdout)
+        }
+        _ => bail!("{} is compressed in a way we do not know", path.display()),
+    }
+}
+
+/// A root folder with busybox under each of its names and the usual places to mount things.
+fn busybox_root(root: &Path, busybox: &Path) -> Result<()> {
+    for folder in ["bin", "sbin", "proc", "sys", "dev", "tmp", "run", "root"] {
+        std::fs::create_dir_all(root.join(folder))?;
+    }
+    install(busybox, &root.join("bin/busybox"))?;
+    let list = Command::new(busybox).arg("--list").output().context("busybox --list")?;
+    for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
+    Ok(())
+}
+
+fn copy_scripts(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for script in files(from)? {
+        install(&script, &to.join(name_of(&script)))?;
+    }
+    Ok(())
+}
+
+fn install(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))?)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A sparse ext4 image of a folder, made without root.
+fn ext4(folder: &Path, image: &Path, bytes: u64) -> Result<()> {
+    std::fs::File::create(image)?.set_len(bytes)?;
+    let mkfs = packages::find("mkfs.ext4").map_err(anyhow::Error::msg)?;
+    let done = Command::new(mkfs).args(["-q", "-F", "-E", "root_owner=0:0", "-d"]).args([folder, image]).output()?;
+    if !done.status.success() {
+        bail!("mkfs.ext4: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(())
+}
+
+/// A cpio archive as the kernel reads it (format `newc`, kernel documentation: driver-api/early-userspace/
+/// buffer-format). Owned by root, with no time, so that the same files give the same archive.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Archive {
+    const FOLDER: u32 = 0o040_755;
+    const PROGRAM: u32 = 0o100_755;
+    const FILE: u32 = 0o100_644;
+    /// Names and contents begin at multiples of this.
+    const ALIGNMENT: usize = 4;
+
+    fn folder(&mut self, name: &str) {
+        self.entry(name, Self::FOLDER, &[]);
+    }
+
+    fn program(&mut self, name: &str, contents: &[u8]) {
+        self.entry(name, Self::PROGRAM, contents);
+    }
+
+    fn file(&mut self, name: &str, contents: &[u8]) {
+        self.entry(name, Self::FILE, contents);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, contents: &[u8]) {
+        self.entries += 1;
+        let (inode, links, name_bytes) = (self.entries, 1, name.len() + 1);
+        let bytes = contents.len();
+        // magic, inode, mode, uid, gid, links, time, bytes, device (4 fields), bytes of the name, checksum
+        let header = format!(
+            "070701{inode:08x}{mode:08x}{0:08x}{0:08x}{links:08x}{0:08x}{bytes:08x}{0:08x}{0:08x}{0:08x}{0:08x}\
+             {name_bytes:08x}{0:08x}",
+            0
+        );
+        self.bytes.extend_from_slice(header.as_bytes());
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.align();
+        self.bytes.extend_from_slice(contents);
+        self.align();
+    }
+
+    fn align(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(Self::ALIGNMENT), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_entries_begin_at_multiples_of_four_and_end_with_the_trailer() {
+        let mut archive = Archive::default();
+        archive.folder("bin");
+        archive.program("bin/a", b"odd");
+        let bytes = archive.finish();
+        assert_eq!(bytes.len() % Archive::ALIGNMENT, 0);
+        assert!(bytes.windows(6).enumerate().filter(|(_, word)| *word == b"070701").all(|(at, _)| at % 4 == 0));
+        assert_eq!(bytes.windows(6).filter(|word| *word == b"070701").count(), 3);
+        assert!(bytes.windows(11).any(|word| word == b"TRAILER!!!\0"));
+    }
+}

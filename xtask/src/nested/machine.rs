@@ -1,0 +1,165 @@
+//! The outer machine: starts it, listens to it, ends it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::images::Images;
+use super::{Scenario, audit};
+use crate::command::{self, Progress};
+use crate::packages;
+use crate::report::Outcome;
+
+/// How often we look at the time while the guest is silent.
+const TICK: Duration = Duration::from_millis(500);
+
+/// One line from the guest's second serial port.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Passed(&'a str),
+    Failed(&'a str, &'a str),
+    Skipped(&'a str, &'a str),
+    /// What `ps --audit --json` said, to be judged here.
+    Audit(&'a str, &'a str),
+    /// A line for whoever watches.
+    Note(&'a str),
+    /// The script ran to its end, unless a reason follows.
+    End(&'a str),
+    Other,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> Self {
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let (name, rest_of_it) = rest.split_once(' ').unwrap_or((rest, ""));
+        match word {
+            "TEST" => match rest_of_it.split_once(' ').unwrap_or((rest_of_it, "")) {
+                ("ok", _) => Self::Passed(name),
+                ("FAIL", why) => Self::Failed(name, why),
+                ("SKIP", why) => Self::Skipped(name, why),
+                _ => Self::Other,
+            },
+            "AUDIT" => Self::Audit(name, rest_of_it),
+            "NOTE" => Self::Note(rest),
+            "END" => Self::End(rest),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Boots the outer machine for one scenario and listens until it is off or its time is over.
+pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome> {
+    let logs = work.join("logs");
+    std::fs::create_dir_all(&logs)?;
+    let log = logs.join(format!("nested-{}.log", scenario.name));
+    let mut machine = Machine::start(scenario, images, &log)?;
+    let output = machine.0.stdout.take().context("qemu has no output")?;
+    let errors = machine.0.stderr.take().context("qemu has no error output")?;
+    let (sender, lines) = mpsc::channel();
+    command::forward(errors, sender.clone());
+    command::forward(output, sender);
+
+    let deadline = Instant::now() + scenario.limit;
+    let mut progress = Progress::start();
+    let mut outcome = Outcome::default();
+    let mut ended = None;
+    let mut others = Vec::new();
+    let named = |name: &str| format!("{} / {name}", scenario.name);
+    while Instant::now() < deadline {
+        let line = match lines.recv_timeout(TICK) {
+            Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                progress.show("");
+                continue;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
+        progress.show(&line);
+        match Line::parse(&line) {
+            Line::Passed(_) => outcome.passed += 1,
+            Line::Failed(name, why) => {
+                progress.clear();
+                eprintln!("    {name} FAILED: {why}");
+                outcome.add_failure(&named(name), why);
+            }
+            Line::Skipped(name, why) => outcome.add_skip(&named(name), why),
+            Line::Audit(name, json) => match audit::judge(json) {
+                Ok(()) => outcome.passed += 1,
+                Err(why) => outcome.add_failure(&named(name), why),
+            },
+            Line::Note(text) => {
+                progress.clear();
+                eprintln!("    {text}");
+            }
+            Line::End(why) => ended = Some(why.to_owned()),
+            Line::Other => others.push(line),
+        }
+    }
+    progress.clear();
+    let unfinished = match ended {
+        Some(why) if why.is_empty() => None,
+        Some(why) => Some(format!("the script ended {why}")),
+        None if Instant::now() >= deadline => Some(format!("not done after {} s", scenario.limit.as_secs())),
+        None => Some("the outer machine went off before the script's end".to_owned()),
+    };
+    if let Some(why) = unfinished {
+        outcome.add_failure(&scenario.name, format!("{why}\n{}", command::tail(&others.join("\n"))));
+    }
+    if !outcome.failed.is_empty() {
+        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+        outcome.add_failure(
+            &named("log"),
+            format!("the end of {}:\n{}", log.display(), command::tail(&text.replace('\r', ""))),
+        );
+    }
+    Ok(outcome)
+}
+
+/// A running QEMU, which does not outlive this value.
+struct Machine(Child);
+
+impl Machine {
+    fn start(scenario: &Scenario, images: &Images, log: &Path) -> Result<Self> {
+        let qemu = packages::find("qemu-system-x86_64").map_err(anyhow::Error::msg)?;
+        let words =
+            format!("console=ttyS0 panic=-1 quiet scenario={} on={} tsc=reliable", scenario.name, scenario.root);
+        let mut command = Command::new(qemu);
+        command.args(["-accel", "tcg", "-cpu", "max,svm=on", "-smp", "2"]);
+        command.args(["-m", &scenario.memory_mib.to_string()]);
+        command.args(["-nodefaults", "-no-reboot", "-display", "none", "-monitor", "none"]);
+        command.arg("-kernel").arg(&images.kernel).arg("-initrd").arg(&images.initramfs).args(["-append", &words]);
+        command.args(["-serial", &format!("file:{}", log.display()), "-serial", "stdio"]);
+        // Each scenario finds the drive as it was built.
+        command.args(["-drive", &format!("file={},format=raw,if=virtio,snapshot=on", images.drive.display())]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().context("qemu-system-x86_64")?))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_guest_are_told_apart_from_noise() {
+        assert_eq!(Line::parse("TEST boots ok\r"), Line::Passed("boots"));
+        assert_eq!(Line::parse("TEST boots FAIL no shell, no prompt"), Line::Failed("boots", "no shell, no prompt"));
+        assert_eq!(Line::parse("TEST boots SKIP no disk"), Line::Skipped("boots", "no disk"));
+        assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
+        assert_eq!(Line::parse("END"), Line::End(""));
+        assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
+        assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
+        assert_eq!(Line::parse("qemu: cannot allocate"), Line::Other);
+    }
+}

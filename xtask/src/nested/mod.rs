@@ -1,0 +1,179 @@
+//! Tests that boot Linux guests on nested KVM.
+//!
+//! An emulated machine (QEMU's TCG, with SVM) boots Debian's kernel and takes the part of the host; inside it our
+//! program boots the same kernel again. The scenarios are shell scripts under `tests/nested`; each gets an outer
+//! machine of its own and reports its tests over a serial port.
+
+mod audit;
+mod images;
+mod kernel;
+mod machine;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::packages;
+use crate::report::Outcome;
+use images::Images;
+
+/// How long a scenario may take where its file says nothing. Most take a minute or two on two cores.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Memory of the outer machine where the file says nothing.
+const MEMORY_MIB: u64 = 3072;
+
+/// One script: an outer machine, some inner guests, some tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// The script's name without `.sh`.
+    pub name: String,
+    /// Memory of the outer machine, in MiB.
+    pub memory_mib: u64,
+    /// When the outer machine is given up.
+    pub limit: Duration,
+    /// Which root the script sees: `disk`, or `initramfs`, which cannot be pivoted away.
+    pub root: String,
+    /// Why it is left out unless it is named.
+    pub only_by_name: Option<String>,
+}
+
+impl Scenario {
+    /// Reads the comments at the top of a script: `# memory: MIB`, `# limit: SECONDS`, `# on: initramfs`,
+    /// `# only by name: WHY`.
+    fn parse(name: &str, script: &str) -> Result<Self> {
+        let mut scenario = Self {
+            name: name.to_owned(),
+            memory_mib: MEMORY_MIB,
+            limit: LIMIT,
+            root: "disk".to_owned(),
+            only_by_name: None,
+        };
+        for line in script.lines().map_while(|line| line.strip_prefix('#')) {
+            let Some((key, value)) = line.split_once(": ") else { continue };
+            let value = value.trim();
+            match key.trim() {
+                "memory" => scenario.memory_mib = value.parse().with_context(|| format!("{name}: memory"))?,
+                "limit" => {
+                    scenario.limit = Duration::from_secs(value.parse().with_context(|| format!("{name}: limit"))?);
+                }
+                "on" if ["disk", "initramfs"].contains(&value) => scenario.root = value.to_owned(),
+                "on" => bail!("{name}: no such root: {value}"),
+                "only by name" => scenario.only_by_name = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(scenario)
+    }
+}
+
+/// All scenarios of the tree, by name.
+pub fn scenarios(top: &Path) -> Result<Vec<Scenario>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(top.join("tests/nested"))? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|extension| extension == "sh") && name != "lib" {
+            found.push(Scenario::parse(&name, &std::fs::read_to_string(&path)?)?);
+        }
+    }
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(found)
+}
+
+/// Where things are.
+pub struct Places<'a> {
+    /// The top of the tree.
+    pub top: &'a Path,
+    /// Our own folder under `target`.
+    pub work: PathBuf,
+    /// The program under test.
+    pub program: PathBuf,
+}
+
+/// Boots the scenarios that `wanted` accepts, one after the other.
+pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    let scenarios = match scenarios(places.top) {
+        Ok(scenarios) => scenarios,
+        Err(error) => return Outcome::fail("scenarios", format!("{error:#}")),
+    };
+    let chosen: Vec<&Scenario> = scenarios.iter().filter(|scenario| wanted(scenario)).collect();
+    if chosen.is_empty() {
+        return outcome;
+    }
+    let skip_all = |why: &str| {
+        let mut outcome = Outcome::default();
+        chosen.iter().for_each(|scenario| outcome.add_skip(&scenario.name, why));
+        outcome
+    };
+    if !places.program.is_file() {
+        return Outcome::fail("program", format!("there is no {}", places.program.display()));
+    }
+    if let Some(missing) = ["qemu-system-x86_64", "busybox", "depmod", "mkfs.ext4"]
+        .iter()
+        .find_map(|program| packages::find(program).err())
+    {
+        return skip_all(&missing);
+    }
+    let kernel = match kernel::obtain(&places.work) {
+        Ok(kernel) => kernel,
+        Err(error) => return skip_all(&format!("there is no guest kernel: {error:#}")),
+    };
+    let images = match Images::build(places, &kernel) {
+        Ok(images) => images,
+        Err(error) => return Outcome::fail("images", format!("{error:#}")),
+    };
+    for scenario in chosen {
+        if let Some(why) = too_large(scenario) {
+            outcome.add_skip(&scenario.name, why);
+            continue;
+        }
+        eprintln!("  {} …", scenario.name);
+        let begun = Instant::now();
+        let found = machine::run(scenario, &images, &places.work)
+            .unwrap_or_else(|error| Outcome::fail(&scenario.name, format!("the outer machine did not run: {error:#}")));
+        eprintln!(
+            "  {}: {} passed, {} failed, {} skipped, {:.0} s",
+            scenario.name,
+            found.passed,
+            found.failed.len(),
+            found.skipped.len(),
+            begun.elapsed().as_secs_f64()
+        );
+        outcome.merge(found);
+    }
+    outcome
+}
+
+/// Whether this computer cannot give the outer machine its memory, and why.
+fn too_large(scenario: &Scenario) -> Option<String> {
+    /// QEMU's own memory and the translated code's.
+    const BESIDES_MIB: u64 = 512;
+    let free = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let free = free.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let free_mib = free.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024;
+    let needed = scenario.memory_mib + BESIDES_MIB;
+    (free_mib < needed).then(|| format!("it needs {needed} MiB of memory and {free_mib} MiB are free"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_says_what_machine_it_needs() {
+        let script = "# memory: 7168\n# on: initramfs\n# Words: about it.\n. lib.sh\n# limit: 5\n";
+        let scenario = Scenario::parse("large", script).unwrap();
+        assert_eq!((scenario.memory_mib, scenario.root.as_str()), (7168, "initramfs"));
+        assert_eq!(scenario.limit, LIMIT, "only the comments at the top count");
+        assert!(Scenario::parse("odd", "# on: floppy\n").is_err());
+    }
+
+    #[test]
+    fn every_script_of_the_tree_is_understood() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let scenarios = scenarios(top).unwrap();
+        assert!(scenarios.iter().any(|scenario| scenario.name == "boot" && scenario.only_by_name.is_none()));
+    }
+}

@@ -1,0 +1,76 @@
+//! Keeps `schema/compiled/schema.cgr`, which the build reads in place of the sources, equal to them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use capnp::schema_capnp::code_generator_request;
+
+use crate::packages;
+use crate::report::Outcome;
+
+/// The compiled schema, from the top of the tree.
+const COMPILED: &str = "schema/compiled/schema.cgr";
+
+/// Compiles the schema again and compares: byte by byte, and where the compilers differ, node by node.
+pub fn check(top: &Path) -> Outcome {
+    const NAME: &str = "compiled schema";
+    if let Err(missing) = packages::find("capnp") {
+        return Outcome::skip(NAME, missing);
+    }
+    let compare = || -> Result<bool> {
+        let kept = std::fs::read(top.join(COMPILED)).context(COMPILED)?;
+        let fresh = compile(top)?;
+        Ok(kept == fresh || nodes(&kept)? == nodes(&fresh)?)
+    };
+    match compare() {
+        Ok(true) => Outcome::pass(),
+        Ok(false) => Outcome::fail(NAME, format!("{COMPILED} is older than its sources: run `cargo xtask schema`")),
+        Err(error) => Outcome::fail(NAME, format!("{error:#}")),
+    }
+}
+
+/// Writes the compiled schema anew.
+pub fn write(top: &Path) -> Result<()> {
+    let fresh = compile(top)?;
+    std::fs::write(top.join(COMPILED), fresh).context(COMPILED)
+}
+
+/// What the `capnp` program makes of all our sources. Run in their folder, so that no path of this machine and no
+/// prefix gets into the result.
+fn compile(top: &Path) -> Result<Vec<u8>> {
+    let folder = top.join("schema");
+    let mut sources: Vec<PathBuf> = std::fs::read_dir(&folder)?
+        .map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())))
+        .collect::<std::io::Result<_>>()?;
+    sources.retain(|source| source.extension().is_some_and(|extension| extension == "capnp"));
+    sources.sort();
+    let capnp = packages::find("capnp").map_err(anyhow::Error::msg)?;
+    let done = Command::new(capnp).args(["compile", "-o-"]).args(&sources).current_dir(folder).output()?;
+    if !done.status.success() {
+        bail!("capnp compile: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(done.stdout)
+}
+
+/// Each node as text, in order of its id: everything but the compiler's version and the places in the source.
+fn nodes(request: &[u8]) -> Result<Vec<(u64, String)>> {
+    let mut rest = request;
+    let message = capnp::serialize::read_message_from_flat_slice_no_alloc(&mut rest, Default::default())?;
+    let request: code_generator_request::Reader = message.get_root()?;
+    let mut nodes: Vec<_> = request.get_nodes()?.iter().map(|node| (node.get_id(), format!("{node:?}"))).collect();
+    nodes.sort();
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kept_schema_decodes_to_nodes_that_name_themselves() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let nodes = nodes(&std::fs::read(top.join(COMPILED)).unwrap()).unwrap();
+        assert!(nodes.iter().any(|(_, text)| text.contains("lane.capnp:Access")), "{nodes:?}");
+    }
+}

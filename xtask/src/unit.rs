@@ -1,0 +1,175 @@
+//! Unit and integration tests, by cargo-nextest where it is installed, else by cargo itself.
+//!
+//! A test that cannot run on this machine prints a line `SKIP: why` and returns. Neither runner knows such a thing, so
+//! the tests' output is read and these count as skipped.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::command::{self, Finished};
+use crate::report::Outcome;
+
+/// What a test prints, at the start of a line, when it does not run.
+pub const SKIP: &str = "SKIP: ";
+
+/// Runs all tests of the workspace whose names contain `filter`, documentation tests included.
+pub fn run(cargo: &Path, top: &Path, filter: Option<&str>, logs: &Path) -> Outcome {
+    let nextest = Command::new(cargo).args(["nextest", "--version"]).output().is_ok_and(|done| done.status.success());
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new(cargo);
+        command.args(words).current_dir(top);
+        command
+    };
+    let mut outcome = Outcome::default();
+    if nextest {
+        let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "pass"]);
+        command.args(["--success-output", "immediate", "--failure-output", "immediate", "--color", "never"]);
+        outcome.merge(judge("tests", command::run(command.args(filter), &logs.join("tests.log")), read_nextest));
+    } else {
+        let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        let command = command.args(filter).args(["--", "--show-output"]);
+        outcome.merge(judge("tests", command::run(command, &logs.join("tests.log")), read_libtest));
+    }
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]);
+    let command = command.args(filter).args(["--", "--show-output"]);
+    outcome.merge(judge("documentation tests", command::run(command, &logs.join("doc-tests.log")), read_libtest));
+    outcome
+}
+
+fn judge(name: &str, done: anyhow::Result<Finished>, read: fn(&str) -> Outcome) -> Outcome {
+    match done {
+        Err(error) => Outcome::fail(name, format!("{error:#}")),
+        Ok(done) => {
+            let mut outcome = read(&done.output);
+            // A build that failed has no tests to name.
+            if !done.success && outcome.failed.is_empty() {
+                outcome.add_failure(name, done.tail());
+            }
+            outcome
+        }
+    }
+}
+
+/// Reads what `cargo nextest run --success-output immediate` printed: a status line for each test, followed by
+/// headings `stdout ───` and the output, indented.
+fn read_nextest(output: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    // The test whose output is being read, and whether it passed.
+    let mut current: Option<(String, bool)> = None;
+    let mut shown = Vec::new();
+    let mut skip = None;
+    let mut finish = |current: &mut Option<(String, bool)>, shown: &mut Vec<&str>, skip: &mut Option<&str>| {
+        let Some((name, passed)) = current.take() else { return };
+        match (passed, skip.take()) {
+            (true, Some(why)) => outcome.add_skip(&name, why),
+            (true, None) => outcome.passed += 1,
+            (false, _) => outcome.add_failure(&name, command::tail(&shown.join("\n"))),
+        }
+        shown.clear();
+    };
+    for line in output.lines() {
+        if let Some((passed, name)) = nextest_status(line) {
+            finish(&mut current, &mut shown, &mut skip);
+            current = Some((name.to_owned(), passed));
+        } else if line.trim_start().starts_with("Summary [") {
+            break;
+        } else {
+            skip = skip.or_else(|| line.trim_start().strip_prefix(SKIP));
+            shown.push(line);
+        }
+    }
+    finish(&mut current, &mut shown, &mut skip);
+    outcome
+}
+
+/// `        PASS [   0.004s] (1/9) crate test::name`
+fn nextest_status(line: &str) -> Option<(bool, &str)> {
+    let (word, rest) = line.trim_start().split_once(" [")?;
+    let passed = match word.split_whitespace().next()? {
+        "PASS" | "LEAK" | "FLAKY" => true,
+        "FAIL" | "TIMEOUT" | "ABORT" | "SIGABRT" | "SIGSEGV" | "SIGKILL" | "SIGSYS" | "SIGTERM" | "SIGILL"
+        | "SIGBUS" | "LEAK-FAIL" | "XFAIL" => false,
+        _ => return None,
+    };
+    let (_, name) = rest.split_once("] ")?;
+    let name = name.trim_start();
+    // Newer versions count: `(1/9) `.
+    Some((passed, name.strip_prefix('(').and_then(|rest| rest.split_once(") ")).map_or(name, |(_, name)| name.trim())))
+}
+
+/// Reads what `cargo test -- --show-output` printed: a line `test NAME ... ok` for each test, then sections
+/// `---- NAME stdout ----`.
+fn read_libtest(output: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut passed: Vec<&str> = Vec::new();
+    let mut section: Option<&str> = None;
+    let mut skips: Vec<(&str, &str)> = Vec::new();
+    let mut failures: Vec<(&str, String)> = Vec::new();
+    for line in output.lines() {
+        if let Some((name, word)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+            match word.split_whitespace().next() {
+                Some("ok") => passed.push(name),
+                Some("FAILED") => failures.push((name, String::new())),
+                Some("ignored") => outcome.add_skip(name, "it is marked `ignore`"),
+                _ => {}
+            }
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            section = Some(name);
+        } else if line == "successes:" || line == "failures:" || line.starts_with("test result:") {
+            section = None;
+        } else if let Some(name) = section {
+            if let Some(why) = line.trim_start().strip_prefix(SKIP) {
+                skips.push((name, why));
+            }
+            if let Some((_, text)) = failures.iter_mut().find(|(failed, _)| *failed == name) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    for name in passed {
+        match skips.iter().find(|(skipped, _)| *skipped == name) {
+            Some((_, why)) => outcome.add_skip(name, *why),
+            None => outcome.passed += 1,
+        }
+    }
+    for (name, text) in failures {
+        outcome.add_failure(name, command::tail(&text));
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nextest_output_is_counted_and_a_skip_keeps_its_reason() {
+        let outcome = read_nextest(
+            "    Starting 3 tests across 2 binaries\n        PASS [   0.004s] (1/3) imc lane::tests::works\n  \
+             stdout ───\n\n    SKIP: no such thing, the next test says this\n        PASS [   0.004s] (2/3) vmm runs\n        \
+             FAIL [   0.010s] (3/3) vmm falls\n  stderr ───\n\n    it fell\n\n────────────\n     Summary [   0.020s] \
+             3 tests run: 2 passed, 1 failed, 0 skipped\n        FAIL [   0.010s] (3/3) vmm falls\n",
+        );
+        assert_eq!(outcome.passed, 1);
+        assert_eq!(outcome.skipped.len(), 1);
+        assert_eq!(outcome.skipped[0].name, "imc lane::tests::works");
+        assert_eq!(outcome.failed.len(), 1);
+        assert_eq!(outcome.failed[0].name, "vmm falls");
+        assert!(outcome.failed[0].why.contains("it fell"));
+    }
+
+    #[test]
+    fn libtest_output_is_counted_and_a_skip_keeps_its_reason() {
+        let outcome = read_libtest(
+            "running 4 tests\ntest a ... ok\ntest b ... ok\ntest c ... FAILED\ntest d ... ignored\n\nsuccesses:\n\n\
+             ---- b stdout ----\nSKIP: there is no /dev/kvm\n\n\nsuccesses:\n    a\n    b\n\nfailures:\n\n\
+             ---- c stdout ----\nc panicked\n\nfailures:\n    c\n\ntest result: FAILED. 2 passed; 1 failed\n",
+        );
+        assert_eq!(outcome.passed, 1);
+        assert_eq!(outcome.skipped.len(), 2);
+        assert!(outcome.skipped.iter().any(|skip| skip.name == "b" && skip.why == "there is no /dev/kvm"));
+        assert_eq!(outcome.failed[0].name, "c");
+        assert!(outcome.failed[0].why.contains("c panicked"));
+    }
+}
