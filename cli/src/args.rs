@@ -82,6 +82,9 @@ pub struct RunArgs {
     /// Kernel to boot: bzImage or ELF.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    /// Instead of a kernel, a micro guest: 64-bit code loaded and entered at 1 MiB, memory mapped one to one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline"])]
+    pub flat: Option<PathBuf>,
     /// Initial RAM disk.
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -306,6 +309,7 @@ impl RunArgs {
         let list = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
         Ok(RunArgs {
             kernel: self.kernel.or(file.kernel),
+            flat: self.flat.or(file.flat),
             initrd: self.initrd.or(file.initrd),
             cmdline: self.cmdline.or(file.cmdline),
             memory: self.memory.or(file.memory),

@@ -6,7 +6,7 @@ mod guests;
 
 use crate::args::{RunArgs, usage};
 use crate::catalogue::BuiltIn;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use schema::host::Level;
 use std::time::Duration;
 use vmm::supervisor::operator::Operators;
@@ -54,8 +54,17 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
 }
 
 fn plan(asked: &RunArgs) -> Result<Plan> {
-    let Some(kernel) = asked.kernel.clone() else {
-        return Err(usage!("give --kernel FILE; `cofferdam demo` needs no files"));
+    let boot = match (&asked.kernel, &asked.flat) {
+        (Some(kernel), _) => BootPlan::Kernel {
+            kernel: kernel.clone(),
+            initrd: asked.initrd.clone(),
+            cmdline: asked.cmdline.clone().unwrap_or_else(|| "console=ttyS0".to_owned()),
+        },
+        (None, Some(flat)) => BootPlan::Flat {
+            image: std::fs::read(flat).with_context(|| format!("--flat {}: cannot be read", flat.display()))?,
+            base: guests::BASE,
+        },
+        (None, None) => return Err(usage!("give --kernel FILE; `cofferdam demo` needs no files")),
     };
     let mut devices = asked.devices()?;
     let sandbox = asked.sandbox.clone().unwrap_or_default();
@@ -66,11 +75,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         name,
         cpus: asked.cpus.unwrap_or(1),
         memory_bytes: asked.memory_bytes()?,
-        boot: BootPlan::Kernel {
-            kernel,
-            initrd: asked.initrd.clone(),
-            cmdline: asked.cmdline.clone().unwrap_or_else(|| "console=ttyS0".to_owned()),
-        },
+        boot,
         devices,
         isolate: asked.isolate.map_or(Isolate::Device, Isolate::from),
         level: sandbox.level,

@@ -1,0 +1,113 @@
+//! `cofferdam demo`: the first thing anyone runs.
+
+mod harness;
+
+use harness::{Place, kvm, text};
+use serde_json::Value;
+
+fn demo(words: &[&str]) -> Vec<Value> {
+    let place = Place::new();
+    let output = place.cofferdam().args(["demo", "--json"]).args(words).output().unwrap();
+    assert!(output.status.success(), "demo {words:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a list of objects")
+}
+
+fn host<'a>(rows: &'a [Value], name: &str) -> &'a Value {
+    rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no host {name} in {rows:#?}"))
+}
+
+#[test]
+fn demo_shows_each_device_in_a_sealed_process() {
+    if !kvm() {
+        return;
+    }
+    let rows = demo(&[]);
+    assert_eq!(rows.len(), 8, "{rows:#?}");
+    for row in &rows {
+        assert_eq!(row["seccomp_mode"], 2, "{row:#}");
+        assert_eq!(row["no_new_privs"], true, "{row:#}");
+        assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+        assert_eq!(row["state"], "running", "{row:#}");
+    }
+    for (name, calls) in [("uart16550", 4), ("mc146818", 4), ("virtio-block", 12), ("virtio-entropy", 12)] {
+        assert!(host(&rows, name)["syscalls_allowed"].as_u64().unwrap() <= calls, "{:#}", host(&rows, name));
+    }
+}
+
+#[test]
+fn only_devices_that_need_guest_memory_hold_it() {
+    if !kvm() {
+        return;
+    }
+    for row in demo(&[]) {
+        let held = row["guest_memory_bytes"].as_u64().unwrap();
+        let wanted = if row["name"].as_str().unwrap().starts_with("virtio") { 64 << 20 } else { 0 };
+        assert_eq!(held, wanted, "{row:#}");
+    }
+}
+
+#[test]
+fn the_uart_prints_without_the_lane() {
+    if !kvm() {
+        return;
+    }
+    let rows = demo(&[]);
+    let accesses = &host(&rows, "uart16550")["accesses"];
+    let count = |how: &str| accesses[how].as_u64().unwrap();
+    assert!(count("posted") > 100 && count("shadow") >= count("posted"), "{accesses:#}");
+    assert!(count("lane") * 10 < count("posted"), "{accesses:#}");
+    assert!(host(&rows, "virtio-block")["accesses"]["doorbell"].as_u64().unwrap() >= 2, "{rows:#?}");
+}
+
+#[test]
+fn demo_prints_a_table_for_people() {
+    let place = Place::new();
+    let output = place.run(&["demo"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for word in ["hello from", "device host", "uart16550", "virtio-block", "disk (virtio)          : ok", "calls left"] {
+        assert!(shown.contains(word), "no {word:?} in:\n{shown}");
+    }
+}
+
+#[test]
+fn without_kvm_a_script_makes_the_same_accesses() {
+    let rows = demo(&["--no-kvm"]);
+    assert_eq!(rows.len(), 8);
+    for name in ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic"] {
+        let accesses = &host(&rows, name)["accesses"];
+        let all: u64 = ["shadow", "posted", "lane"].iter().map(|how| accesses[how].as_u64().unwrap()).sum();
+        assert!(all > 0, "{name}: {accesses:#}");
+    }
+}
+
+#[test]
+fn a_class_shares_one_host() {
+    let rows = demo(&["--isolate", "class", "--no-kvm"]);
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"char") && names.contains(&"block") && names.len() < 8, "{names:?}");
+}
+
+#[test]
+fn linked_devices_have_no_host_of_their_own() {
+    let rows = demo(&["--isolate", "none", "--no-kvm"]);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["name"], "vmm");
+}
+
+#[test]
+fn a_level_for_one_device_is_shown() {
+    let rows = demo(&["--sandbox", "seccomp,uart16550=process", "--no-kvm"]);
+    assert_eq!(host(&rows, "uart16550")["seccomp_mode"], 0);
+    assert_eq!(host(&rows, "uart16550")["level"], "process");
+    assert_eq!(host(&rows, "i8042")["seccomp_mode"], 2);
+}
+
+#[test]
+fn levels_that_differ_within_one_group_are_refused() {
+    let place = Place::new();
+    let output = place.run(&["demo", "--isolate", "class", "--sandbox", "seccomp,uart16550=off"]);
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("uart16550") && said.contains("share the host"), "{said}");
+}
