@@ -1,6 +1,16 @@
 //! What every message body is.
 
 use crate::Handle;
+use capnp::Word;
+use capnp::message::{ReaderOptions, SegmentArray, SingleSegmentAllocator};
+
+/// Largest body in bytes. A datagram must fit a socket's buffer many times over, without memory that is hard to find;
+/// what is larger belongs in a region.
+pub const BODY_MAX: usize = 16 << 10;
+/// Most descriptors of one message.
+pub const HANDLES_MAX: usize = 8;
+/// How deep pointers may nest: a tolerance in a shadow register of a manifest in a list is 6 deep.
+pub const NESTING_MAX: i32 = 8;
 
 /// A message body: a plain type with its place in the schema.
 ///
@@ -12,6 +22,9 @@ pub trait Body: Sized {
     /// The Cap'n Proto type id of the body's struct.
     const SCHEMA_ID: u64;
 
+    /// Words that the encoded body takes, or which field is over its bound. The builder cannot fail, only panic, so a
+    /// sender asks first; [`Scratch::encode`] does.
+    fn measure(&self) -> Result<usize, BadBody>;
     /// Writes the body as the root of `message`.
     fn encode(&self, message: &mut Builder<'_>);
     /// Reads and checks the root of `message`.
@@ -59,3 +72,39 @@ impl From<capnp::Error> for BadBody {
         BadBody::Malformed(error.to_string())
     }
 }
+
+/// Where bodies are built. Its memory is used again for each message.
+pub struct Scratch(Box<[Word]>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch(vec![ZERO; BODY_MAX / WORD_BYTES].into_boxed_slice())
+    }
+}
+
+impl Scratch {
+    /// Builds `body` as one segment and appends it to `into`.
+    pub fn encode<B: Body>(&mut self, body: &B, into: &mut Vec<u8>) -> Result<(), BadBody> {
+        let words = body.measure()?;
+        let bound = self.0.len();
+        let place = self.0.get_mut(..words).ok_or(BadBody::TooLong { field: "body", length: words, bound })?;
+        let mut message = capnp::message::Builder::new(SingleSegmentAllocator::new(Word::words_to_bytes_mut(place)));
+        body.encode(&mut message);
+        for segment in &*message.get_segments_for_output() {
+            into.extend_from_slice(segment);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a body from the receiver's own copy of a segment, whose address is a multiple of 8.
+pub fn decode<B: Body>(segment: &[u8]) -> Result<B, BadBody> {
+    let words = segment.len() / WORD_BYTES;
+    // Each object is meant to be reached once; an honest message needs no more than its own size, and a message of lists
+    // of nothing that claims millions of entries ends early.
+    let limits = ReaderOptions { traversal_limit_in_words: Some(2 * words + 16), nesting_limit: NESTING_MAX };
+    B::decode(&Reader::new(SegmentArray::new(&[segment]), limits))
+}
+
+const WORD_BYTES: usize = size_of::<Word>();
+const ZERO: Word = capnp::word(0, 0, 0, 0, 0, 0, 0, 0);

@@ -4,6 +4,10 @@
 pub const CONSOLE_MAX: usize = 4096;
 /// Most log lines in one reply.
 pub const LINES_MAX: usize = 32;
+/// Longest log line: a sentence and who said it. So many that a full reply still fits in a message; longer ones are cut.
+pub const LINE_MAX: usize = 480;
+/// Most entries of each list of a [`HostStatus`]: eight descriptors for each of the devices that may share a host.
+pub const REMARKS_MAX: usize = 512;
 
 /// What an operator may ask of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

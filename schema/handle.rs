@@ -40,6 +40,9 @@ impl Rights {
     /// The content can never change again.
     pub const FROZEN: Rights = Rights(32);
 
+    /// Every right there is.
+    pub const ALL: Rights = Rights(63);
+
     /// Both sets together.
     #[must_use]
     pub const fn and(self, other: Rights) -> Rights {

@@ -9,6 +9,12 @@ pub const PROTOCOL: u16 = 1;
 pub const HOST_WIDE: u8 = 255;
 /// Most devices in one host; also most devices of one VM, so that a group by class can hold them all.
 pub const DEVICES_MAX: usize = 64;
+/// Most options of one device: a manifest declares no more.
+pub const OPTIONS_MAX: usize = crate::manifest::LIST_MAX;
+/// Longest value of an option: it may be a path.
+pub const VALUE_MAX: usize = 4096;
+/// Longest sentence of a log line, a refusal or a report. A longer one is cut when it is sent: it is for people.
+pub const SENTENCE_MAX: usize = 400;
 
 /// How strictly a host is confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -58,3 +58,14 @@ pub struct Access {
     /// Guest clock: nanoseconds since power on.
     pub now: u64,
 }
+
+/// The reply, on carriers that send messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Number of the operation that it answers.
+    pub sequence: u32,
+    /// False: no register there; a read is all ones.
+    pub known: bool,
+    /// What was read.
+    pub value: u64,
+}

@@ -5,6 +5,8 @@
 //! a plain type has checked enums, bounded lists and text, and no reference into the datagram.
 
 mod body;
+mod check;
+mod codec;
 mod handle;
 
 pub mod control;
@@ -13,7 +15,7 @@ pub mod lane;
 pub mod manifest;
 pub mod vmm;
 
-pub use body::{BadBody, Body};
+pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode};
 pub use handle::{Handle, Kind, Rights};
 
 /// The Rust code that capnpc makes of the schema.

@@ -12,6 +12,14 @@ pub const SHADOW_MAX: usize = 8;
 pub const POSTED_MAX: usize = 32;
 /// Most interrupt lines: bits of the committed levels.
 pub const LINES_MAX: usize = 32;
+/// Longest PCI capability: the first 64 bytes of configuration space are the header (PCI 3.0, 6.1).
+pub const CAPABILITY_MAX: usize = 256 - 64;
+/// Most bytes of hot state: it is copied at each commit, so more would be slow long before it is large.
+pub const STATE_MAX: u32 = 64 << 10;
+/// Most bytes of bulk state: it is charged to whoever runs the VM, and a device asks for it before anybody judged it.
+pub const BULK_MAX: u32 = 16 << 20;
+/// Most bytes of a direct range, for the same reason; a large frame buffer fits.
+pub const DIRECT_MAX: u64 = 256 << 20;
 /// Most MSI-X vectors of one device: its table must fit half a page.
 pub const VECTORS_MAX: u16 = 128;
 

@@ -6,6 +6,8 @@ use crate::manifest::Manifest;
 
 /// Most guest memory regions of one VM: low memory, below the hole, above it, with room to spare.
 pub const REGIONS_MAX: usize = 8;
+/// Most processors of one VM.
+pub const CPUS_MAX: u8 = 16;
 /// Longest kernel command line: x86 kernels are built with COMMAND_LINE_SIZE 2048.
 pub const CMDLINE_MAX: usize = 2047;
 

@@ -1,0 +1,107 @@
+//! What a manifest must keep to before anybody builds on it.
+
+use crate::BadBody;
+use crate::manifest::{
+    BULK_MAX, DIRECT_MAX, Line, Manifest, POSTED_MAX, Pci, Power, Range, RegisterKind, SHADOW_MAX, STATE_MAX, Space,
+    VECTORS_MAX,
+};
+
+/// I/O ports of x86.
+const PORTS: u64 = 0x1_0000;
+/// Base address registers of a PCI function (PCI Local Bus Specification 3.0, 6.2.5.1).
+const BARS: u8 = 6;
+/// A 32-bit BAR cannot ask for more than half of its address space.
+const BAR_BYTES_MAX: u64 = 1 << 31;
+/// ISA interrupts.
+const ISA_LINES: u8 = 16;
+/// INTA to INTD.
+const PINS: std::ops::RangeInclusive<u8> = 1..=4;
+
+impl Manifest {
+    /// Whether the parts fit together: indices name what exists, offsets lie within their ranges, sizes are affordable.
+    ///
+    /// A device host writes its own manifest, so the supervisor believes none before this. It does not look at other
+    /// devices: overlaps are found where ranges meet, on the bus.
+    pub fn check(&self) -> Result<(), BadBody> {
+        let named = !self.name.is_empty() && self.name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        require(named, "name")?;
+        for range in &self.ranges {
+            self.check_range(range)?;
+        }
+        for register in &self.registers {
+            require(matches!(register.width, 1 | 2 | 4 | 8), "registers.width")?;
+            self.inside(register.range, register.offset, register.width, "registers.offset")?;
+            match &register.kind {
+                RegisterKind::Posted(bit) => require(usize::from(*bit) < POSTED_MAX, "registers.posted")?,
+                RegisterKind::Shadow { slot, tolerates } => {
+                    require(usize::from(*slot) < SHADOW_MAX, "registers.slot")?;
+                    let known = tolerates.iter().all(|tolerance| usize::from(tolerance.posted) < POSTED_MAX);
+                    require(known, "registers.tolerates")?;
+                }
+            }
+        }
+        for line in &self.lines {
+            match line {
+                Line::Isa(number) => require(*number < ISA_LINES, "lines.isa")?,
+                Line::Pin(pin) => require(self.pci.is_some() && PINS.contains(pin), "lines.pin")?,
+            }
+        }
+        for doorbell in &self.doorbells {
+            require(matches!(doorbell.width, 0 | 1 | 2 | 4 | 8), "doorbells.width")?;
+            self.inside(doorbell.range, doorbell.offset, doorbell.width.max(1), "doorbells.offset")?;
+        }
+        for wish in &self.wishes {
+            require(wish.switch.is_some() == (wish.power == Power::Switch), "wishes.switch")?;
+            if wish.power == Power::Direct {
+                require(usize::from(wish.range) < self.ranges.len(), "wishes.range")?;
+                require(wish.bytes != 0 && wish.bytes <= DIRECT_MAX, "wishes.bytes")?;
+            }
+        }
+        require(self.state_bytes <= STATE_MAX, "stateBytes")?;
+        require(self.bulk_bytes <= BULK_MAX, "bulkBytes")?;
+        require(self.vectors <= VECTORS_MAX, "vectors")?;
+        require(self.vectors == 0 || self.pci.is_some(), "vectors")?;
+        if let Some(pci) = &self.pci {
+            self.check_pci(pci)?;
+        }
+        if let Some(acpi) = &self.acpi {
+            let name = acpi.name.as_bytes();
+            let segment = name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
+            require(name.is_empty() || (name.len() == 4 && segment && !name[0].is_ascii_digit()), "acpi.name")?;
+            require(acpi.hid.bytes().all(|byte| byte.is_ascii_alphanumeric()), "acpi.hid")?;
+        }
+        Ok(())
+    }
+
+    fn check_range(&self, range: &Range) -> Result<(), BadBody> {
+        require(range.length != 0, "ranges.length")?;
+        let fits = match range.space {
+            Space::Port(first) => range.length <= PORTS - u64::from(first),
+            Space::Memory(first) => first.checked_add(range.length - 1).is_some(),
+            Space::Bar(bar) => self.pci.is_some() && bar < BARS && range.length <= BAR_BYTES_MAX,
+            Space::PortBar(bar) => self.pci.is_some() && bar < BARS && range.length <= PORTS,
+        };
+        require(fits, "ranges.space")
+    }
+
+    fn check_pci(&self, pci: &Pci) -> Result<(), BadBody> {
+        require(pci.class < 1 << 24, "pci.class")?;
+        // An identifier and a next pointer are the least that a capability is.
+        require(pci.capabilities.iter().all(|capability| capability.len() >= 2), "pci.capabilities")?;
+        if self.vectors != 0 {
+            let taken = |range: &Range| matches!(range.space, Space::Bar(bar) | Space::PortBar(bar) if bar == pci.vector_bar);
+            require(pci.vector_bar < BARS && !self.ranges.iter().any(taken), "pci.vectorBar")?;
+        }
+        Ok(())
+    }
+
+    /// Requires that `bytes` at `offset` lie within the range of this index.
+    fn inside(&self, range: u8, offset: u64, bytes: u8, field: &'static str) -> Result<(), BadBody> {
+        let length = self.ranges.get(usize::from(range)).map_or(0, |range| range.length);
+        require(offset.checked_add(u64::from(bytes)).is_some_and(|end| end <= length), field)
+    }
+}
+
+fn require(holds: bool, field: &'static str) -> Result<(), BadBody> {
+    if holds { Ok(()) } else { Err(BadBody::OutOfRange(field)) }
+}
