@@ -1,1 +1,29 @@
-//! To come.
+//! What a process may hold, and how that is made true and checked.
+//!
+//! A [`Recipe`] says in plain data how a process is confined. Its life has a fixed order, which the types keep:
+//!
+//! 1. the supervisor calls [`spawn`]: namespaces, an empty root, limits, no capabilities, no new privileges, `exec` from a
+//!    descriptor with nothing but the channel;
+//! 2. the child calls [`confine`] before it reads its first message, and holds [`Confined`]: it may now receive grants,
+//!    map and allocate;
+//! 3. [`Confined::seal`] closes all that is not held, tightens the limits and installs the system call filter. Only who has
+//!    [`Sealed`] may serve a guest.
+//!
+//! After 2 and after 3 the supervisor calls [`audit`], which asks the kernel and believes nobody.
+
+mod audit;
+mod confine;
+mod filter;
+mod process;
+mod recipe;
+mod spawn;
+
+pub use audit::{Audit, audit};
+pub use confine::{ConfineError, Confined, Held, Sealed, confine};
+pub use filter::FilterError;
+pub use process::{Child, End, Program};
+pub use recipe::{
+    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Permit, Recipe,
+    Resource, Share, Stage, UnknownLayer, Value, kvm,
+};
+pub use spawn::{SpawnError, spawn};

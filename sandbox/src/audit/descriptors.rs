@@ -1,0 +1,199 @@
+//! The descriptors of a process.
+
+use super::Process;
+use crate::recipe::{DescriptorKind, Keep, Mode, Recipe, Stage};
+use std::fmt::{Display, Formatter};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+/// The start of the link of a memfd that holds guest memory.
+const GUEST_MEMORY: &str = "/memfd:cofferdam:ram";
+
+/// An open descriptor of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    number: i32,
+    /// `None`: nothing that any recipe keeps.
+    kind: Option<DescriptorKind>,
+    mode: Mode,
+    /// Where its link leads.
+    link: String,
+    /// Size, of files and memfds.
+    bytes: u64,
+}
+
+impl Display for Descriptor {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.number)?;
+        match self.kind {
+            Some(kind @ (DescriptorKind::File | DescriptorKind::Memory)) => {
+                write!(f, "{kind} to {}, {}", self.mode, self.link)
+            }
+            Some(kind) => write!(f, "{kind}"),
+            None => write!(f, "{}, to {}", self.link, self.mode),
+        }
+    }
+}
+
+/// All of them, by number.
+pub(super) fn of(process: &Process) -> io::Result<Vec<Descriptor>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(process.path("fd"))? {
+        let entry = entry?;
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let link = std::fs::read_link(entry.path())?.to_string_lossy().into_owned();
+        // Opens nothing: stat follows the link to the object itself, not to its name.
+        let metadata = std::fs::metadata(entry.path())?;
+        let info = process.read(&format!("fdinfo/{number}"))?;
+        found.push(Descriptor { number, kind: kind(&link, &metadata), mode: mode(&info), bytes: metadata.len(), link });
+    }
+    found.sort_by_key(|descriptor| descriptor.number);
+    Ok(found)
+}
+
+fn kind(link: &str, metadata: &std::fs::Metadata) -> Option<DescriptorKind> {
+    let file_type = metadata.file_type();
+    if file_type.is_socket() {
+        return Some(DescriptorKind::Channel);
+    }
+    match link {
+        "anon_inode:[eventfd]" => return Some(DescriptorKind::Eventfd),
+        "anon_inode:kvm-vm" => return Some(DescriptorKind::KvmMachine),
+        _ if link.starts_with("anon_inode:kvm-vcpu:") => return Some(DescriptorKind::KvmProcessor),
+        _ if link.starts_with("/memfd:") && metadata.nlink() == 0 => return Some(DescriptorKind::Memory),
+        _ => {}
+    }
+    if file_type.is_file() || file_type.is_block_device() {
+        return Some(DescriptorKind::File);
+    }
+    if file_type.is_char_device() {
+        // <linux/miscdevice.h>: major 10; minor 232 is KVM, 200 is tun.
+        return match (libc::major(metadata.rdev()), libc::minor(metadata.rdev())) {
+            (10, 232) => Some(DescriptorKind::Kvm),
+            (10, 200) => Some(DescriptorKind::Tap),
+            _ => None,
+        };
+    }
+    None
+}
+
+/// The access mode of the open file, from the octal flags of its fdinfo.
+fn mode(info: &str) -> Mode {
+    let flags = info.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    match flags.unwrap_or(libc::O_RDWR) & libc::O_ACCMODE {
+        libc::O_RDONLY => Mode::Read,
+        libc::O_WRONLY => Mode::Write,
+        _ => Mode::Both,
+    }
+}
+
+/// Guest memory that is held as a descriptor and could be mapped at any time.
+pub(super) fn guest_bytes(descriptors: &[Descriptor]) -> u64 {
+    let guest = |descriptor: &&Descriptor| {
+        descriptor.kind == Some(DescriptorKind::Memory) && descriptor.link.starts_with(GUEST_MEMORY)
+    };
+    descriptors.iter().filter(guest).map(|descriptor| descriptor.bytes).sum()
+}
+
+/// Bytes of the largest file that may be written. A block device has its size elsewhere: a writer of one may have any limit.
+pub(super) fn largest_writable(descriptors: &[Descriptor]) -> u64 {
+    let writable = descriptors
+        .iter()
+        .filter(|descriptor| descriptor.kind == Some(DescriptorKind::File) && descriptor.mode.covers(Mode::Write));
+    writable.map(|file| if file.link.starts_with("/dev/") { u64::MAX } else { file.bytes }).max().unwrap_or(0)
+}
+
+/// Compares the table with what the recipe keeps, as a multiset of kinds; of files also by access mode. The direction in
+/// which an eventfd or a socket is used is not a property of the object: only the filter sees to that.
+pub(super) fn compare(differences: &mut Vec<String>, have: &[Descriptor], recipe: &Recipe, stage: Stage) {
+    for descriptor in have {
+        let kept = |kind| recipe.held_at(stage).any(|keep| keep.kind == kind);
+        if !descriptor.kind.is_some_and(kept) {
+            differences.push(format!("it holds descriptor {descriptor}, of a kind that its recipe does not keep"));
+        }
+    }
+    let mut kinds: Vec<DescriptorKind> = recipe.held_at(stage).map(|keep| keep.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let keeps: Vec<&Keep> = recipe.held_at(stage).filter(|keep| keep.kind == kind).collect();
+        let held: Vec<&Descriptor> = have.iter().filter(|descriptor| descriptor.kind == Some(kind)).collect();
+        let (least, most) =
+            keeps.iter().fold((0, 0), |(least, most), keep| (least + keep.count.least(), most + keep.count.most()));
+        let count = held.len() as u32;
+        if count < least || count > most {
+            let wanted = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+            let words: Vec<String> = keeps.iter().map(|keep| format!("{} {}", keep.count, keep.purpose)).collect();
+            differences
+                .push(format!("it holds {count} of {kind} where its recipe keeps {wanted} ({})", words.join(", ")));
+        }
+        if matches!(kind, DescriptorKind::File | DescriptorKind::Memory) {
+            let writable =
+                keeps.iter().filter(|keep| keep.mode.covers(Mode::Write)).map(|keep| keep.count.most()).sum();
+            let written = held.iter().filter(|descriptor| descriptor.mode.covers(Mode::Write)).count() as u32;
+            if written > writable {
+                differences.push(format!("it may write {written} of {kind} where its recipe lets it write {writable}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Count;
+    use schema::host::Level;
+
+    fn descriptor(number: i32, kind: Option<DescriptorKind>, mode: Mode) -> Descriptor {
+        Descriptor { number, kind, mode, link: "/image".into(), bytes: 512 }
+    }
+
+    fn differences(have: &[Descriptor]) -> Vec<String> {
+        let recipe = Recipe::host(Level::Seccomp, &[]).keep(
+            DescriptorKind::File,
+            Mode::Read,
+            Count::Exactly(1),
+            "file",
+            "an image to read",
+        );
+        let mut differences = Vec::new();
+        compare(&mut differences, have, &recipe, Stage::Sealed);
+        differences
+    }
+
+    /// Channel, wake and irq, and an image.
+    fn honest(image: Mode) -> Vec<Descriptor> {
+        vec![
+            descriptor(3, Some(DescriptorKind::Channel), Mode::Both),
+            descriptor(4, Some(DescriptorKind::Eventfd), Mode::Both),
+            descriptor(5, Some(DescriptorKind::Eventfd), Mode::Both),
+            descriptor(6, Some(DescriptorKind::File), image),
+        ]
+    }
+
+    #[test]
+    fn a_table_as_the_recipe_says_has_no_difference() {
+        assert_eq!(differences(&honest(Mode::Read)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_image_open_for_writing_is_seen() {
+        assert_eq!(differences(&honest(Mode::Both)), ["it may write 1 of file where its recipe lets it write 0"]);
+    }
+
+    #[test]
+    fn a_directory_is_seen() {
+        let mut have = honest(Mode::Read);
+        have.push(descriptor(7, None, Mode::Read));
+        assert_eq!(
+            differences(&have),
+            ["it holds descriptor 7: /image, to read, of a kind that its recipe does not keep"]
+        );
+    }
+
+    #[test]
+    fn a_missing_descriptor_is_seen() {
+        let have = &honest(Mode::Read)[..3];
+        assert_eq!(differences(have), ["it holds 0 of file where its recipe keeps 1 (1 file)"]);
+    }
+}

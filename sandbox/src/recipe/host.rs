@@ -1,0 +1,287 @@
+//! The recipe of a device host, from what its devices declare.
+
+use super::{
+    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Permit, Recipe, Resource,
+    Share, Stage, Value,
+};
+use schema::host::Level;
+use schema::manifest::{Manifest, Power};
+
+/// Guest memory of [`Power::LowMemory`]: what an ISA device can reach with its 24 address lines.
+const LOW_MEMORY_BYTES: u64 = 16 << 20;
+/// Private memory of a host: its program, heap and device state. Real hosts use less than 4 MiB; bulk state is shared memory.
+const HOST_DATA_BYTES: u64 = 64 << 20;
+/// Stack of a host: its one thread calls no deeper than a few KiB.
+const HOST_STACK_BYTES: u64 = 1 << 20;
+/// Descriptors while a host is set up: grants come in before regions are mapped and closed. Enough for a group of 64
+/// devices, the most in one host, of which some have a vector for each queue.
+const SETUP_DESCRIPTORS: u64 = 1024;
+
+impl Recipe {
+    /// The recipe of a device host that runs `devices`. What [`super::super::spawn`] uses of it depends on `level` alone.
+    #[must_use]
+    pub fn host(level: Level, devices: &[Manifest]) -> Recipe {
+        let name = devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(" + ");
+        let mut recipe = Recipe {
+            name: if name.is_empty() { "device host".into() } else { name },
+            level,
+            layers: layers(level),
+            limits: Vec::new(),
+            descriptors: Vec::new(),
+            memory: Vec::new(),
+            threads: 1,
+            calls: Vec::new(),
+        };
+        if level == Level::Off {
+            return recipe;
+        }
+        common_limits(&mut recipe);
+        host_limits(&mut recipe, devices);
+        placeholders(&mut recipe);
+        recipe.descriptors.push(Keep {
+            kind: DescriptorKind::Channel,
+            mode: Mode::Write,
+            count: Count::Exactly(1),
+            at: &[Stage::Confined, Stage::Sealed],
+            purpose: "channel",
+            because: "to the supervisor: grants come in until it is sealed, then only log lines go out".into(),
+        });
+        let mut recipe = recipe
+            .keep(
+                DescriptorKind::Eventfd,
+                Mode::Read,
+                Count::Exactly(1),
+                "wake",
+                "all that concerns it rings this; the one thing it sleeps on",
+            )
+            .keep(
+                DescriptorKind::Eventfd,
+                Mode::Write,
+                Count::Exactly(1),
+                "irq",
+                "tells the VMM that interrupt levels or a deadline changed",
+            );
+        for device in devices {
+            recipe = keep_for(recipe, device);
+        }
+        recipe.memory = shares(devices);
+        if recipe.is_filtered() {
+            recipe.calls = register_calls();
+            add_power_calls(&mut recipe.calls, devices);
+        }
+        recipe
+    }
+}
+
+fn has(devices: &[Manifest], powers: &[Power]) -> bool {
+    devices.iter().flat_map(|device| &device.wishes).any(|wish| powers.contains(&wish.power))
+}
+
+/// The means of confinement of `level`.
+pub(super) fn layers(level: Level) -> Vec<Layer> {
+    let required = |name, because: &'static str| Layer { name, required: true, because: because.into() };
+    let conditional = |name, because: &'static str| Layer { name, required: false, because: because.into() };
+    if level == Level::Off {
+        return Vec::new();
+    }
+    let mut layers = vec![
+        required(
+            LayerName::User,
+            "its user 0 is the supervisor's user: no rights over anything outside, and the supervisor may look at it",
+        ),
+        required(LayerName::Mount, "no file system of the host is mounted"),
+        required(LayerName::Pid, "it sees no other process, and so can signal none; its death takes all of its own"),
+        required(LayerName::Net, "no network, no abstract sockets of the host"),
+        required(LayerName::Ipc, "no System V memory, semaphores or queues of the host"),
+        required(LayerName::Uts, "the host's name is not told, nor changed"),
+        required(LayerName::CgroupNamespace, "the host's control groups are not told"),
+        conditional(
+            LayerName::Cgroup,
+            "memory, processor and process limits of its own, also where a limit of the user does not bind",
+        ),
+        conditional(
+            LayerName::OwnUser,
+            "it shares no user number with other processes, whose files and signals it would have rights over",
+        ),
+        required(LayerName::Root, "an empty, read-only root directory: there is nothing to open"),
+        required(
+            LayerName::Capabilities,
+            "none, none to be had, not even in its own namespaces: no mount, no raw socket, no trace",
+        ),
+        conditional(LayerName::Label, "the system's own policy, should everything here have a hole"),
+        required(LayerName::NoNewPrivs, "no program that it could start would have more rights"),
+        required(
+            LayerName::Undumpable,
+            "another process of the same user cannot trace it or take its descriptors; no core with guest memory",
+        ),
+        conditional(LayerName::Mdwe, "memory once writable is never executable"),
+        conditional(LayerName::Mseal, "its code cannot be unmapped or replaced"),
+        conditional(LayerName::Landlock, "every file, network and scoped right denied, should it leave its root"),
+    ];
+    if matches!(level, Level::Seccomp | Level::Strict) {
+        layers.push(required(LayerName::Filter, "any system call but those below ends the process"));
+    }
+    layers
+}
+
+/// Limits that every confined process has.
+pub(super) fn common_limits(recipe: &mut Recipe) {
+    let mut at_start = |resource, value, because: &'static str| {
+        recipe.limits.push(Limit {
+            resource,
+            value: Value::Exactly(value),
+            from: Stage::Confined,
+            because: because.into(),
+        });
+    };
+    at_start(Resource::CoreBytes, 0, "a core would hold guest memory");
+    at_start(Resource::LockedBytes, 0, "it locks no memory");
+    at_start(Resource::QueueBytes, 0, "it has no message queues");
+    at_start(Resource::RealtimePriority, 0, "it cannot starve other processes");
+}
+
+fn host_limits(recipe: &mut Recipe, devices: &[Manifest]) {
+    let mut limit = |resource, value, from, because: &'static str| {
+        recipe.limits.push(Limit { resource, value, from, because: because.into() });
+    };
+    use Value::Exactly;
+    limit(Resource::Processes, Exactly(1), Stage::Confined, "one thread is all it is (binds no process of root)");
+    limit(Resource::DataBytes, Exactly(HOST_DATA_BYTES), Stage::Confined, "it cannot eat the host's memory");
+    limit(Resource::StackBytes, Exactly(HOST_STACK_BYTES), Stage::Confined, "it cannot eat the host's memory");
+    limit(Resource::OpenFiles, Exactly(SETUP_DESCRIPTORS), Stage::Confined, "grants of up to 64 devices come in");
+    limit(Resource::OpenFiles, Exactly(0), Stage::Sealed, "everything is granted: no descriptor can be made");
+    if has(devices, &[Power::FileWrite]) {
+        limit(Resource::FileBytes, Value::LargestFile, Stage::Sealed, "it writes a file, and cannot make it grow");
+    } else {
+        limit(Resource::FileBytes, Exactly(0), Stage::Sealed, "it writes no file, and makes no memfd larger");
+    }
+}
+
+/// What occupies the numbers 0 to 2 while a process is set up.
+pub(super) fn placeholders(recipe: &mut Recipe) {
+    recipe.descriptors.push(Keep {
+        kind: DescriptorKind::Eventfd,
+        mode: Mode::Both,
+        count: Count::Exactly(3),
+        at: &[Stage::Confined],
+        purpose: "placeholder",
+        because: "numbers 0, 1 and 2, so that no grant gets one of them and a stray print ends up in a disk image; \
+                  an eventfd nobody else has; closed when it is sealed"
+            .into(),
+    });
+}
+
+/// Descriptors of one device, as the host that runs it holds them.
+pub(super) fn keep_for(recipe: Recipe, device: &Manifest) -> Recipe {
+    let name = &device.name;
+    let one = Count::Exactly(1);
+    let mut recipe = recipe.keep(
+        DescriptorKind::Eventfd,
+        Mode::Write,
+        one,
+        "reply",
+        format!("{name}: wakes the vcpu that waits for an answer"),
+    );
+    if device.vectors > 0 {
+        let count = Count::Exactly(u32::from(device.vectors));
+        recipe =
+            recipe.keep(DescriptorKind::Eventfd, Mode::Write, count, "vector", format!("{name}: its MSI-X vectors"));
+    }
+    for wish in &device.wishes {
+        let because: Because = format!("{name}: {}", wish.because).into();
+        recipe = match wish.power {
+            Power::Stream => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "bell", because),
+            Power::Switch => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "switch", because),
+            Power::FileRead => recipe.keep(DescriptorKind::File, Mode::Read, one, "file", because),
+            // A file granted for writing may be a read-only image all the same: the mode is then less, never more.
+            Power::FileWrite => recipe.keep(DescriptorKind::File, Mode::Both, one, "file", because),
+            Power::Memory | Power::LowMemory | Power::Direct | Power::Entropy => recipe,
+        };
+    }
+    recipe
+}
+
+/// Shared memory that a host of `devices` has mapped.
+pub(super) fn shares(devices: &[Manifest]) -> Vec<Share> {
+    let share = |name, mode, bytes, guest, because: Because| Share { name, mode, bytes, guest, because };
+    let mut shares = vec![
+        share("cofferdam:request", Mode::Read, None, false, "lane entries, written by the VMM".into()),
+        share("cofferdam:state", Mode::Both, None, false, "device state, which outlives the process".into()),
+    ];
+    let wishes = |power| {
+        devices.iter().flat_map(move |device| {
+            device.wishes.iter().filter(move |wish| wish.power == power).map(move |wish| (device, wish))
+        })
+    };
+    let reasons = |power| -> Because {
+        wishes(power)
+            .map(|(device, wish)| format!("{}: {}", device.name, wish.because))
+            .collect::<Vec<_>>()
+            .join("; ")
+            .into()
+    };
+    if has(devices, &[Power::Stream]) {
+        shares.push(share("cofferdam:stream", Mode::Both, None, false, reasons(Power::Stream)));
+    }
+    if has(devices, &[Power::Direct]) {
+        let bytes = wishes(Power::Direct).map(|(_, wish)| wish.bytes).sum();
+        shares.push(share("cofferdam:direct", Mode::Both, Some(bytes), false, reasons(Power::Direct)));
+    }
+    if has(devices, &[Power::Memory]) {
+        let because = format!("all of guest memory: {}", reasons(Power::Memory)).into();
+        shares.push(share("cofferdam:ram", Mode::Both, None, true, because));
+    } else if has(devices, &[Power::LowMemory]) {
+        let because = format!("the first 16 MiB of guest memory: {}", reasons(Power::LowMemory)).into();
+        shares.push(share("cofferdam:ram", Mode::Both, Some(LOW_MEMORY_BYTES), true, because));
+    }
+    shares
+}
+
+/// What is left to a device of registers and rings: no more than seccomp mode 1 leaves.
+fn register_calls() -> Vec<Permit> {
+    vec![
+        Permit {
+            call: Call::READ,
+            when: vec![Condition::On(&[DescriptorKind::Eventfd], Mode::Read)],
+            because: "sleeping on its wake".into(),
+        },
+        Permit {
+            call: Call::WRITE,
+            when: vec![Condition::On(&[DescriptorKind::Eventfd, DescriptorKind::Channel], Mode::Write)],
+            because: "ringing who waits for it, and log lines".into(),
+        },
+        Permit { call: Call::EXIT, when: vec![], because: "its end, when told to shut down".into() },
+        Permit {
+            call: Call::RT_SIGRETURN,
+            when: vec![],
+            because: "as in seccomp mode 1: a signal's handler returns".into(),
+        },
+    ]
+}
+
+/// Calls that follow from a power.
+pub(super) fn add_power_calls(calls: &mut Vec<Permit>, devices: &[Manifest]) {
+    let on = |mode| vec![Condition::On(&[DescriptorKind::File], mode)];
+    if has(devices, &[Power::FileRead, Power::FileWrite]) {
+        for call in [Call::PREAD64, Call::PREADV] {
+            calls.push(Permit {
+                call,
+                when: on(Mode::Read),
+                because: "reading its image, at an offset it names".into(),
+            });
+        }
+    }
+    if has(devices, &[Power::FileWrite]) {
+        for call in [Call::PWRITE64, Call::PWRITEV] {
+            calls.push(Permit {
+                call,
+                when: on(Mode::Write),
+                because: "writing its image, at an offset it names".into(),
+            });
+        }
+        calls.push(Permit { call: Call::FDATASYNC, when: on(Mode::Write), because: "the guest's flush".into() });
+    }
+    if has(devices, &[Power::Entropy]) {
+        calls.push(Permit { call: Call::GETRANDOM, when: vec![], because: "entropy for the guest".into() });
+    }
+}

@@ -1,0 +1,506 @@
+//! How a process is confined: plain data, printable, comparable, the same on every run.
+//!
+//! A recipe starts from nothing and only adds. Each addition states its reason, and the reasons are what a reviewer reads.
+
+mod host;
+pub mod kvm;
+mod show;
+mod vmm;
+
+use schema::host::Level;
+use std::borrow::Cow;
+
+/// Why an entry is in a recipe, for people.
+pub type Because = Cow<'static, str>;
+
+/// How a process is confined. `Display` prints all of it, each line with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// What the process is: its devices, or `vmm`.
+    pub name: String,
+    /// How strict.
+    pub level: Level,
+    /// The means of confinement, in the order in which they are applied.
+    pub layers: Vec<Layer>,
+    /// Resource limits.
+    pub limits: Vec<Limit>,
+    /// All descriptors that it may hold.
+    pub descriptors: Vec<Keep>,
+    /// All shared memory that it may have mapped.
+    pub memory: Vec<Share>,
+    /// Most threads.
+    pub threads: u32,
+    /// All system calls that are left once it is sealed. Empty where no filter is installed.
+    pub calls: Vec<Permit>,
+}
+
+/// A moment at which a process is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// It has said hello and was granted nothing yet.
+    Confined,
+    /// It can do only what its recipe says.
+    Sealed,
+}
+
+/// A means of confinement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LayerName {
+    /// A user namespace in which the supervisor's user is number 0.
+    User,
+    /// A mount namespace.
+    Mount,
+    /// A process number namespace.
+    Pid,
+    /// A network namespace, without an interface that is up.
+    Net,
+    /// A System V and POSIX message queue namespace.
+    Ipc,
+    /// A host name namespace.
+    Uts,
+    /// A control group namespace.
+    CgroupNamespace,
+    /// An empty read-only root directory.
+    Root,
+    /// No capabilities, and no way to get any.
+    Capabilities,
+    /// `no_new_privs`.
+    NoNewPrivs,
+    /// Not dumpable: no other process of the user may trace it or read its memory.
+    Undumpable,
+    /// A system call filter.
+    Filter,
+    /// A Landlock domain that denies everything.
+    Landlock,
+    /// Memory-deny-write-execute.
+    Mdwe,
+    /// A control group of its own.
+    Cgroup,
+    /// A user number of its own.
+    OwnUser,
+    /// A label of SELinux or AppArmor.
+    Label,
+    /// Sealed mappings of its code.
+    Mseal,
+}
+
+impl LayerName {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [LayerName; 18] = [
+        LayerName::User,
+        LayerName::Mount,
+        LayerName::Pid,
+        LayerName::Net,
+        LayerName::Ipc,
+        LayerName::Uts,
+        LayerName::CgroupNamespace,
+        LayerName::Cgroup,
+        LayerName::OwnUser,
+        LayerName::Root,
+        LayerName::Capabilities,
+        LayerName::Label,
+        LayerName::NoNewPrivs,
+        LayerName::Undumpable,
+        LayerName::Mdwe,
+        LayerName::Mseal,
+        LayerName::Landlock,
+        LayerName::Filter,
+    ];
+
+    /// The word by which a person asks for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            LayerName::User => "user",
+            LayerName::Mount => "mount",
+            LayerName::Pid => "pid",
+            LayerName::Net => "net",
+            LayerName::Ipc => "ipc",
+            LayerName::Uts => "uts",
+            LayerName::CgroupNamespace => "cgroup-namespace",
+            LayerName::Root => "root",
+            LayerName::Capabilities => "capabilities",
+            LayerName::NoNewPrivs => "no-new-privs",
+            LayerName::Undumpable => "undumpable",
+            LayerName::Filter => "filter",
+            LayerName::Landlock => "landlock",
+            LayerName::Mdwe => "mdwe",
+            LayerName::Cgroup => "cgroup",
+            LayerName::OwnUser => "own-user",
+            LayerName::Label => "label",
+            LayerName::Mseal => "mseal",
+        }
+    }
+}
+
+/// One means of confinement of a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Which.
+    pub name: LayerName,
+    /// A process without it is refused. Otherwise it is taken where it is to be had, and its absence is shown.
+    pub required: bool,
+    /// What it stops.
+    pub because: Because,
+}
+
+/// A resource limit of the kernel (`setrlimit`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Resource {
+    CoreBytes,
+    FileBytes,
+    OpenFiles,
+    LockedBytes,
+    DataBytes,
+    StackBytes,
+    Processes,
+    QueueBytes,
+    RealtimePriority,
+}
+
+/// The value of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// This.
+    Exactly(u64),
+    /// The size of the largest file that it may write: it cannot make one grow.
+    LargestFile,
+}
+
+/// One resource limit of a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Which.
+    pub resource: Resource,
+    /// At most this.
+    pub value: Value,
+    /// From when on.
+    pub from: Stage,
+    /// What it stops.
+    pub because: Because,
+}
+
+/// The kind of kernel object behind a descriptor, as far as the kernel tells an onlooker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DescriptorKind {
+    /// A socket.
+    Channel,
+    /// An eventfd.
+    Eventfd,
+    /// A regular file or block device.
+    File,
+    /// A memfd.
+    Memory,
+    /// A tap network interface.
+    Tap,
+    /// `/dev/kvm`.
+    Kvm,
+    /// A virtual machine of KVM.
+    KvmMachine,
+    /// A processor of KVM.
+    KvmProcessor,
+}
+
+/// Which way bytes may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Out of the object.
+    Read,
+    /// Into it.
+    Write,
+    /// Both.
+    Both,
+}
+
+impl Mode {
+    /// Whether bytes may go the way of `other`.
+    #[must_use]
+    pub fn covers(self, other: Mode) -> bool {
+        self == Mode::Both || self == other
+    }
+}
+
+/// How many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// This many.
+    Exactly(u32),
+    /// No more than this many.
+    UpTo(u32),
+}
+
+impl Count {
+    /// The largest that is allowed.
+    #[must_use]
+    pub const fn most(self) -> u32 {
+        match self {
+            Count::Exactly(count) | Count::UpTo(count) => count,
+        }
+    }
+    /// The smallest that is allowed.
+    #[must_use]
+    pub const fn least(self) -> u32 {
+        match self {
+            Count::Exactly(count) => count,
+            Count::UpTo(_) => 0,
+        }
+    }
+}
+
+/// Descriptors that a process may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// What is behind them.
+    pub kind: DescriptorKind,
+    /// Which way it uses them.
+    pub mode: Mode,
+    /// How many.
+    pub count: Count,
+    /// At which stages.
+    pub at: &'static [Stage],
+    /// A word for what they are: `wake`, `channel`.
+    pub purpose: &'static str,
+    /// What they are for.
+    pub because: Because,
+}
+
+/// Shared memory that a process may have mapped once it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The memfd's name, or the start of it.
+    pub name: &'static str,
+    /// [`Mode::Read`] or [`Mode::Both`].
+    pub mode: Mode,
+    /// At most this many bytes in all; `None` where the size is the operator's choice.
+    pub bytes: Option<u64>,
+    /// It is guest memory.
+    pub guest: bool,
+    /// What it is for.
+    pub because: Because,
+}
+
+/// A system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Call {
+    /// Its number on this architecture.
+    pub number: i64,
+    /// Its name in the manual.
+    pub name: &'static str,
+}
+
+macro_rules! calls {
+    ($($constant:ident = $number:ident $name:literal;)*) => {
+        #[allow(missing_docs)]
+        impl Call {
+            $(pub const $constant: Call = Call { number: libc::$number, name: $name };)*
+        }
+    };
+}
+calls! {
+    BRK = SYS_brk "brk";
+    CLOCK_GETTIME = SYS_clock_gettime "clock_gettime";
+    CLOCK_NANOSLEEP = SYS_clock_nanosleep "clock_nanosleep";
+    CLOSE = SYS_close "close";
+    EXIT = SYS_exit "exit";
+    EXIT_GROUP = SYS_exit_group "exit_group";
+    FDATASYNC = SYS_fdatasync "fdatasync";
+    FUTEX = SYS_futex "futex";
+    GETPID = SYS_getpid "getpid";
+    GETRANDOM = SYS_getrandom "getrandom";
+    GETTID = SYS_gettid "gettid";
+    IOCTL = SYS_ioctl "ioctl";
+    MADVISE = SYS_madvise "madvise";
+    MMAP = SYS_mmap "mmap";
+    MPROTECT = SYS_mprotect "mprotect";
+    MREMAP = SYS_mremap "mremap";
+    MUNMAP = SYS_munmap "munmap";
+    POLL = SYS_poll "poll";
+    PPOLL = SYS_ppoll "ppoll";
+    PREAD64 = SYS_pread64 "pread64";
+    PREADV = SYS_preadv "preadv";
+    PREADV2 = SYS_preadv2 "preadv2";
+    PWRITE64 = SYS_pwrite64 "pwrite64";
+    PWRITEV = SYS_pwritev "pwritev";
+    READ = SYS_read "read";
+    RECVMSG = SYS_recvmsg "recvmsg";
+    RESTART_SYSCALL = SYS_restart_syscall "restart_syscall";
+    RT_SIGACTION = SYS_rt_sigaction "rt_sigaction";
+    RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
+    RT_SIGRETURN = SYS_rt_sigreturn "rt_sigreturn";
+    SCHED_YIELD = SYS_sched_yield "sched_yield";
+    SENDMSG = SYS_sendmsg "sendmsg";
+    SENDTO = SYS_sendto "sendto";
+    SIGALTSTACK = SYS_sigaltstack "sigaltstack";
+    TGKILL = SYS_tgkill "tgkill";
+    WRITE = SYS_write "write";
+}
+
+/// A value with a name, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The value.
+    pub value: u64,
+    /// What the manual calls it.
+    pub name: &'static str,
+}
+
+/// What must hold of a system call's arguments. The kernel sees the registers only, never memory that they point at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Argument 0 is a descriptor of one of these kinds that is held for this direction.
+    On(&'static [DescriptorKind], Mode),
+    /// The low 32 bits of the argument are one of these.
+    OneOf(u8, Vec<Named>),
+    /// None of these bits of the argument is set.
+    Without(u8, Named),
+}
+
+/// A system call that is left to a sealed process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Which.
+    pub call: Call,
+    /// All of these must hold.
+    pub when: Vec<Condition>,
+    /// What it is needed for.
+    pub because: Because,
+}
+
+/// There is no layer of that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no sandbox layer `{asked}` at this level; there are {have}")]
+pub struct UnknownLayer {
+    asked: String,
+    have: String,
+}
+
+impl Recipe {
+    /// Keeps descriptors.
+    #[must_use]
+    pub fn keep(
+        mut self,
+        kind: DescriptorKind,
+        mode: Mode,
+        count: Count,
+        purpose: &'static str,
+        because: impl Into<Because>,
+    ) -> Recipe {
+        let because = because.into();
+        self.descriptors.push(Keep { kind, mode, count, at: &[Stage::Sealed], purpose, because });
+        self
+    }
+
+    /// Permits a system call.
+    #[must_use]
+    pub fn permit(mut self, call: Call, when: Vec<Condition>, because: impl Into<Because>) -> Recipe {
+        self.calls.push(Permit { call, when, because: because.into() });
+        self
+    }
+
+    /// Sets a resource limit.
+    #[must_use]
+    pub fn limit(mut self, resource: Resource, value: Value, from: Stage, because: impl Into<Because>) -> Recipe {
+        self.limits.push(Limit { resource, value, from, because: because.into() });
+        self
+    }
+
+    /// Makes a layer required that would otherwise be taken only where it is to be had.
+    pub fn require(&mut self, layer: &str) -> Result<(), UnknownLayer> {
+        self.layer_mut(layer)?.required = true;
+        Ok(())
+    }
+
+    /// Goes on without a layer that is not to be had. The audit goes on showing that it is missing.
+    pub fn allow_missing(&mut self, layer: &str) -> Result<(), UnknownLayer> {
+        self.layer_mut(layer)?.required = false;
+        Ok(())
+    }
+
+    /// Takes a layer out, as if it did not exist: what attacks it stops is shown by their success without it.
+    #[must_use]
+    pub fn without(mut self, layer: LayerName) -> Recipe {
+        self.layers.retain(|have| have.name != layer);
+        if layer == LayerName::Filter {
+            self.calls.clear();
+        }
+        self
+    }
+
+    fn layer_mut(&mut self, asked: &str) -> Result<&mut Layer, UnknownLayer> {
+        let have = self.layers.iter().map(|layer| layer.name.name()).collect::<Vec<_>>().join(", ");
+        self.layers.iter_mut().find(|layer| layer.name.name() == asked).ok_or_else(|| UnknownLayer {
+            asked: asked.to_owned(),
+            have: if have.is_empty() { "none".into() } else { have },
+        })
+    }
+
+    /// The layer, if it is part of this recipe.
+    #[must_use]
+    pub fn layer(&self, name: LayerName) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.name == name)
+    }
+
+    /// Whether a system call filter is part of it.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.layer(LayerName::Filter).is_some()
+    }
+
+    /// How many different system calls a sealed process has left; 0 means that none is filtered.
+    #[must_use]
+    pub fn syscalls_allowed(&self) -> u32 {
+        let mut numbers: Vec<i64> = self.calls.iter().map(|permit| permit.call.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.len() as u32
+    }
+
+    /// Descriptors that it holds at `stage`.
+    pub fn held_at(&self, stage: Stage) -> impl Iterator<Item = &Keep> {
+        self.descriptors.iter().filter(move |keep| keep.at.contains(&stage))
+    }
+
+    /// The limits in force at `stage`: a later one replaces an earlier one.
+    #[must_use]
+    pub fn limits_at(&self, stage: Stage) -> Vec<&Limit> {
+        let mut limits: Vec<&Limit> = Vec::new();
+        for limit in self.limits.iter().filter(|limit| limit.from <= stage) {
+            limits.retain(|have| have.resource != limit.resource);
+            limits.push(limit);
+        }
+        limits
+    }
+}
+
+impl Resource {
+    /// Its number for `setrlimit`.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Resource::CoreBytes => libc::RLIMIT_CORE,
+            Resource::FileBytes => libc::RLIMIT_FSIZE,
+            Resource::OpenFiles => libc::RLIMIT_NOFILE,
+            Resource::LockedBytes => libc::RLIMIT_MEMLOCK,
+            Resource::DataBytes => libc::RLIMIT_DATA,
+            Resource::StackBytes => libc::RLIMIT_STACK,
+            Resource::Processes => libc::RLIMIT_NPROC,
+            Resource::QueueBytes => libc::RLIMIT_MSGQUEUE,
+            Resource::RealtimePriority => libc::RLIMIT_RTPRIO,
+        }
+    }
+
+    /// How a line of `/proc/PID/limits` begins.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Resource::CoreBytes => "Max core file size",
+            Resource::FileBytes => "Max file size",
+            Resource::OpenFiles => "Max open files",
+            Resource::LockedBytes => "Max locked memory",
+            Resource::DataBytes => "Max data size",
+            Resource::StackBytes => "Max stack size",
+            Resource::Processes => "Max processes",
+            Resource::QueueBytes => "Max msgqueue size",
+            Resource::RealtimePriority => "Max realtime priority",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How a recipe is printed.
+
+use super::{Condition, Count, DescriptorKind, Keep, Mode, Named, Permit, Recipe, Resource, Stage, Value};
+use schema::host::Level;
+use std::fmt::{Display, Formatter, Result};
+
+impl Display for Recipe {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(f, "{}: sandbox level `{}`", self.name, level_name(self.level))?;
+        if self.level == Level::Off {
+            return writeln!(f, "\nA process with all rights of the user, and nothing to confine it.");
+        }
+        section(
+            f,
+            "Layers",
+            "required: a process without it is refused; else its absence is shown",
+            self.layers.iter().map(|layer| {
+                (
+                    layer.name.name().to_owned(),
+                    if layer.required { "required" } else { "where to be had" }.to_owned(),
+                    &layer.because,
+                )
+            }),
+        )?;
+        section(
+            f,
+            "Limits",
+            "",
+            self.limits.iter().map(|limit| {
+                let from = if limit.from == Stage::Sealed { ", once sealed" } else { "" };
+                (limit.resource.to_string(), format!("{}{from}", limit.value), &limit.because)
+            }),
+        )?;
+        section(
+            f,
+            "Descriptors",
+            "all others are closed",
+            self.descriptors.iter().map(|keep| {
+                let until = if keep.at.contains(&Stage::Sealed) { "" } else { ", until sealed" };
+                (keep.purpose.to_owned(), format!("{keep}{until}"), &keep.because)
+            }),
+        )?;
+        section(
+            f,
+            "Shared memory",
+            "",
+            self.memory.iter().map(|share| {
+                let bytes = share.bytes.map_or(String::new(), |bytes| format!(", {bytes} bytes"));
+                (share.name.to_owned(), format!("{}{bytes}", share.mode), &share.because)
+            }),
+        )?;
+        if self.is_filtered() {
+            section(
+                f,
+                &format!("System calls: {}", self.syscalls_allowed()),
+                "any other, or with other arguments, kills the process",
+                self.calls.iter().map(|permit| (permit.call.name.to_owned(), permit.conditions(), &permit.because)),
+            )
+        } else {
+            writeln!(f, "\nSystem calls: not filtered at this level")
+        }
+    }
+}
+
+/// A table of three columns under a heading.
+fn section<'a>(
+    f: &mut Formatter<'_>,
+    heading: &str,
+    remark: &str,
+    rows: impl Iterator<Item = (String, String, &'a super::Because)>,
+) -> Result {
+    let rows: Vec<_> = rows.collect();
+    let width = |column: fn(&(String, String, &'a super::Because)) -> usize| rows.iter().map(column).max().unwrap_or(0);
+    let (first, second) = (width(|row| row.0.len()), width(|row| row.1.len()));
+    if remark.is_empty() {
+        writeln!(f, "\n{heading}")?
+    } else {
+        writeln!(f, "\n{heading} ({remark})")?
+    }
+    if rows.is_empty() {
+        writeln!(f, "  none")?;
+    }
+    for (name, detail, because) in &rows {
+        writeln!(f, "  {name:first$}  {detail:second$}  {because}")?;
+    }
+    Ok(())
+}
+
+pub(crate) const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Off => "off",
+        Level::Process => "process",
+        Level::Seccomp => "seccomp",
+        Level::Strict => "strict",
+    }
+}
+
+impl Display for Keep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{} {}, {}", self.count, self.kind, self.mode)
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Count::Exactly(count) => write!(f, "{count}"),
+            Count::UpTo(count) => write!(f, "up to {count}"),
+        }
+    }
+}
+
+impl Display for DescriptorKind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            DescriptorKind::Channel => "socket",
+            DescriptorKind::Eventfd => "eventfd",
+            DescriptorKind::File => "file",
+            DescriptorKind::Memory => "memfd",
+            DescriptorKind::Tap => "tap",
+            DescriptorKind::Kvm => "/dev/kvm",
+            DescriptorKind::KvmMachine => "KVM machine",
+            DescriptorKind::KvmProcessor => "KVM processor",
+        })
+    }
+}
+
+impl Display for Mode {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Mode::Read => "read",
+            Mode::Write => "write",
+            Mode::Both => "read and write",
+        })
+    }
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Value::Exactly(value) => write!(f, "{value}"),
+            Value::LargestFile => f.write_str("its largest file"),
+        }
+    }
+}
+
+impl Display for Resource {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Resource::CoreBytes => "core bytes",
+            Resource::FileBytes => "file bytes",
+            Resource::OpenFiles => "open files",
+            Resource::LockedBytes => "locked bytes",
+            Resource::DataBytes => "data bytes",
+            Resource::StackBytes => "stack bytes",
+            Resource::Processes => "processes",
+            Resource::QueueBytes => "queue bytes",
+            Resource::RealtimePriority => "real-time priority",
+        })
+    }
+}
+
+impl Display for Condition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let join = |names: Vec<String>| names.join(" or ");
+        match self {
+            Condition::On(kinds, mode) => {
+                let kinds = join(kinds.iter().map(DescriptorKind::to_string).collect());
+                write!(f, "on {kinds} held to {mode}")
+            }
+            Condition::OneOf(argument, values) => {
+                let names = join(values.iter().map(|Named { name, .. }| (*name).to_owned()).collect());
+                write!(f, "argument {argument} is {names}")
+            }
+            Condition::Without(argument, bits) => write!(f, "argument {argument} without {}", bits.name),
+        }
+    }
+}
+
+impl Permit {
+    /// Its conditions, for people.
+    pub(super) fn conditions(&self) -> String {
+        if self.when.is_empty() {
+            return "any arguments".into();
+        }
+        self.when.iter().map(Condition::to_string).collect::<Vec<_>>().join(", ")
+    }
+}

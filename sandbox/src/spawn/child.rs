@@ -1,0 +1,278 @@
+//! What a child does between clone and exec.
+//!
+//! The supervisor may have had more threads when it was cloned, so nothing here allocates, takes a lock or panics: system
+//! calls alone, on data that was prepared before. Each failure is reported as a step and an error number, and ends it.
+
+use std::ffi::{c_char, c_int};
+use std::io;
+
+/// What the child needs, prepared by its parent.
+pub(super) struct Plan<'a> {
+    /// Confinement beyond descriptors is wanted.
+    pub confined: bool,
+    /// Where a failed step is reported. This and the numbers below are 4 or larger and closed on exec.
+    pub report: c_int,
+    /// Becomes descriptor 3.
+    pub channel: c_int,
+    /// What to execute.
+    pub program: c_int,
+    /// Process descriptor of the supervisor.
+    pub supervisor: c_int,
+    /// For exec.
+    pub argv: [*const c_char; 2],
+    /// For `/proc/self/uid_map`, where it has a user namespace.
+    pub user_map: Option<&'a [u8]>,
+    /// For `/proc/self/gid_map`.
+    pub group_map: Option<&'a [u8]>,
+    /// Resource numbers and limits.
+    pub limits: Vec<(u32, u64)>,
+    /// Change to an empty root.
+    pub empty_root: bool,
+    /// Give up all capabilities.
+    pub drop_capabilities: bool,
+    /// Set `no_new_privs`.
+    pub no_new_privs: bool,
+    /// Highest number of a capability.
+    pub last_capability: u32,
+}
+
+macro_rules! steps {
+    ($($step:ident $sentence:literal)*) => {
+        /// What the child was doing.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        pub(super) enum Step { $($step,)* }
+        impl Step {
+            const ALL: &[Step] = &[$(Step::$step,)*];
+            pub(super) fn sentence(self) -> &'static str {
+                match self { $(Step::$step => $sentence,)* }
+            }
+        }
+    };
+}
+steps! {
+    Parent "asking to die with the supervisor"
+    Groups "giving up the right to change groups (/proc/self/setgroups)"
+    UserMap "mapping its user (/proc/self/uid_map)"
+    GroupMap "mapping its group (/proc/self/gid_map)"
+    Private "making its mounts private"
+    Mount "mounting an empty root"
+    Pivot "changing to the empty root"
+    Detach "detaching the host's file systems"
+    Directory "changing to its directory"
+    Placeholder "filling the numbers of standard input and output"
+    Channel "putting the channel at descriptor 3"
+    Close "marking all other descriptors to be closed"
+    Session "beginning a session of its own"
+    Limit "setting a resource limit"
+    Bounding "emptying the capability bounding set"
+    Secure "locking the rules of capabilities"
+    Capabilities "giving up all capabilities"
+    Privileges "refusing new privileges"
+    Signals "resetting signals"
+    Exec "executing the program"
+}
+
+/// A step and an error number.
+pub(super) const REPORT_BYTES: usize = 8;
+
+/// What [`run`] reported. A number that is no step cannot come from our own code; it is shown as the last one.
+pub(super) fn parse_report(bytes: [u8; REPORT_BYTES]) -> (Step, io::Error) {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    let step = Step::ALL.get(u32::from_ne_bytes([a, b, c, d]) as usize).copied().unwrap_or(Step::Exec);
+    (step, io::Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h])))
+}
+
+/// Confines this process and executes the program. Never returns.
+pub(super) fn run(plan: &Plan<'_>) -> ! {
+    let Err((step, errno)) = confine_and_exec(plan);
+    let mut report = [0; REPORT_BYTES];
+    report[..4].copy_from_slice(&(step as u32).to_ne_bytes());
+    report[4..].copy_from_slice(&errno.to_ne_bytes());
+    // SAFETY: the buffer is on this stack. If the write fails, the parent sees the end of this process.
+    unsafe {
+        libc::write(plan.report, report.as_ptr().cast(), REPORT_BYTES);
+        libc::_exit(127)
+    }
+}
+
+type Failure = (Step, c_int);
+
+fn errno() -> c_int {
+    // SAFETY: the location is that of this thread.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Turns the result of a system call into a failure of `step`.
+fn check(step: Step, result: impl Into<i64>) -> Result<i64, Failure> {
+    let result = result.into();
+    if result < 0 { Err((step, errno())) } else { Ok(result) }
+}
+
+fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, Failure> {
+    die_with(plan.supervisor)?;
+    if let (Some(user_map), Some(group_map)) = (plan.user_map, plan.group_map) {
+        // An ordinary user may map groups only when they can no longer be dropped.
+        write_file(Step::Groups, c"/proc/self/setgroups".as_ptr(), b"deny")?;
+        write_file(Step::UserMap, c"/proc/self/uid_map".as_ptr(), user_map)?;
+        write_file(Step::GroupMap, c"/proc/self/gid_map".as_ptr(), group_map)?;
+    }
+    if plan.empty_root {
+        enter_empty_root()?;
+    }
+    place_descriptors(plan)?;
+    if plan.confined {
+        // SAFETY: no memory is passed. umask cannot fail.
+        unsafe {
+            check(Step::Session, libc::setsid())?;
+            libc::umask(0o077);
+        }
+        for (resource, value) in &plan.limits {
+            lower_limit(*resource, *value)?;
+        }
+    }
+    if plan.drop_capabilities {
+        drop_capabilities(plan.last_capability)?;
+    }
+    if plan.no_new_privs {
+        // SAFETY: no memory is passed.
+        check(Step::Privileges, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    }
+    reset_signals()?;
+    let environment: [*const c_char; 1] = [std::ptr::null()];
+    // SAFETY: all pointers are to strings and null-terminated arrays that live until the call replaces this memory.
+    check(Step::Exec, unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            plan.program,
+            c"".as_ptr(),
+            plan.argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    })?;
+    Err((Step::Exec, libc::ENOEXEC))
+}
+
+/// Has the kernel kill this process with its parent. If the parent died before it was asked, that is seen here: in a new
+/// process namespace the number of the parent is always 0, but its process descriptor tells.
+fn die_with(supervisor: c_int) -> Result<(), Failure> {
+    let mut watched = libc::pollfd { fd: supervisor, events: libc::POLLIN, revents: 0 };
+    // SAFETY: `watched` is one entry on this stack.
+    unsafe {
+        check(Step::Parent, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+        match check(Step::Parent, libc::poll(&mut watched, 1, 0))? {
+            0 => Ok(()),
+            _ => Err((Step::Parent, libc::ESRCH)),
+        }
+    }
+}
+
+fn write_file(step: Step, path: *const c_char, text: &[u8]) -> Result<(), Failure> {
+    // SAFETY: the path is null-terminated and the text readable; the number is closed by who opened it.
+    unsafe {
+        let file = check(step, libc::open(path, libc::O_WRONLY | libc::O_CLOEXEC))? as c_int;
+        check(step, libc::write(file, text.as_ptr().cast(), text.len()) as i64)?;
+        libc::close(file);
+    }
+    Ok(())
+}
+
+/// Mounts an empty tmpfs over the root, steps onto it and lets the old one go.
+fn enter_empty_root() -> Result<(), Failure> {
+    let none = std::ptr::null::<c_char>();
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
+    // One inode is the root directory itself: nothing can be added even if it were writable.
+    let options = c"size=4k,nr_inodes=1,mode=0555";
+    // SAFETY: all strings are null-terminated constants.
+    unsafe {
+        check(Step::Private, libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
+        check(
+            Step::Mount,
+            libc::mount(c"cofferdam".as_ptr(), c"/".as_ptr(), c"tmpfs".as_ptr(), flags, options.as_ptr().cast()),
+        )?;
+        // "/" is still the directory below the new mount; its "..", itself, is looked up through what is mounted on it.
+        check(Step::Mount, libc::chdir(c"/..".as_ptr()))?;
+        if libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) == 0 {
+            // The old root now lies on top of the new one.
+            check(Step::Detach, libc::umount2(c".".as_ptr(), libc::MNT_DETACH))?;
+        } else if errno() == libc::EINVAL {
+            // The root of an initramfs cannot be moved away. It stays, covered; without capabilities there is no way back.
+            check(Step::Pivot, libc::chroot(c".".as_ptr()))?;
+        } else {
+            return Err((Step::Pivot, errno()));
+        }
+        check(Step::Directory, libc::chdir(c"/".as_ptr()))?;
+    }
+    Ok(())
+}
+
+/// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null and
+/// aborts when there is none; and the first grants would get these numbers. An unconfined process keeps those it has.
+fn place_descriptors(plan: &Plan<'_>) -> Result<(), Failure> {
+    // SAFETY: no memory is passed. The numbers that are replaced are not needed any more: what is, is 4 or larger.
+    unsafe {
+        if plan.confined {
+            let inert = check(Step::Placeholder, libc::eventfd(0, libc::EFD_NONBLOCK))? as c_int;
+            for number in 0..3 {
+                check(Step::Placeholder, libc::dup2(inert, number))?;
+            }
+        }
+        check(Step::Channel, libc::dup2(plan.channel, 3))?;
+        check(Step::Close, libc::syscall(libc::SYS_close_range, 4, u32::MAX, libc::CLOSE_RANGE_CLOEXEC))?;
+    }
+    Ok(())
+}
+
+/// Sets a limit, or leaves the one that is already lower: raising it again would need a capability.
+fn lower_limit(resource: u32, value: u64) -> Result<(), Failure> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is on this stack.
+    unsafe {
+        check(Step::Limit, libc::getrlimit(resource, &mut limit))?;
+        let value = value.min(limit.rlim_max);
+        check(Step::Limit, libc::setrlimit(resource, &libc::rlimit { rlim_cur: value, rlim_max: value }))?;
+    }
+    Ok(())
+}
+
+/// Empties every capability set, and forbids every way by which one could be filled again.
+fn drop_capabilities(last: u32) -> Result<(), Failure> {
+    // <linux/securebits.h>: NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and the lock of KEEP_CAPS.
+    const SECUREBITS: libc::c_ulong = 0b11 | 0b11 << 2 | 0b10 << 4 | 0b11 << 6;
+    // _LINUX_CAPABILITY_VERSION_3 of <linux/capability.h>: two sets of 32 bits each.
+    const VERSION: u32 = 0x2008_0522;
+    let header = [VERSION, 0];
+    let empty = [[0u32; 3]; 2];
+    // SAFETY: the header and both sets have the layout of <linux/capability.h> and are on this stack.
+    unsafe {
+        for capability in 0..=last {
+            if libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) < 0 {
+                match errno() {
+                    // This kernel knows fewer.
+                    libc::EINVAL => break,
+                    errno => return Err((Step::Bounding, errno)),
+                }
+            }
+        }
+        check(Step::Secure, libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0))?;
+        check(Step::Capabilities, libc::syscall(libc::SYS_capset, header.as_ptr(), empty.as_ptr()))?;
+    }
+    Ok(())
+}
+
+/// Signals that the supervisor ignores would stay ignored across exec, and those that it blocks, blocked.
+fn reset_signals() -> Result<(), Failure> {
+    // SAFETY: the sets and actions are on this stack; all zeroes is SIG_DFL with no flags and an empty mask.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            // Fails for SIGKILL, SIGSTOP and the two that the C library keeps for itself, which it never ignores.
+            libc::sigaction(signal, &default, std::ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        check(Step::Signals, libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()))?;
+    }
+    Ok(())
+}
