@@ -18,6 +18,7 @@ struct Machine {
     flat @7 :Flat;                  # a micro guest
   }
   kvm @8 :Imc.Handle;               # absent: no KVM
+  level @9 :Host.Level;             # how strictly the VMM seals itself
 }
 struct Kernel {
   kernel @0 :Imc.Handle;

@@ -1,7 +1,7 @@
 //! Between the supervisor and the VMM.
 
 use crate::Handle;
-use crate::host::Setting;
+use crate::host::{Level, Setting};
 use crate::manifest::Manifest;
 
 /// Most guest memory regions of one VM: low memory, below the hole, above it, with room to spare.
@@ -31,6 +31,8 @@ pub struct Machine {
     pub boot: Boot,
     /// `/dev/kvm`; without it the machine has no vcpus.
     pub kvm: Option<Handle>,
+    /// How strictly the VMM seals itself.
+    pub level: Level,
 }
 
 /// What a machine runs.

@@ -1,7 +1,7 @@
 //! Between the supervisor and the VMM.
 
 use super::{Record, body, clip, empty_record, enumeration, read_list, read_text, words, write_list};
-use crate::host::{DEVICES_MAX, OPTIONS_MAX, SENTENCE_MAX};
+use crate::host::{DEVICES_MAX, Level, OPTIONS_MAX, SENTENCE_MAX};
 use crate::vmm::{
     AttachDevice, Boot, Button, CMDLINE_MAX, CPUS_MAX, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion,
     Late, Machine, Memory, REGIONS_MAX, Reason, Retire, Start, Stopped,
@@ -59,6 +59,7 @@ impl Record for Machine {
         to.set_deadline_ms(self.deadline_ms);
         to.set_in_process(self.in_process);
         to.set_spin(self.spin);
+        to.set_level(self.level.to_wire());
         if let Some(kvm) = &self.kvm {
             kvm.write(to.reborrow().init_kvm());
         }
@@ -88,6 +89,7 @@ impl Record for Machine {
             in_process: from.get_in_process(),
             spin: from.get_spin(),
             boot: read_boot(from.get_boot())?,
+            level: Level::from_wire("level", from.get_level())?,
             kvm: if from.has_kvm() { Some(Handle::read(from.get_kvm()?)?) } else { None },
         };
         if machine.cpus == 0 || machine.cpus > CPUS_MAX {

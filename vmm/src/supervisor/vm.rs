@@ -199,6 +199,7 @@ impl Vm {
             spin: may_spin(plan),
             boot: boot_body,
             kvm: kvm_handle,
+            level: plan.level,
         };
         self.ask::<Machine, Empty>(&machine, &descriptors, SETUP)?;
         for batch in self.objects.memory.regions.chunks(REGIONS_MAX) {
