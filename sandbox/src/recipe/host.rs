@@ -95,6 +95,7 @@ pub(super) fn layers(level: Level) -> Vec<Layer> {
         required(LayerName::Ipc, "no System V memory, semaphores or queues of the host"),
         required(LayerName::Uts, "the host's name is not told, nor changed"),
         required(LayerName::CgroupNamespace, "the host's control groups are not told"),
+        required(LayerName::Nesting, "no user namespace inside its own, where it would have all capabilities again"),
         conditional(
             LayerName::Cgroup,
             "memory, processor and process limits of its own, also where a limit of the user does not bind",

@@ -60,6 +60,8 @@ pub enum LayerName {
     Uts,
     /// A control group namespace.
     CgroupNamespace,
+    /// No user namespace of its own making: in one it would have all capabilities again.
+    Nesting,
     /// An empty read-only root directory.
     Root,
     /// No capabilities, and no way to get any.
@@ -86,7 +88,7 @@ pub enum LayerName {
 
 impl LayerName {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [LayerName; 18] = [
+    pub const ALL: [LayerName; 19] = [
         LayerName::User,
         LayerName::Mount,
         LayerName::Pid,
@@ -94,6 +96,7 @@ impl LayerName {
         LayerName::Ipc,
         LayerName::Uts,
         LayerName::CgroupNamespace,
+        LayerName::Nesting,
         LayerName::Cgroup,
         LayerName::OwnUser,
         LayerName::Root,
@@ -118,6 +121,7 @@ impl LayerName {
             LayerName::Ipc => "ipc",
             LayerName::Uts => "uts",
             LayerName::CgroupNamespace => "cgroup-namespace",
+            LayerName::Nesting => "nesting",
             LayerName::Root => "root",
             LayerName::Capabilities => "capabilities",
             LayerName::NoNewPrivs => "no-new-privs",

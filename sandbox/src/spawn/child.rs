@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     pub user_map: Option<&'a [u8]>,
     /// For `/proc/self/gid_map`.
     pub group_map: Option<&'a [u8]>,
+    /// Forbid user namespaces inside its own; `Some(true)`: or fail.
+    pub nesting: Option<bool>,
     /// Resource numbers and limits.
     pub limits: Vec<(u32, u64)>,
     /// Change to an empty root.
@@ -55,6 +57,7 @@ steps! {
     Groups "giving up the right to change groups (/proc/self/setgroups)"
     UserMap "mapping its user (/proc/self/uid_map)"
     GroupMap "mapping its group (/proc/self/gid_map)"
+    Nesting "forbidding namespaces inside its own (/proc/sys/user/max_user_namespaces)"
     Private "making its mounts private"
     Mount "mounting an empty root"
     Pivot "changing to the empty root"
@@ -116,6 +119,13 @@ fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, Failure
         write_file(Step::Groups, c"/proc/self/setgroups".as_ptr(), b"deny")?;
         write_file(Step::UserMap, c"/proc/self/uid_map".as_ptr(), user_map)?;
         write_file(Step::GroupMap, c"/proc/self/gid_map".as_ptr(), group_map)?;
+        if let Some(required) = plan.nesting {
+            // The file is that of the namespace of who opens it.
+            let done = write_file(Step::Nesting, c"/proc/sys/user/max_user_namespaces".as_ptr(), b"0");
+            if required {
+                done?;
+            }
+        }
     }
     if plan.empty_root {
         enter_empty_root()?;

@@ -69,9 +69,9 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
     let argv0 = CString::new(argv0).map_err(io::Error::from)?;
     // Numbers from 4 on: the child must be able to fill 0 to 3 without closing what it still needs.
     let (report, report_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-    let report_write = lifted(report_write.as_fd())?;
-    let channel = lifted(channel.as_fd())?;
-    let program = lifted(program.as_fd())?;
+    let report_write = lifted(report_write)?;
+    let channel = lifted(channel)?;
+    let program = lifted_copy(program.as_fd())?;
     let supervisor = pidfd_of_this_process()?;
     let mut plan = Plan {
         confined: recipe.level != Level::Off,
@@ -82,6 +82,7 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
         argv: [argv0.as_ptr(), std::ptr::null()],
         user_map: None,
         group_map: None,
+        nesting: recipe.layer(LayerName::Nesting).map(|layer| layer.required),
         limits: limits(recipe),
         empty_root: recipe.layer(LayerName::Root).is_some(),
         drop_capabilities: recipe.layer(LayerName::Capabilities).is_some(),
@@ -104,8 +105,13 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
     Ok(child)
 }
 
-/// A copy of a descriptor with a number from [`FIRST_FREE`] on, closed on exec.
-fn lifted(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// The descriptor at a number from [`FIRST_FREE`] on.
+fn lifted(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() < FIRST_FREE { lifted_copy(descriptor.as_fd()) } else { Ok(descriptor) }
+}
+
+/// A copy of a descriptor at a number from [`FIRST_FREE`] on, closed on exec.
+fn lifted_copy(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(FIRST_FREE))?;
     // SAFETY: fcntl has just made this number, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
@@ -118,8 +124,7 @@ fn pidfd_of_this_process() -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call has just made this number, and nobody else knows it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number as i32) };
-    if descriptor.as_raw_fd() < FIRST_FREE { lifted(descriptor.as_fd()) } else { Ok(descriptor) }
+    lifted(unsafe { OwnedFd::from_raw_fd(number as i32) })
 }
 
 /// The highest capability that this kernel knows; the child has no file system to look it up in.
