@@ -1,1 +1,28 @@
-//! To come.
+//! The machine and its supervisor.
+//!
+//! The *VMM* is one process (`serve::run`): it owns the virtual machine, and knows memory, ranges, lanes and irq lines, but
+//! no device. The way of a guest store through it, in file order: `vcpu` (`KVM_RUN` returns) → `exit` → `machine` →
+//! [`bus`] (address → target, offset) → `imc::lane`, and when the device has committed, [`irq`] applies the levels.
+//!
+//! The supervisor is another: it makes every kernel object, and grants them.
+
+#![warn(missing_docs)]
+
+pub mod bus;
+mod direct;
+mod exit;
+pub mod irq;
+mod kvm;
+pub mod memory;
+mod outbox;
+#[cfg(test)]
+mod testing;
+pub mod vectors;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Takes a lock. A thread that panicked with it held has left plain data, which the others go on with: the VMM does not die
+/// of one access.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

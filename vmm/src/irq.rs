@@ -1,0 +1,271 @@
+//! Pin interrupts: levels that devices commit, applied to the interrupt controllers' inputs.
+//!
+//! A pin interrupt is a level in committed state, never an event. Whoever learns that a level may have changed (a vcpu after
+//! its access, the hub after a hint) calls [`Lines::apply`], which reads the committed levels under the device's lock: of
+//! several callers the last to read has read the latest, so an older level never overwrites a newer one.
+
+use crate::lock;
+use schema::host::DEVICES_MAX;
+use schema::manifest::{Line, Manifest};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Inputs of the I/O APIC; the first 16 are also those of the two 8259s.
+pub const PINS: u32 = 24;
+
+/// What the levels drive.
+pub trait Chip: Send + Sync {
+    /// Sets interrupt input `gsi` to a level. Called only when it changes.
+    fn set_line(&self, gsi: u32, level: bool);
+}
+
+/// A machine without interrupt controllers: levels are kept, nobody listens.
+pub struct NoChip;
+
+impl Chip for NoChip {
+    fn set_line(&self, _: u32, _: bool) {}
+}
+
+/// All interrupt inputs of the machine. Lines that share one are ORed.
+pub struct Pins {
+    chip: Box<dyn Chip>,
+    /// Bit `n`: device `n` asserts this input. The lock is held while the chip is told, so that the chip sees changes of one
+    /// input in their order.
+    asserting: [Mutex<u64>; PINS as usize],
+}
+
+const _: () = assert!(DEVICES_MAX <= u64::BITS as usize, "a device has a bit of its own in each input");
+
+impl Pins {
+    /// All low.
+    pub fn new(chip: Box<dyn Chip>) -> Pins {
+        Pins { chip, asserting: [const { Mutex::new(0) }; PINS as usize] }
+    }
+
+    /// Whether any device asserts `gsi`.
+    pub fn level(&self, gsi: u32) -> bool {
+        self.asserting.get(gsi as usize).is_some_and(|input| *lock(input) != 0)
+    }
+
+    fn set(&self, gsi: u32, device: u8, level: bool) {
+        let Some(input) = self.asserting.get(gsi as usize) else { return };
+        let mut asserting = lock(input);
+        let before = *asserting != 0;
+        let bit = 1 << device;
+        *asserting = if level { *asserting | bit } else { *asserting & !bit };
+        let after = *asserting != 0;
+        if before != after {
+            self.chip.set_line(gsi, after);
+        }
+    }
+}
+
+/// The pin interrupts of one device.
+pub struct Lines {
+    device: u8,
+    wires: Vec<Wire>,
+    /// Bits of the PCI pins, which a PCI function can be told not to assert; the others are wired straight.
+    pins: u32,
+    state: Mutex<State>,
+    changes: AtomicU64,
+}
+
+/// Which committed levels drive one interrupt input.
+struct Wire {
+    gsi: u32,
+    levels: u32,
+}
+
+#[derive(Default)]
+struct State {
+    applied: u32,
+    /// The interrupt-disable bit of the command register (PCI Local Bus 3.0, 6.2.2).
+    disabled: bool,
+    /// A function that uses MSI-X must not assert its pin (PCI Local Bus 3.0, 6.8.3.3).
+    messages: bool,
+    dead: bool,
+}
+
+impl Lines {
+    /// The lines that `manifest` declares for device number `device`; PCI pins are wired to `pin_gsi`.
+    pub fn new(device: u8, manifest: &Manifest, pin_gsi: Option<u32>) -> Lines {
+        let mut wires: Vec<Wire> = Vec::new();
+        let mut pins = 0;
+        for (number, line) in manifest.lines.iter().enumerate().take(u32::BITS as usize) {
+            let bit = 1 << number;
+            let gsi = match line {
+                Line::Isa(irq) => u32::from(*irq),
+                Line::Pin(_) => {
+                    pins |= bit;
+                    match pin_gsi {
+                        Some(gsi) => gsi,
+                        None => continue,
+                    }
+                }
+            };
+            match wires.iter_mut().find(|wire| wire.gsi == gsi) {
+                Some(wire) => wire.levels |= bit,
+                None => wires.push(Wire { gsi, levels: bit }),
+            }
+        }
+        Lines { device, wires, pins, state: Mutex::default(), changes: AtomicU64::new(0) }
+    }
+
+    /// Applies the levels that `committed` reads. It is called with the device's lock held, and not at all for a device
+    /// without lines.
+    pub fn apply(&self, pins: &Pins, committed: impl FnOnce() -> u32) {
+        if !self.wires.is_empty() {
+            self.update(pins, &mut lock(&self.state), committed);
+        }
+    }
+
+    /// The interrupt-disable bit of the device's command register changed.
+    pub fn set_disabled(&self, pins: &Pins, disabled: bool, committed: impl FnOnce() -> u32) {
+        let mut state = lock(&self.state);
+        state.disabled = disabled;
+        self.update(pins, &mut state, committed);
+    }
+
+    /// The function's MSI-X enable bit changed.
+    pub fn set_messages(&self, pins: &Pins, messages: bool, committed: impl FnOnce() -> u32) {
+        let mut state = lock(&self.state);
+        state.messages = messages;
+        self.update(pins, &mut state, committed);
+    }
+
+    /// The device is dead: its lines go low for good, so that a level nobody can clear does not storm the guest.
+    pub fn kill(&self, pins: &Pins) {
+        let mut state = lock(&self.state);
+        state.dead = true;
+        self.update(pins, &mut state, || 0);
+    }
+
+    /// Level changes applied so far.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    fn update(&self, pins: &Pins, state: &mut State, committed: impl FnOnce() -> u32) {
+        let mut levels = committed();
+        if state.disabled || state.messages {
+            levels &= !self.pins;
+        }
+        if state.dead {
+            levels = 0;
+        }
+        for wire in &self.wires {
+            let level = levels & wire.levels != 0;
+            if level != (state.applied & wire.levels != 0) {
+                pins.set(wire.gsi, self.device, level);
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        state.applied = levels;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::manifest;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<(u32, bool)>>>);
+
+    impl Chip for Recorded {
+        fn set_line(&self, gsi: u32, level: bool) {
+            lock(&self.0).push((gsi, level));
+        }
+    }
+
+    impl Recorded {
+        fn taken(&self) -> Vec<(u32, bool)> {
+            std::mem::take(&mut lock(&self.0))
+        }
+    }
+
+    fn with_lines(device: u8, lines: &[Line]) -> Lines {
+        let mut manifest = manifest("lines");
+        manifest.lines = lines.to_vec();
+        Lines::new(device, &manifest, Some(17))
+    }
+
+    #[test]
+    fn lines_that_share_an_input_are_ored() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let (first, second) = (with_lines(0, &[Line::Isa(4)]), with_lines(63, &[Line::Isa(4)]));
+        first.apply(&pins, || 1);
+        second.apply(&pins, || 1);
+        first.apply(&pins, || 0);
+        assert_eq!(chip.taken(), [(4, true)]);
+        assert!(pins.level(4));
+        second.apply(&pins, || 0);
+        assert_eq!(chip.taken(), [(4, false)]);
+        assert!(!pins.level(4));
+    }
+
+    #[test]
+    fn two_lines_of_one_device_on_one_input_are_ored() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let lines = with_lines(1, &[Line::Pin(1), Line::Pin(2), Line::Isa(12)]);
+        lines.apply(&pins, || 0b011);
+        lines.apply(&pins, || 0b010);
+        assert_eq!(chip.taken(), [(17, true)]);
+        lines.apply(&pins, || 0b100);
+        assert_eq!(chip.taken(), [(17, false), (12, true)]);
+        assert_eq!(lines.changes(), 3);
+    }
+
+    #[test]
+    fn interrupt_disable_and_msi_x_lower_the_pin_and_give_it_back() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let lines = with_lines(2, &[Line::Pin(1), Line::Isa(1)]);
+        lines.apply(&pins, || 0b11);
+        chip.taken();
+        lines.set_disabled(&pins, true, || 0b11);
+        assert_eq!(chip.taken(), [(17, false)]);
+        lines.set_messages(&pins, true, || 0b11);
+        lines.set_disabled(&pins, false, || 0b11);
+        assert_eq!(chip.taken(), []);
+        lines.set_messages(&pins, false, || 0b11);
+        assert_eq!(chip.taken(), [(17, true)]);
+    }
+
+    #[test]
+    fn dead_device_lets_go_of_its_lines_for_good() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let lines = with_lines(3, &[Line::Isa(5)]);
+        lines.apply(&pins, || 1);
+        lines.kill(&pins);
+        lines.apply(&pins, || 1);
+        assert_eq!(chip.taken(), [(5, true), (5, false)]);
+    }
+
+    #[test]
+    fn older_level_never_overwrites_a_newer_one() {
+        // The committed level is read under the device's lock: many threads that race to apply it end at the last one.
+        let pins = Pins::new(Box::new(NoChip));
+        let lines = with_lines(4, &[Line::Isa(6)]);
+        let committed = std::sync::atomic::AtomicU32::new(0);
+        for last in [1, 0, 1, 0] {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for value in 0..500_u32 {
+                            committed.store(value & 1, Ordering::SeqCst);
+                            lines.apply(&pins, || committed.load(Ordering::SeqCst));
+                        }
+                        committed.store(last, Ordering::SeqCst);
+                        lines.apply(&pins, || committed.load(Ordering::SeqCst));
+                    });
+                }
+            });
+            assert_eq!(pins.level(6), last != 0);
+        }
+    }
+}
