@@ -1,0 +1,233 @@
+//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, one function in each slot after it.
+//!
+//! Configuration space is the VMM's, made of the manifest; a device never sees it. What a store changes outside of it comes
+//! back as [`Effect`]s, which the machine carries out.
+//!
+//! A function's base address registers are decoded where the host bridge forwards ([`MEMORY_WINDOW`], [`PORT_WINDOW`]). Of
+//! two that want the same place the one that is there stays; the other is mapped as soon as the place is free.
+
+mod function;
+
+use crate::bus::{Space, Target};
+use function::Function;
+use schema::manifest::Manifest;
+use std::ops::Range;
+
+/// First port of configuration mechanism 1 (3.2.2.3.2); [`Pci::read`] and [`Pci::write`] count from here.
+pub const CONFIG_PORT: u16 = 0xcf8;
+/// Its ports: four of address, four of data.
+pub const CONFIG_PORTS: u64 = 8;
+/// Guest addresses that the host bridge forwards.
+pub const MEMORY_WINDOW: Range<u64> = 0xc000_0000..0xfe00_0000;
+/// Ports that functions may occupy. The bridge forwards lower ones too, to devices with fixed ports.
+pub const PORT_WINDOW: Range<u64> = 0xd00..0x1_0000;
+/// Where preassigned ports begin: above what fixed devices and operating systems' own ideas of ISA use.
+const FIRST_PORT: u64 = 0xc000;
+/// Slots of a bus (3.2.2.3.4).
+pub const SLOTS: u8 = 32;
+/// The first interrupt input that is no ISA interrupt's.
+const FIRST_GSI: u32 = 16;
+/// Inputs that the slots share: the I/O APIC's last eight.
+const GSIS: u32 = 8;
+
+/// Enables mechanism 1 in the address register.
+const ENABLE: u32 = 1 << 31;
+/// Bits of the address register that can be stored (3.2.2.3.2).
+const ADDRESS_BITS: u32 = ENABLE | 0x00ff_fffc;
+
+/// What a store to configuration space changes outside of it. They are in the order in which they are to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// `target` answers at `base` no more. A doorbell in it is a doorbell no more.
+    Unmap {
+        /// A device's range, or its vectors.
+        target: Target,
+        /// Address space.
+        space: Space,
+        /// First address.
+        base: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// `target` answers at `base` from now on.
+    Map {
+        /// A device's range, or its vectors.
+        target: Target,
+        /// Address space.
+        space: Space,
+        /// First address.
+        base: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// MSI-X control changed (6.8.2.3).
+    Vectors {
+        /// Number of the device in this VM.
+        device: u8,
+        /// MSI-X Enable.
+        enabled: bool,
+        /// Function Mask.
+        masked: bool,
+    },
+    /// The command register's Interrupt Disable bit changed (6.2.2).
+    InterruptDisable {
+        /// Number of the device in this VM.
+        device: u8,
+        /// The function may not assert its pin.
+        disabled: bool,
+    },
+}
+
+/// Interrupt input that all pins of `slot` are wired to.
+pub const fn gsi_of_slot(slot: u8) -> u32 {
+    FIRST_GSI + slot as u32 % GSIS
+}
+
+/// The bus with its configuration ports.
+#[derive(Debug, Clone)]
+pub struct Pci {
+    /// The address register.
+    address: u32,
+    bridge: Function,
+    /// Index 0 is slot 1.
+    functions: Vec<Function>,
+    /// Where the next base addresses are assigned.
+    free: Free,
+}
+
+/// What is left of the windows.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    memory: u64,
+    ports: u64,
+}
+
+impl Free {
+    /// Takes `size` bytes, a power of two, aligned to their size.
+    fn take(&mut self, space: Space, size: u64) -> Option<u64> {
+        let (next, end) = match space {
+            Space::Memory => (&mut self.memory, MEMORY_WINDOW.end),
+            Space::Port => (&mut self.ports, PORT_WINDOW.end),
+        };
+        let base = next.checked_next_multiple_of(size)?;
+        let after = base.checked_add(size).filter(|after| *after <= end)?;
+        *next = after;
+        Some(base)
+    }
+}
+
+impl Default for Pci {
+    fn default() -> Self {
+        Pci::new()
+    }
+}
+
+impl Pci {
+    /// A bus with its host bridge.
+    pub fn new() -> Pci {
+        let free = Free { memory: MEMORY_WINDOW.start, ports: FIRST_PORT };
+        Pci { address: 0, bridge: Function::host_bridge(), functions: Vec::new(), free }
+    }
+
+    /// Puts a device into the next slot, its base addresses assigned and its decoding off, as firmware leaves a device that
+    /// it does not boot from. A device without a PCI identity is left alone. A manifest that makes no sense is refused in a
+    /// sentence, and the bus stays as it was.
+    pub fn add(&mut self, device: u8, manifest: &Manifest) -> Result<(), String> {
+        let Some(identity) = &manifest.pci else { return Ok(()) };
+        let name = &manifest.name;
+        let slot = self.functions.len() as u8 + 1;
+        if slot >= SLOTS {
+            return Err(format!("{name}: all {} PCI slots are taken", SLOTS - 1));
+        }
+        let mut free = self.free;
+        let function =
+            Function::new(device, manifest, identity, gsi_of_slot(slot), |space, size| free.take(space, size))
+                .map_err(|why| format!("{name}: {why}"))?;
+        self.functions.push(function);
+        self.free = free;
+        Ok(())
+    }
+
+    /// The slot of a device, if it is a PCI function.
+    pub fn slot_of(&self, device: u8) -> Option<u8> {
+        let index = self.functions.iter().position(|function| function.device() == Some(device))?;
+        Some(index as u8 + 1)
+    }
+
+    /// The interrupt input of a device's pins, if it is a PCI function.
+    pub fn gsi_of(&self, device: u8) -> Option<u32> {
+        self.slot_of(device).map(gsi_of_slot)
+    }
+
+    /// A load of `width` bytes at `offset` from [`CONFIG_PORT`]. `asserted` tells whether a device asserts its pin, for the
+    /// status register's Interrupt Status bit.
+    ///
+    /// The address register is one only for loads of four bytes; anything smaller there, and whatever has no function, is
+    /// ones (3.2.2.3.2).
+    pub fn read(&self, offset: u64, width: u8, asserted: impl Fn(u8) -> bool) -> u64 {
+        let ones = u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8)));
+        match (offset, width) {
+            (0, 4) => u64::from(self.address),
+            _ => self.data_register(offset, width).map_or(ones, |register| {
+                let Some(function) = self.selected() else { return ones };
+                u64::from(function.read(register, width, asserted))
+            }),
+        }
+    }
+
+    /// A store of `width` bytes at `offset` from [`CONFIG_PORT`].
+    #[must_use]
+    pub fn write(&mut self, offset: u64, width: u8, value: u64) -> Vec<Effect> {
+        if (offset, width) == (0, 4) {
+            self.address = value as u32 & ADDRESS_BITS;
+            return Vec::new();
+        }
+        let Some(register) = self.data_register(offset, width) else { return Vec::new() };
+        let Some(function) = self.selected_mut() else { return Vec::new() };
+        let changed = function.write(register, width, value as u32);
+        if !changed {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        // Off the bus before anything takes its place; a pin before its function is told to use messages, and the reverse.
+        for function in self.functions.iter_mut() {
+            function.unmap(&mut effects);
+        }
+        for index in 0..self.functions.len() {
+            for (bar, place) in self.functions[index].wanted() {
+                if !self.functions.iter().any(|other| other.occupies(&place)) {
+                    self.functions[index].map(bar, &place, &mut effects);
+                }
+            }
+        }
+        for function in self.functions.iter_mut() {
+            function.controls(&mut effects);
+        }
+        effects
+    }
+
+    /// The register in configuration space that an access to the data register means. An access across its end means none.
+    fn data_register(&self, offset: u64, width: u8) -> Option<u8> {
+        let fits = matches!(width, 1 | 2 | 4) && offset >= 4 && offset + u64::from(width) <= CONFIG_PORTS;
+        (fits && self.address & ENABLE != 0).then(|| (self.address & 0xfc) as u8 + (offset - 4) as u8)
+    }
+
+    /// Slot of the addressed function; the one bus has number 0, and no slot has more than function 0.
+    fn slot(&self) -> Option<usize> {
+        (self.address & 0x00ff_0700 == 0).then_some((self.address >> 11 & 0x1f) as usize)
+    }
+
+    fn selected(&self) -> Option<&Function> {
+        match self.slot()? {
+            0 => Some(&self.bridge),
+            slot => self.functions.get(slot - 1),
+        }
+    }
+
+    fn selected_mut(&mut self) -> Option<&mut Function> {
+        match self.slot()? {
+            0 => Some(&mut self.bridge),
+            slot => self.functions.get_mut(slot - 1),
+        }
+    }
+}
