@@ -2,7 +2,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=schema/compiled/schema.cgr");
-    let request = std::fs::File::open("schema/compiled/schema.cgr").expect("schema/compiled/schema.cgr is part of the repository");
+    let request = std::fs::File::open("schema/compiled/schema.cgr")
+        .expect("schema/compiled/schema.cgr is part of the repository");
     capnpc::codegen::CodeGenerationCommand::new()
         .default_parent_module(vec!["wire".into()])
         .output_directory(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"))

@@ -85,16 +85,20 @@ impl Default for Scratch {
 impl Scratch {
     /// Builds `body` as one segment and appends it to `into`.
     pub fn encode<B: Body>(&mut self, body: &B, into: &mut Vec<u8>) -> Result<(), BadBody> {
-        let words = body.measure()?;
-        let bound = self.0.len();
-        let place = self.0.get_mut(..words).ok_or(BadBody::TooLong { field: "body", length: words, bound })?;
-        let mut message = capnp::message::Builder::new(SingleSegmentAllocator::new(Word::words_to_bytes_mut(place)));
-        body.encode(&mut message);
-        for segment in &*message.get_segments_for_output() {
-            into.extend_from_slice(segment);
-        }
-        Ok(())
+        encode_in(&mut self.0, body, |segment| into.extend_from_slice(segment))
     }
+}
+
+/// Builds `body` as one segment in `place`, which must be zero, lends it to `use_segment`, and leaves `place` zero again.
+pub fn encode_in<B: Body, T>(place: &mut [Word], body: &B, use_segment: impl FnOnce(&[u8]) -> T) -> Result<T, BadBody> {
+    let words = body.measure()?;
+    let bound = place.len();
+    let place = place.get_mut(..words).ok_or(BadBody::TooLong { field: "body", length: words, bound })?;
+    let mut message = capnp::message::Builder::new(SingleSegmentAllocator::new(Word::words_to_bytes_mut(place)));
+    body.encode(&mut message);
+    let segments = message.get_segments_for_output();
+    // The allocator has room for one.
+    Ok(use_segment(segments.first().copied().unwrap_or_default()))
 }
 
 /// Reads a body from the receiver's own copy of a segment, whose address is a multiple of 8.

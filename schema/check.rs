@@ -89,7 +89,8 @@ impl Manifest {
         // An identifier and a next pointer are the least that a capability is.
         require(pci.capabilities.iter().all(|capability| capability.len() >= 2), "pci.capabilities")?;
         if self.vectors != 0 {
-            let taken = |range: &Range| matches!(range.space, Space::Bar(bar) | Space::PortBar(bar) if bar == pci.vector_bar);
+            let taken =
+                |range: &Range| matches!(range.space, Space::Bar(bar) | Space::PortBar(bar) if bar == pci.vector_bar);
             require(pci.vector_bar < BARS && !self.ranges.iter().any(taken), "pci.vectorBar")?;
         }
         Ok(())

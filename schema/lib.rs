@@ -15,7 +15,7 @@ pub mod lane;
 pub mod manifest;
 pub mod vmm;
 
-pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode};
+pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode, encode_in};
 pub use handle::{Handle, Kind, Rights};
 
 /// The Rust code that capnpc makes of the schema.

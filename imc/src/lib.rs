@@ -8,8 +8,18 @@
 //! permission, and rights only shrink, by making a weaker kernel object before it is sent.
 
 pub mod lane;
+
+mod capability;
+mod channel;
+mod fault;
+mod header;
+mod receive;
 mod region;
 mod wake;
 
+pub use capability::{BlockFile, Capability, Kvm};
+pub use channel::{CREDIT, CallId, Channel, Descriptors, Packet, SMALL_BODY_BYTES, WAITING_MAX};
+pub use fault::{CallError, Fault, SendError};
+pub use header::DATAGRAM_MAX;
 pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
 pub use wake::Wake;

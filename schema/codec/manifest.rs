@@ -6,8 +6,8 @@ use super::{
 };
 use crate::BadBody;
 use crate::manifest::{
-    Acpi, CAPABILITY_MAX, Class, Doorbell, Fixed, LINES_MAX, LIST_MAX, Line, Manifest, NAME_MAX, OptionKind, OptionSpec,
-    Pci, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance, Wish,
+    Acpi, CAPABILITY_MAX, Class, Doorbell, Fixed, LINES_MAX, LIST_MAX, Line, Manifest, NAME_MAX, OptionKind,
+    OptionSpec, Pci, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance, Wish,
 };
 use crate::wire::manifest_capnp as wire;
 

@@ -43,7 +43,8 @@ impl Record for Machine {
             + match &self.boot {
                 Boot::None => 0,
                 Boot::Kernel { kernel, initrd, cmdline } => {
-                    let size = <wire::kernel::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
+                    let size =
+                        <wire::kernel::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
                     let initrd = initrd.as_ref().map_or(Ok(0), words::record)?;
                     size + words::record(kernel)? + initrd + words::text("cmdline", cmdline, CMDLINE_MAX)?
                 }

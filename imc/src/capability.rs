@@ -1,0 +1,276 @@
+//! Descriptors with a type and rights, derived from the kernel.
+
+use crate::region::{ReadOnly, ReadWrite, Region, Rights, SIZE_SEALS};
+use crate::wake::{Wake, read_nowait};
+use crate::{Fault, Frozen};
+use nix::errno::Errno;
+use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::{self, FileStat, SFlag};
+use schema::{Handle, Kind};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A capability: a descriptor whose type says what it is and what may be done with it.
+pub trait Capability: Sized + AsFd {
+    /// What a message claims of it, as its descriptor number `slot`.
+    fn handle(&self, slot: u8) -> Handle;
+
+    /// Takes a received descriptor for what it is claimed to be, if the kernel agrees.
+    ///
+    /// # Errors
+    /// [`Fault::HandleKind`], [`Fault::HandleRights`] when the claim is not this type's;
+    /// [`Fault::HandleObject`] when the object is not as claimed. The descriptor is closed then.
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault>;
+}
+
+impl<R: Rights> Capability for Region<R> {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Region, rights: R::CLAIM, size: self.bytes() }
+    }
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
+        claim(claimed, Kind::Region, R::CLAIM)?;
+        check_region(descriptor.as_fd(), claimed)?;
+        Ok(Region::new(descriptor, claimed.size))
+    }
+}
+
+impl Capability for Wake {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Wake, rights: WAKE_RIGHTS, size: 0 }
+    }
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
+        claim(claimed, Kind::Wake, WAKE_RIGHTS)?;
+        check_wake(descriptor.as_fd())?;
+        Ok(Wake::from_checked(descriptor))
+    }
+}
+
+/// A regular file or block device, opened afresh for its one holder.
+#[derive(Debug)]
+pub struct BlockFile {
+    /// The open file. Its position is nobody's business: read and write at offsets.
+    pub file: File,
+    /// It may be read only.
+    pub readonly: bool,
+    /// Its size, as the kernel says.
+    pub bytes: u64,
+}
+
+impl BlockFile {
+    /// Takes an open file, if it is of the kind that may be granted.
+    ///
+    /// # Errors
+    /// [`Fault::HandleObject`] when it is neither a regular file nor a block device, or is open in a way that no holder
+    /// expects: by path only, for appending, for writing alone.
+    pub fn new(mut file: File) -> Result<Self, Fault> {
+        let (readonly, status) = check_file(file.as_fd())?;
+        let bytes = if kind(&status) == SFlag::S_IFBLK {
+            file.seek(SeekFrom::End(0)).map_err(|error| Fault::Io(errno(&error)))?
+        } else {
+            u64::try_from(status.st_size).unwrap_or(0)
+        };
+        Ok(BlockFile { file, readonly, bytes })
+    }
+
+    /// Reads all of it, if that is at most `bound` bytes.
+    pub fn read_to_end(&self, bound: u64) -> std::io::Result<Vec<u8>> {
+        if self.bytes > bound {
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the file is too large"));
+        }
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        let mut content = Vec::new();
+        file.take(bound).read_to_end(&mut content)?;
+        Ok(content)
+    }
+}
+
+impl AsFd for BlockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Capability for BlockFile {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::File, rights: file_rights(self.readonly), size: 0 }
+    }
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
+        let file = BlockFile::new(File::from(descriptor))?;
+        claim(claimed, Kind::File, file_rights(file.readonly))?;
+        Ok(file)
+    }
+}
+
+/// `/dev/kvm`, from which a machine is made.
+#[derive(Debug)]
+pub struct Kvm(OwnedFd);
+
+impl Kvm {
+    /// Takes an open `/dev/kvm`.
+    pub fn new(descriptor: OwnedFd) -> Result<Self, Fault> {
+        check_device(descriptor.as_fd(), KVM_DEVICE)?;
+        Ok(Kvm(descriptor))
+    }
+}
+
+impl AsFd for Kvm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Kvm> for OwnedFd {
+    fn from(kvm: Kvm) -> OwnedFd {
+        kvm.0
+    }
+}
+
+impl Capability for Kvm {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Kvm, rights: KVM_RIGHTS, size: 0 }
+    }
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
+        claim(claimed, Kind::Kvm, KVM_RIGHTS)?;
+        Kvm::new(descriptor)
+    }
+}
+
+/// Whether a received descriptor is what its handle claims, of whatever kind. Kinds that no message may carry are refused:
+/// a channel comes by inheritance alone, and nothing that could be authority against its receiver is taken.
+pub(crate) fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+    match claimed.kind {
+        Kind::Region => check_region(descriptor, claimed),
+        Kind::Wake => {
+            claim(claimed, Kind::Wake, WAKE_RIGHTS)?;
+            check_wake(descriptor)
+        }
+        Kind::File => {
+            let (readonly, _) = check_file(descriptor)?;
+            claim(claimed, Kind::File, file_rights(readonly))
+        }
+        Kind::Kvm => {
+            claim(claimed, Kind::Kvm, KVM_RIGHTS)?;
+            check_device(descriptor, KVM_DEVICE)
+        }
+        Kind::Stream | Kind::Channel | Kind::Connect | Kind::Tap => Err(Fault::HandleKind),
+    }
+}
+
+const WAKE_RIGHTS: schema::Rights = schema::Rights::SIGNAL.and(schema::Rights::WAIT);
+const KVM_RIGHTS: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE);
+/// Major and minor number of `/dev/kvm` (Linux, `Documentation/admin-guide/devices.txt`: misc, 232).
+const KVM_DEVICE: (u64, u64) = (10, 232);
+
+fn file_rights(readonly: bool) -> schema::Rights {
+    if readonly { schema::Rights::READ } else { schema::Rights::READ.and(schema::Rights::WRITE) }
+}
+
+fn claim(claimed: &Handle, kind: Kind, rights: schema::Rights) -> Result<(), Fault> {
+    if claimed.kind != kind {
+        return Err(Fault::HandleKind);
+    }
+    if claimed.rights != rights {
+        return Err(Fault::HandleRights);
+    }
+    Ok(())
+}
+
+/// A memfd whose size is sealed and as claimed, and which can do exactly what is claimed.
+fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+    // Only memfds have seals; asking also excludes files whose page faults somebody else could stall.
+    let seals = fcntl::fcntl(descriptor, FcntlArg::F_GET_SEALS)
+        .map_err(|_| Fault::HandleObject("it is not a memfd"))
+        .map(SealFlag::from_bits_retain)?;
+    if !seals.contains(SIZE_SEALS) {
+        return Err(Fault::HandleObject("its size is not sealed"));
+    }
+    let status = stat::fstat(descriptor)?;
+    if claimed.size == 0 || u64::try_from(status.st_size) != Ok(claimed.size) {
+        return Err(Fault::HandleObject("it has another size"));
+    }
+    let mode = access_mode(descriptor)?;
+    let write_sealed = seals.contains(SealFlag::F_SEAL_WRITE);
+    let fits = match claimed.rights {
+        ReadWrite::CLAIM => {
+            mode == OFlag::O_RDWR && !seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE)
+        }
+        ReadOnly::CLAIM => {
+            mode == OFlag::O_RDONLY || (mode == OFlag::O_RDWR && seals.contains(SealFlag::F_SEAL_FUTURE_WRITE))
+        }
+        Frozen::CLAIM => write_sealed && mode != OFlag::O_WRONLY,
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(Fault::HandleRights) }
+}
+
+/// An eventfd, as far as can be told where there is no `/proc` to ask.
+///
+/// It is an anonymous inode of the kernel, like one that we make ourselves; it can be read, without waiting, but not by
+/// less than eight bytes; and it can be written to. Only an eventfd is all of this, and no step changes its count.
+fn check_wake(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    const NO_EVENTFD: Fault = Fault::HandleObject("it is not an eventfd");
+    let status = stat::fstat(descriptor)?;
+    let own = Wake::create().map_err(|error| Fault::Io(errno(&error)))?;
+    let own = stat::fstat(&own)?;
+    if status.st_mode != own.st_mode || status.st_dev != own.st_dev || status.st_ino != own.st_ino {
+        return Err(NO_EVENTFD);
+    }
+    if read_nowait(descriptor, &mut []) != Ok(0) || read_nowait(descriptor, &mut [0; 4]) != Err(Errno::EINVAL) {
+        return Err(NO_EVENTFD);
+    }
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLOUT)];
+    nix::poll::poll(&mut polled, PollTimeout::ZERO)?;
+    match polled[0].revents() {
+        Some(PollFlags::POLLOUT) => Ok(()),
+        _ => Err(NO_EVENTFD),
+    }
+}
+
+/// A regular file or block device, open for reading or for both; whether it is the first, and its status.
+fn check_file(descriptor: BorrowedFd<'_>) -> Result<(bool, FileStat), Fault> {
+    let status = stat::fstat(descriptor)?;
+    if !matches!(kind(&status), SFlag::S_IFREG | SFlag::S_IFBLK) {
+        return Err(Fault::HandleObject("it is neither a regular file nor a block device"));
+    }
+    let flags = flags(descriptor)?;
+    if flags.intersects(OFlag::O_PATH | OFlag::O_APPEND) {
+        return Err(Fault::HandleObject("it is open by path only, or for appending"));
+    }
+    match flags & OFlag::O_ACCMODE {
+        OFlag::O_RDONLY => Ok((true, status)),
+        OFlag::O_RDWR => Ok((false, status)),
+        _ => Err(Fault::HandleObject("it is open for writing alone")),
+    }
+}
+
+fn check_device(descriptor: BorrowedFd<'_>, (major, minor): (u64, u64)) -> Result<(), Fault> {
+    let status = stat::fstat(descriptor)?;
+    let number = (stat::major(status.st_rdev), stat::minor(status.st_rdev));
+    if kind(&status) != SFlag::S_IFCHR || number != (major, minor) {
+        return Err(Fault::HandleObject("it is another device"));
+    }
+    if access_mode(descriptor)? != OFlag::O_RDWR {
+        return Err(Fault::HandleRights);
+    }
+    Ok(())
+}
+
+fn kind(status: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(status.st_mode & libc::S_IFMT)
+}
+
+fn flags(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
+    Ok(OFlag::from_bits_retain(fcntl::fcntl(descriptor, FcntlArg::F_GETFL)?))
+}
+
+fn access_mode(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
+    Ok(flags(descriptor)? & OFlag::O_ACCMODE)
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
