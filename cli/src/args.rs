@@ -121,6 +121,9 @@ pub struct RunArgs {
     /// A device that does not answer a guest's access within this is given up. [default: 5000]
     #[arg(long, value_name = "MILLISECONDS")]
     pub deadline: Option<u32>,
+    /// Another program that serves a device, static and speaking the schema: `DEVICE=PATH`. For work on device hosts.
+    #[arg(long, value_name = "DEVICE=PATH", hide = true)]
+    pub host_program: Vec<String>,
     /// A file that says the same as these flags, in TOML; flags come first.
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -319,6 +322,7 @@ impl RunArgs {
             sandbox: self.sandbox.or(file.sandbox),
             isolate: self.isolate.or(file.isolate),
             device: list(self.device, file.device),
+            host_program: list(self.host_program, file.host_program),
             name: self.name.or(file.name),
             no_reboot: self.no_reboot || file.no_reboot,
             deadline: self.deadline.or(file.deadline),
@@ -375,6 +379,12 @@ impl RunArgs {
             devices.push(planned(&name, options, Vec::new()));
         }
         label(&mut devices);
+        for spec in &self.host_program {
+            let (label, path) = spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
+            let device = devices.iter_mut().find(|device| device.label == label);
+            let device = device.ok_or_else(|| usage!("--host-program: this machine has no device `{label}`"))?;
+            device.program = Some(PathBuf::from(path));
+        }
         Ok(devices)
     }
 }
@@ -389,7 +399,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         options.push(Setting { name: "epoch_ns".into(), value: now.as_nanos().to_string() });
     }
-    PlannedDevice { device: device.to_owned(), label: String::new(), options, level: Level::Seccomp, backing }
+    PlannedDevice { device: device.to_owned(), label: String::new(), options, level: Level::Seccomp, backing, program: None }
 }
 
 /// Names devices uniquely: the first by its kind, others with a number.

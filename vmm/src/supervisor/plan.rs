@@ -69,6 +69,8 @@ pub struct PlannedDevice {
     pub level: Level,
     /// What is behind its file wishes, in their order.
     pub backing: Vec<Backing>,
+    /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
+    pub program: Option<PathBuf>,
 }
 
 /// Which processors the two sides run on; for benches.
@@ -163,6 +165,7 @@ impl Plan {
                 Isolate::Class => {
                     groups.iter().position(|group| manifests[group.devices[0]].class == manifest.class)
                 }
+                _ if device.program.is_some() => None,
                 _ => groups.iter().position(|group| {
                     group.devices.iter().any(|other| {
                         manifests[*other].with.contains(&manifest.name)

@@ -130,7 +130,11 @@ impl Vm {
         for group in groups {
             let declared: Vec<Manifest> = group.devices.iter().map(|device| manifests[*device].clone()).collect();
             let recipe = Recipe::host(group.level, &declared);
-            let process = Process::spawn(&program, "cofferdam: host", &group.name, recipe)?;
+            let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
+            let other = other
+                .map(|path| Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display())))
+                .transpose()?;
+            let process = Process::spawn(other.as_ref().unwrap_or(&program), "cofferdam: host", &group.name, recipe)?;
             hosts.push(Host { process, group, retired: false, verdict: None });
             signals.check()?;
         }
