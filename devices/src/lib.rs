@@ -1,1 +1,70 @@
-//! To come.
+//! The device models, and the catalogue that names them.
+//!
+//! Adding a device touches its own folder and [`CATALOGUE`].
+
+mod acpi_pm;
+mod debug_exit;
+mod i8042;
+mod mc146818;
+mod pvpanic;
+mod uart16550;
+
+mod declare;
+mod latch;
+
+#[cfg(test)]
+#[macro_use]
+mod conformance;
+
+use device::Registration;
+
+/// Every device that can be named in `--device`.
+#[must_use]
+pub fn catalogue() -> &'static [Registration] {
+    CATALOGUE
+}
+
+static CATALOGUE: &[Registration] = &[
+    Registration::of::<uart16550::Uart16550>(uart16550::NAME),
+    Registration::of::<mc146818::Mc146818>(mc146818::NAME),
+    Registration::of::<i8042::I8042>(i8042::NAME),
+    Registration::of::<acpi_pm::AcpiPm>(acpi_pm::NAME),
+    Registration::of::<pvpanic::Pvpanic>(pvpanic::NAME),
+    Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use device::Options;
+    use device::manifest::Space;
+
+    #[test]
+    fn each_name_is_in_the_catalogue_once() {
+        for (index, entry) in catalogue().iter().enumerate() {
+            assert!(catalogue()[..index].iter().all(|earlier| earlier.name != entry.name), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_manifest_carries_the_name_of_its_entry() {
+        for entry in catalogue() {
+            assert_eq!((entry.manifest)(&Options::default()).map(|manifest| manifest.name).as_deref(), Ok(entry.name));
+        }
+    }
+
+    #[test]
+    fn with_their_default_options_no_two_devices_answer_the_same_port() {
+        let mut taken: Vec<(u64, u64, &str)> = Vec::new();
+        for entry in catalogue() {
+            for range in (entry.manifest)(&Options::default()).unwrap().ranges {
+                let Space::Port(first) = range.space else { continue };
+                let (start, end) = (u64::from(first), u64::from(first) + range.length);
+                for (other_start, other_end, other) in &taken {
+                    assert!(end <= *other_start || *other_end <= start, "{} and {other}", entry.name);
+                }
+                taken.push((start, end, entry.name));
+            }
+        }
+    }
+}

@@ -92,6 +92,10 @@ pub trait Stream: Send {
     fn get(&self, tail: u32) -> Option<u8>;
     /// Publishes the committed indices, and wakes the other side if they changed.
     fn publish(&self, out_head: u32, in_tail: u32);
+    /// The indices published last: where a device goes on whose state is gone.
+    fn published(&self) -> (u32, u32) {
+        (0, 0)
+    }
 }
 
 /// A stream in private memory, for tests: what was published is in `output`, what is put into `input` is read.
@@ -102,6 +106,7 @@ pub struct TestStream(Arc<Mutex<TestRings>>);
 struct TestRings {
     out: Vec<u8>,
     published: u32,
+    taken: u32,
     full: bool,
     input: VecDeque<(u32, u8)>,
     input_head: u32,
@@ -146,6 +151,11 @@ impl Stream for TestStream {
     fn publish(&self, out_head: u32, in_tail: u32) {
         let mut rings = self.0.lock().unwrap();
         rings.published = out_head;
+        rings.taken = in_tail;
         rings.input.retain(|(at, _)| at.wrapping_sub(in_tail) < u32::MAX / 2);
+    }
+    fn published(&self) -> (u32, u32) {
+        let rings = self.0.lock().unwrap();
+        (rings.published, rings.taken)
     }
 }

@@ -1,0 +1,554 @@
+//! What every device model must do, tried with random accesses.
+//!
+//! A device's test module describes the [`World`] around its device and says `conforms!(ThatWorld)`; each rule becomes a
+//! test of its own there. [`Bench`] drives one device by hand, in the order in which a host does.
+
+use crate::catalogue;
+use device::manifest::{
+    LINES_MAX, LIST_MAX, Manifest, NAME_MAX, POSTED_MAX, Power, Register, RegisterKind, SHADOW_MAX, TEXT_MAX,
+};
+use device::{Access, Model, NoRegister, Options, Outputs, Powers, Registration, Scan};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zerocopy::IntoBytes;
+
+/// What a device's powers lead to.
+pub(crate) trait World: Sized {
+    /// Catalogue name of the device.
+    const NAME: &'static str;
+    /// Random accesses of each test.
+    const STEPS: usize = 200_000;
+
+    /// The same world each time.
+    fn new() -> Self;
+
+    /// The device's options.
+    fn options(&self) -> Options {
+        Options::default()
+    }
+
+    /// What the device is granted. Called again for each incarnation, and leads to the same outside.
+    fn powers(&self) -> Powers;
+
+    /// Something happens outside.
+    fn stir(&mut self, _: &mut Random) {}
+
+    /// What came out that must come out exactly once.
+    fn seen(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Where the guest strikes next.
+    fn strike(&mut self, random: &mut Random, manifest: &Manifest) -> Strike {
+        let range = random.below(manifest.ranges.len() as u64) as u8;
+        let length = manifest.ranges[usize::from(range)].length;
+        let widths = [1, 1, 1, 2, 4, 8].into_iter().filter(|width| u64::from(*width) <= length).collect::<Vec<u8>>();
+        let width = widths[random.below(widths.len() as u64) as usize];
+        let offset = random.below(length - u64::from(width) + 1);
+        Strike { range, offset, width, value: random.value(), write: random.one_in(2) }
+    }
+}
+
+/// A guest's load or store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strike {
+    pub(crate) range: u8,
+    pub(crate) offset: u64,
+    pub(crate) width: u8,
+    pub(crate) value: u64,
+    pub(crate) write: bool,
+}
+
+impl Strike {
+    fn at(&self, now: u64) -> Access {
+        Access { range: self.range, offset: self.offset, width: self.width, now }
+    }
+}
+
+/// The tests that every device has.
+macro_rules! conforms {
+    ($world:ty) => {
+        mod conforms {
+            use super::*;
+            use crate::conformance;
+
+            #[test]
+            fn its_manifest_is_sound() {
+                conformance::manifest_is_sound::<$world>();
+            }
+            #[test]
+            fn no_access_panics_and_every_state_passes_its_check() {
+                conformance::random_accesses::<$world>();
+            }
+            #[test]
+            fn shadows_are_true_and_posted_writes_change_no_level() {
+                conformance::shortcuts_are_true::<$world>();
+            }
+            #[test]
+            fn a_restart_at_every_step_changes_no_answer() {
+                conformance::restarts_are_not_noticed::<$world>();
+            }
+            #[test]
+            fn state_from_a_hostile_process_is_refused_or_harmless() {
+                conformance::hostile_state_is_harmless::<$world>();
+            }
+        }
+    };
+}
+
+/// A small generator of random numbers (SplitMix64), the same on each run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// 0 to `bound` - 1.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    /// A value to write: often small, often with few bits set.
+    pub(crate) fn value(&mut self) -> u64 {
+        match self.below(6) {
+            0 => self.below(256),
+            1 => 1 << self.below(64),
+            2 => self.next() & self.next() & self.next(),
+            3 => u64::MAX,
+            4 => 0,
+            _ => self.next(),
+        }
+    }
+}
+
+/// Switches or vectors that count.
+pub(crate) struct Bells(Vec<Arc<AtomicU64>>);
+
+impl Bells {
+    pub(crate) fn new(count: usize) -> Bells {
+        Bells((0..count).map(|_| Arc::new(AtomicU64::new(0))).collect())
+    }
+
+    /// Granted as the switches of the first wishes.
+    pub(crate) fn powers(&self) -> Powers {
+        let mut powers = Powers::default();
+        for (wish, bell) in (0..).zip(&self.0) {
+            powers.switches.push((wish, Box::new(bell.clone())));
+        }
+        powers
+    }
+
+    /// The sum of what bell `index` was rung with.
+    pub(crate) fn rung(&self, index: usize) -> u64 {
+        self.0[index].load(Ordering::SeqCst)
+    }
+}
+
+/// One device in its world, driven as a host drives it: look at rings, operate, commit, settle.
+pub(crate) struct Bench<W> {
+    pub(crate) world: W,
+    /// Guest clock in nanoseconds.
+    pub(crate) now: u64,
+    registration: Registration,
+    manifest: Manifest,
+    model: Box<dyn Model>,
+    /// 64-bit words, since a state region is aligned to them.
+    state: Vec<u64>,
+}
+
+/// More looks than any device's bounded work needs for all that a test gives it.
+const LOOKS_MAX: usize = 1 << 16;
+
+/// What an operation told its caller.
+type Answer = Option<Result<u64, NoRegister>>;
+
+/// What may happen to a device.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Strike(Strike),
+    Alarm,
+    Button,
+    Reset,
+    Nothing,
+}
+
+impl<W: World> Bench<W> {
+    pub(crate) fn new() -> Bench<W> {
+        Bench::with(W::new())
+    }
+
+    pub(crate) fn with(world: W) -> Bench<W> {
+        let registration = *catalogue().iter().find(|entry| entry.name == W::NAME).expect("a catalogue name");
+        let manifest = (registration.manifest)(&world.options()).expect("options that are possible");
+        let mut model = attach(&registration, &world);
+        let mut state = vec![0; manifest.state_bytes as usize / size_of::<u64>()];
+        model.power_on(state.as_mut_bytes());
+        let mut bench = Bench { world, now: 0, registration, manifest, model, state };
+        bench.settle();
+        bench
+    }
+
+    pub(crate) fn read(&mut self, range: u8, offset: u64, width: u8) -> Result<u64, NoRegister> {
+        self.run(Step::Strike(Strike { range, offset, width, value: 0, write: false })).expect("an access is answered")
+    }
+
+    pub(crate) fn write(&mut self, range: u8, offset: u64, width: u8, value: u64) -> Result<(), NoRegister> {
+        let strike = Strike { range, offset, width, value, write: true };
+        self.run(Step::Strike(strike)).expect("an access is answered").map(drop)
+    }
+
+    /// Looks at rings and queues until nothing is left to do.
+    pub(crate) fn scan(&mut self) {
+        self.run(Step::Nothing);
+    }
+
+    pub(crate) fn button(&mut self) {
+        self.run(Step::Button);
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.run(Step::Reset);
+    }
+
+    /// Goes on to `now`, with each alarm on the way at its time.
+    pub(crate) fn pass_until(&mut self, now: u64) {
+        while let Some(deadline) = self.outputs().deadline.filter(|deadline| *deadline <= now) {
+            self.now = self.now.max(deadline);
+            self.run(Step::Alarm);
+        }
+        self.now = now;
+    }
+
+    pub(crate) fn outputs(&self) -> Outputs {
+        self.model.outputs(self.state.as_bytes())
+    }
+
+    /// The process dies, and a new one finds the state.
+    pub(crate) fn restart(&mut self) {
+        self.model = attach(&self.registration, &self.world);
+        assert!(self.model.check(self.state.as_bytes()), "{}: a committed state must pass the check", W::NAME);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.model.settle(self.state.as_bytes());
+    }
+
+    fn run(&mut self, step: Step) -> Answer {
+        self.look();
+        let answer = self.attempt(step);
+        self.settle();
+        self.look();
+        answer
+    }
+
+    fn look(&mut self) {
+        for _ in 0..LOOKS_MAX {
+            let before = self.state.clone();
+            let pending = self.model.pending(self.state.as_bytes());
+            match self.model.scan(self.state.as_mut_bytes(), self.now) {
+                Scan::Idle => return assert_eq!(self.state, before, "{}: an idle scan changed the state", W::NAME),
+                Scan::Changed | Scan::More => assert!(pending, "{}: a scan found work that was not pending", W::NAME),
+            }
+            self.settle();
+        }
+        panic!("{}: a scan that never ends", W::NAME);
+    }
+
+    /// An operation that is not committed: nothing outside may notice it.
+    fn attempt(&mut self, step: Step) -> Answer {
+        let now = self.now;
+        let state = self.state.as_mut_bytes();
+        match step {
+            Step::Strike(strike) if strike.write => {
+                let masked = strike.value & mask(strike.width);
+                return Some(self.model.write(state, strike.at(now), masked).map(|()| 0));
+            }
+            Step::Strike(strike) => {
+                return Some(self.model.read(state, strike.at(now)).map(|value| value & mask(strike.width)));
+            }
+            Step::Alarm => self.model.alarm(state, now),
+            Step::Button => self.model.button(state, now),
+            Step::Reset => self.model.power_on(state),
+            Step::Nothing => {}
+        }
+        None
+    }
+
+    /// The next thing to happen, and time goes on.
+    fn choose(&mut self, random: &mut Random) -> Step {
+        if random.one_in(8) {
+            self.world.stir(random);
+        }
+        self.now = self.now.saturating_add(match random.below(20) {
+            0..8 => 0,
+            8..14 => random.below(10_000),
+            14..18 => random.below(10_000_000),
+            18 => random.below(3_000_000_000),
+            _ => random.below(100_000_000_000_000),
+        });
+        match self.outputs().deadline {
+            // Alarms are sometimes late, but they come; and now and then nothing happens until the next.
+            Some(deadline) if deadline <= self.now && random.one_in(2) => return Step::Alarm,
+            Some(deadline) if random.one_in(8) => {
+                self.now = self.now.max(deadline);
+                return Step::Alarm;
+            }
+            _ => {}
+        }
+        match random.below(2000) {
+            0 => Step::Reset,
+            1 => Step::Button,
+            2..100 => Step::Nothing,
+            _ => Step::Strike(self.world.strike(random, &self.manifest)),
+        }
+    }
+
+    /// Does something with the state that is forgotten afterwards.
+    fn aside<T>(&mut self, act: impl FnOnce(&mut Bench<W>) -> T) -> T {
+        let kept = self.state.clone();
+        let result = act(self);
+        self.state = kept;
+        result
+    }
+
+    fn registers(&self) -> Vec<Register> {
+        self.manifest.registers.clone()
+    }
+
+    fn look_at(&mut self, register: &Register) -> Answer {
+        let strike =
+            Strike { range: register.range, offset: register.offset, width: register.width, value: 0, write: false };
+        self.attempt(Step::Strike(strike))
+    }
+
+    /// Each valid shadow is what a read would give, has no side effect, and stays so for as many posts as it tolerates.
+    fn check_shadows(&mut self, random: &mut Random) {
+        for register in self.registers() {
+            let RegisterKind::Shadow { slot, tolerates } = &register.kind else { continue };
+            let outputs = self.outputs();
+            let Some(value) = outputs.shadow[usize::from(*slot)] else { continue };
+            let expected = Some(Ok(value & mask(register.width)));
+            let committed = self.state.clone();
+            self.aside(|bench| {
+                assert_eq!(bench.look_at(&register), expected, "{}: a shadow is not true", W::NAME);
+                assert_eq!(bench.state, committed, "{}: a shadowed read has a side effect", W::NAME);
+            });
+            for tolerance in tolerates.iter().filter(|tolerance| outputs.postable & 1 << tolerance.posted != 0) {
+                self.aside(|bench| {
+                    for _ in 0..tolerance.count {
+                        bench.post(tolerance.posted, random);
+                    }
+                    assert_eq!(bench.look_at(&register), expected, "{}: posts made a shadow untrue", W::NAME);
+                });
+            }
+        }
+    }
+
+    /// No posted write changes a level, however many are under way.
+    fn check_posts(&mut self, random: &mut Random) {
+        /// As many as a lane has entries.
+        const UNDER_WAY: usize = 63;
+        let before = self.outputs();
+        for kind in (0..POSTED_MAX as u8).filter(|kind| before.postable & 1 << kind != 0) {
+            self.aside(|bench| {
+                for _ in 0..UNDER_WAY {
+                    bench.post(kind, random);
+                    assert_eq!(bench.outputs().levels, before.levels, "{}: a posted write changed a level", W::NAME);
+                }
+            });
+        }
+    }
+
+    fn post(&mut self, kind: u8, random: &mut Random) {
+        for register in self.registers() {
+            if matches!(register.kind, RegisterKind::Posted(posted) if posted == kind) {
+                let Register { range, offset, width, .. } = register;
+                self.attempt(Step::Strike(Strike { range, offset, width, value: random.value(), write: true }));
+            }
+        }
+    }
+
+    /// Outputs are a function of the state, and say nothing that was not declared.
+    fn check_outputs(&self) {
+        let outputs = self.outputs();
+        assert_eq!(outputs, self.outputs(), "{}: outputs that depend on more than the state", W::NAME);
+        let lines = self.manifest.lines.len();
+        assert!(u64::from(outputs.levels) < 1 << lines, "{}: a level of no line", W::NAME);
+        let (mut posted, mut shadows) = (0u32, [false; SHADOW_MAX]);
+        for register in &self.manifest.registers {
+            match register.kind {
+                RegisterKind::Posted(kind) => posted |= 1 << kind,
+                RegisterKind::Shadow { slot, .. } => shadows[usize::from(slot)] = true,
+            }
+        }
+        assert_eq!(outputs.postable & !posted, 0, "{}: an undeclared posted kind", W::NAME);
+        for (value, declared) in outputs.shadow.iter().zip(shadows) {
+            assert!(declared || value.is_none(), "{}: an undeclared shadow", W::NAME);
+        }
+    }
+}
+
+fn attach<W: World>(registration: &Registration, world: &W) -> Box<dyn Model> {
+    match (registration.attach)(&world.options(), &mut world.powers()) {
+        Ok(model) => model,
+        Err(error) => panic!("{}: {error}", W::NAME),
+    }
+}
+
+fn mask(width: u8) -> u64 {
+    u64::MAX >> (64 - 8 * u32::from(width))
+}
+
+pub(crate) fn manifest_is_sound<W: World>() {
+    let bench = Bench::<W>::new();
+    let manifest = &bench.manifest;
+    let lists = [
+        manifest.ranges.len(),
+        manifest.registers.len(),
+        manifest.doorbells.len(),
+        manifest.wishes.len(),
+        manifest.with.len(),
+        manifest.options.len(),
+    ];
+    assert!(lists.into_iter().all(|length| length <= LIST_MAX) && manifest.lines.len() <= LINES_MAX);
+    assert!(manifest.name == W::NAME && manifest.name.len() <= NAME_MAX);
+    assert!((1..=TEXT_MAX).contains(&manifest.summary.len()));
+    assert!(!manifest.ranges.is_empty() && manifest.ranges.iter().all(|range| range.length > 0));
+    assert_eq!(manifest.state_bytes % 8, 0, "copies of the state lie one after the other, aligned to 8");
+    let inside = |range: u8, offset: u64, width: u8| {
+        manifest.ranges.get(usize::from(range)).is_some_and(|range| offset + u64::from(width.max(1)) <= range.length)
+    };
+    for register in &manifest.registers {
+        assert!(inside(register.range, register.offset, register.width) && [1, 2, 4, 8].contains(&register.width));
+        match &register.kind {
+            RegisterKind::Posted(kind) => assert!(usize::from(*kind) < POSTED_MAX),
+            RegisterKind::Shadow { slot, .. } => assert!(usize::from(*slot) < SHADOW_MAX),
+        }
+    }
+    for doorbell in &manifest.doorbells {
+        assert!(inside(doorbell.range, doorbell.offset, doorbell.width));
+    }
+    for wish in &manifest.wishes {
+        assert!((1..=TEXT_MAX).contains(&wish.because.len()), "each power has its reason");
+        assert_eq!(wish.switch.is_some(), wish.power == Power::Switch);
+    }
+    let defaults = manifest.options.iter().map(|spec| (spec.name.as_str(), spec.default.as_str()));
+    if bench.world.options() == Options::default() {
+        assert_eq!(
+            (bench.registration.manifest)(&Options::new(defaults)).as_ref(),
+            Ok(manifest),
+            "its defaults are so"
+        );
+    }
+    let unknown = Options::new([("no such option", "1")]);
+    assert!((bench.registration.manifest)(&unknown).is_err());
+}
+
+pub(crate) fn random_accesses<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let mut random = Random::new(1);
+    assert_eq!(bench.outputs().levels, 0, "{}: a line is up after power on", W::NAME);
+    for _ in 0..W::STEPS {
+        let step = bench.choose(&mut random);
+        bench.run(step);
+        assert!(bench.model.check(bench.state.as_bytes()), "{}: {step:?} left a state that fails its check", W::NAME);
+        bench.check_outputs();
+        if matches!(step, Step::Alarm) {
+            let deadline = bench.outputs().deadline;
+            assert!(deadline.is_none_or(|deadline| deadline > bench.now), "{}: an alarm without end", W::NAME);
+        }
+        if matches!(step, Step::Reset) {
+            assert_eq!(bench.outputs().levels, 0, "{}: a line is up after reset", W::NAME);
+        }
+    }
+}
+
+pub(crate) fn shortcuts_are_true<W: World>() {
+    if Bench::<W>::new().manifest.registers.is_empty() {
+        return;
+    }
+    let mut bench = Bench::<W>::new();
+    let mut random = Random::new(2);
+    // Each step is followed by up to a hundred more, aside.
+    for _ in 0..W::STEPS / 10 {
+        let step = bench.choose(&mut random);
+        bench.run(step);
+        bench.check_shadows(&mut random);
+        bench.check_posts(&mut random);
+    }
+}
+
+pub(crate) fn restarts_are_not_noticed<W: World>() {
+    let (mut steady, mut dying) = (Bench::<W>::new(), Bench::<W>::new());
+    let mut choices = [Random::new(3), Random::new(3)];
+    for number in 0..W::STEPS {
+        let step = steady.choose(&mut choices[0]);
+        dying.choose(&mut choices[1]);
+        let expected = steady.run(step);
+
+        // It dies with the operation done and not committed; then again, after the commit and before it is settled.
+        dying.look();
+        dying.aside(|bench| bench.attempt(step));
+        dying.restart();
+        let answer = dying.attempt(step);
+        dying.restart();
+        dying.look();
+
+        assert_eq!(answer, expected, "{}: {step:?} is answered otherwise after a restart", W::NAME);
+        assert_eq!(dying.state, steady.state, "{}: {step:?} leaves another state after a restart", W::NAME);
+        assert_eq!(dying.outputs(), steady.outputs(), "{}: a new incarnation sees other outputs", W::NAME);
+        // What came out grows; comparing all of it at each step would take for ever.
+        if number % 4096 == 0 {
+            assert_eq!(dying.world.seen(), steady.world.seen(), "{}: the outside noticed a restart", W::NAME);
+        }
+    }
+    assert_eq!(dying.world.seen(), steady.world.seen(), "{}: the outside noticed a restart", W::NAME);
+}
+
+pub(crate) fn hostile_state_is_harmless<W: World>() {
+    /// Accesses made over each state that passes the check.
+    const ACCESSES: usize = 20;
+    let mut bench = Bench::<W>::new();
+    let mut random = Random::new(4);
+    let mut passed = 0;
+    for _ in 0..W::STEPS / ACCESSES {
+        // An honest state, lightly or heavily damaged, at any time of the guest's clock.
+        let mut honest = Bench::<W>::new();
+        for _ in 0..random.below(8) {
+            let step = honest.choose(&mut random);
+            honest.run(step);
+        }
+        bench.state = honest.state;
+        let bytes = bench.state.as_mut_bytes();
+        for _ in 0..1 << random.below(6) {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] = if random.one_in(2) { random.next() as u8 } else { random.below(4) as u8 };
+        }
+        bench.now = random.value();
+        if !bench.model.check(bench.state.as_bytes()) {
+            continue;
+        }
+        passed += 1;
+        for _ in 0..ACCESSES {
+            let step = bench.choose(&mut random);
+            bench.run(step);
+            assert!(bench.model.check(bench.state.as_bytes()), "{}: {step:?} spoilt a state", W::NAME);
+            bench.check_outputs();
+        }
+    }
+    assert!(passed > 0, "{}: no state passed, so nothing was tried", W::NAME);
+}
