@@ -15,6 +15,7 @@ mod fault;
 mod header;
 mod receive;
 mod region;
+mod stream;
 mod wake;
 
 pub use capability::{BlockFile, Capability, Kvm};
@@ -22,4 +23,5 @@ pub use channel::{CREDIT, CallId, Channel, Descriptors, Packet, SMALL_BODY_BYTES
 pub use fault::{CallError, Fault, SendError};
 pub use header::DATAGRAM_MAX;
 pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
+pub use stream::{DeviceEnd, RING_BYTES, RelayEnd, STREAM_BYTES};
 pub use wake::Wake;
