@@ -1,1 +1,156 @@
-//! Lanes: the access path of one device, over a carrier.
+//! Lanes: how a guest's access reaches its device.
+//!
+//! A [`Lane`] is the VMM's end: a lock, the shortcuts that the device's manifest allows, and a [`Carrier`] for whatever
+//! needs the device itself. On the `memory` carrier the far end is a [`HostLane`], for what is asked, and a
+//! [`StateWriter`], for what is answered.
+//!
+//! The rules, which are few and were each tried under kill -9:
+//!
+//! - An entry is published by its sequence, stored last. It is reused only after its sequence is committed.
+//! - A state, its header and its reply take effect by one store of the commit word. What was committed is never redone;
+//!   what was not is done again by the next incarnation of the host.
+//! - Who is about to sleep says so, fences, and looks once more. Who has published fences, and looks whether somebody
+//!   sleeps. Of the two at least one sees the other.
+//! - The VMM believes nothing: a committed sequence outside of what it saw and what it issued, or a reply to another
+//!   operation, is a violation; every wait has a deadline; no wake can make it wait.
+
+mod host;
+mod in_process;
+mod layout;
+mod memory;
+mod rules;
+mod view;
+
+pub use host::{BadEntry, Header, HostLane, RegionTooSmall, StateWriter};
+pub use in_process::{InProcess, Serve};
+pub use layout::{CommitWord, REQUEST_BYTES, state_region_bytes};
+pub use memory::{MemoryCarrier, SpinBudget};
+pub use rules::{Lane, LaneCounters};
+pub use view::StateView;
+
+use crate::Wake;
+use schema::lane::Operation;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// One operation, before it has a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// Index into the manifest's ranges.
+    pub range: u8,
+    /// Bytes: 1, 2, 4 or 8.
+    pub width: u8,
+    /// Bytes from the start of the range.
+    pub offset: u64,
+    /// What is written; zero for reads.
+    pub value: u64,
+    /// Guest clock: nanoseconds since power on.
+    pub now: u64,
+}
+
+/// What takes a lane's operations to the device, in order. The caller holds the lane's lock.
+pub trait Carrier: Send {
+    /// Has the operation done, waits for it, and returns its reply.
+    fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError>;
+
+    /// Waits on for the last call, which ended [`LaneError::Late`]. Nothing is issued again: a host that is started anew
+    /// finds the operation, or the reply of it, where it was.
+    fn resume(&mut self, deadline: Duration) -> Result<u64, LaneError>;
+
+    /// Queues the operation and returns at once.
+    fn post(&mut self, request: &Request) -> Result<(), PostError>;
+
+    /// How many of the operations issued last are not known to have taken effect.
+    fn outstanding(&mut self) -> Result<usize, LaneError>;
+
+    /// What ends this carrier from outside of the lane's lock.
+    fn retirement(&self) -> Arc<Retirement>;
+
+    /// What a table calls it.
+    fn name(&self) -> &'static str;
+}
+
+/// Why an operation has no answer. The guest sees ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// No answer by the deadline. The operation is still queued.
+    #[error("the device did not answer in time")]
+    Late,
+    /// The lane was retired.
+    #[error("the device is gone")]
+    Gone,
+    /// The host broke the rules. The lane is retired.
+    #[error("the device host broke the lane's rules: {0}")]
+    Violation(String),
+}
+
+/// Why an operation was not queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// There is no room: the caller waits instead, or tries later.
+    #[error("the lane is full")]
+    Full,
+    /// It can be queued no more.
+    #[error(transparent)]
+    Failed(#[from] LaneError),
+}
+
+/// Ends a lane, from any thread and without its lock.
+pub struct Retirement {
+    retired: AtomicBool,
+    waiter: Option<Wake>,
+}
+
+impl Retirement {
+    /// For a carrier whose waiter sleeps on `waiter`, if it sleeps at all.
+    #[must_use]
+    pub fn new(waiter: Option<Wake>) -> Arc<Retirement> {
+        Arc::new(Retirement { retired: AtomicBool::new(false), waiter })
+    }
+
+    /// From now on each operation is answered [`LaneError::Gone`] at once; who waits is woken.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        if let Some(waiter) = &self.waiter {
+            // Without room it is readable anyway. An error would leave the waiter to its deadline.
+            if waiter.has_room() {
+                let _ = waiter.signal(1);
+            }
+        }
+    }
+
+    /// Whether it is retired.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    fn waiter(&self) -> Option<&Wake> {
+        self.waiter.as_ref()
+    }
+}
+
+/// The bits that an access of `width` bytes has.
+#[must_use]
+pub const fn mask(width: u8) -> u64 {
+    if width >= 8 { u64::MAX } else { (1 << (8 * width)) - 1 }
+}
+
+/// What a guest reads where nobody answers: all ones, as wide as its access.
+#[must_use]
+pub const fn ones(width: u8) -> u64 {
+    mask(width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ones_are_as_wide_as_the_access() {
+        assert_eq!([1, 2, 4, 8].map(ones), [0xff, 0xffff, 0xffff_ffff, u64::MAX]);
+    }
+}

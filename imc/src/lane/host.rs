@@ -1,0 +1,264 @@
+//! The device host's end of a lane.
+#![allow(unsafe_code)] // The hot state is handed to the device as a slice of memory that only this process writes.
+
+use super::layout::{
+    COMMIT, CommitWord, DEADLINE, DOORBELLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
+    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, Waiter, decode, entry_offset, header_offset, hot_offset, load_acquire,
+    state_region_bytes, word,
+};
+use crate::{Mapping, Wake};
+use schema::lane::Access;
+use schema::manifest::SHADOW_MAX;
+use std::io;
+use std::sync::atomic::{Ordering, fence};
+
+/// Marks a region whose current copy holds a state of the size in its low half.
+const FORMAT_MAGIC: u64 = 0xcffd_0001 << 32;
+
+/// What a device is asked, from its request region. The host reads it; the VMM writes it.
+pub struct HostLane {
+    request: Mapping,
+    reply: Wake,
+    next: u32,
+}
+
+/// The VMM wrote an entry that means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("entry {sequence} of the lane asks for operation {operation}, which does not exist")]
+pub struct BadEntry {
+    /// Its sequence.
+    pub sequence: u32,
+    /// The operation's number.
+    pub operation: u16,
+}
+
+impl HostLane {
+    /// The lane of a device that has committed operation `committed` last. `reply` wakes the VMM's waiter.
+    pub fn new(request: Mapping, reply: Wake, committed: u32) -> HostLane {
+        HostLane { request, reply, next: committed.wrapping_add(1) }
+    }
+
+    /// Whether there is an entry to take.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        load_acquire(word(&self.request, entry_offset(self.next))) as u32 == self.next
+    }
+
+    /// Takes the next entry, if there is one: a copy, so what the VMM writes later changes nothing.
+    pub fn take(&mut self) -> Result<Option<Access>, BadEntry> {
+        let at = entry_offset(self.next);
+        let first = load_acquire(word(&self.request, at));
+        if first as u32 != self.next {
+            return Ok(None);
+        }
+        let rest = |index: usize| word(&self.request, at + 8 * index).load(Ordering::Relaxed);
+        let access = decode([first, rest(1), rest(2), rest(3)])
+            .map_err(|operation| BadEntry { sequence: self.next, operation })?;
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(access))
+    }
+
+    /// Wakes the VMM's waiter, if it sleeps until `committed` or earlier. Call it after the commit, which fences.
+    pub fn notify(&self, committed: u32) -> io::Result<()> {
+        if Waiter::is_satisfied(word(&self.request, WAITER).load(Ordering::Relaxed), committed) {
+            self.reply.signal(1)?;
+        }
+        Ok(())
+    }
+
+    /// How many times the VMM wants an idle host to look again before it sleeps.
+    #[must_use]
+    pub fn spin(&self) -> u32 {
+        word(&self.request, SPIN).load(Ordering::Relaxed) as u32
+    }
+}
+
+/// What the VMM sees of a state: goes into the header beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// Bit `n`: the level of line `n`.
+    pub levels: u32,
+    /// When the device's alarm is due, in nanoseconds of the guest clock.
+    pub deadline: Option<u64>,
+    /// Bit `n`: writes of posted kind `n` may be posted.
+    pub postable: u32,
+    /// Shadow values, where valid.
+    pub shadow: [Option<u64>; SHADOW_MAX],
+    /// Guest clock at the commit.
+    pub now: u64,
+}
+
+/// A device's state region, to write: two copies of its state, of which one is current.
+///
+/// The order is [`StateWriter::begin`], changes to [`StateWriter::working`], [`StateWriter::commit`]. A process that ends
+/// in between has changed nothing.
+pub struct StateWriter {
+    mapping: Mapping,
+    state_bytes: u32,
+    /// The commit word, and the reply and clock of the current header. Nobody else writes them.
+    committed: CommitWord,
+    reply: (u32, u64),
+    header: Header,
+}
+
+/// A state region is too small for its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a state region of {bytes} bytes is too small for the device, which needs {needed}")]
+pub struct RegionTooSmall {
+    /// What there is.
+    pub bytes: u64,
+    /// What it takes.
+    pub needed: u64,
+}
+
+impl StateWriter {
+    /// Takes over the region as it is: fresh, or as an earlier incarnation left it.
+    ///
+    /// # Panics
+    ///
+    /// If `mapping` cannot be written: that is the VMM's side of it.
+    pub fn new(mapping: Mapping, state_bytes: u32, bulk_bytes: u32) -> Result<StateWriter, RegionTooSmall> {
+        assert!(mapping.writable(), "the host writes the state region");
+        let (bytes, needed) = (mapping.len() as u64, state_region_bytes(state_bytes, bulk_bytes));
+        if bytes < needed {
+            return Err(RegionTooSmall { bytes, needed });
+        }
+        let committed = CommitWord(load_acquire(word(&mapping, COMMIT)));
+        let found = |offset| word(&mapping, header_offset(committed.copy()) + offset).load(Ordering::Relaxed);
+        let reply = (found(REPLY_AND_LEVELS) as u32, found(REPLY_VALUE));
+        let header = Header { now: found(NOW), ..Header::default() };
+        let mut writer = StateWriter { mapping, state_bytes, committed, reply, header };
+        // The one before may have ended asleep, with its ring taken: only a new generation is rung again.
+        let generation = writer.generation();
+        writer.set_generation((generation | 1).wrapping_add(1));
+        Ok(writer)
+    }
+
+    /// Whether an earlier incarnation committed a state of this size. What it holds may still be anything.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        word(&self.mapping, FORMAT).load(Ordering::Relaxed) == FORMAT_MAGIC | u64::from(self.state_bytes)
+    }
+
+    /// What was committed last.
+    #[must_use]
+    pub fn committed(&self) -> CommitWord {
+        self.committed
+    }
+
+    /// The header that was committed last by this incarnation; of an earlier one, only the clock.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The reply to the last operation.
+    #[must_use]
+    pub fn reply(&self) -> u64 {
+        self.reply.1
+    }
+
+    /// The current state.
+    #[must_use]
+    pub fn current(&self) -> &[u8] {
+        // SAFETY: `new` checked that both copies lie inside the mapping, which lives as long as the borrow. Only this
+        // process writes them, through `working`, which borrows `self` mutably and is the other copy anyway.
+        unsafe { std::slice::from_raw_parts(self.hot(self.committed.copy()), self.state_bytes as usize) }
+    }
+
+    /// Copies the current state, to be changed.
+    pub fn begin(&mut self) -> &mut [u8] {
+        let (from, to) = (self.hot(self.committed.copy()), self.hot(self.committed.copy() ^ 1));
+        // SAFETY: as in `current`; the copies do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, self.state_bytes as usize) };
+        self.working()
+    }
+
+    /// The copy that the next commit makes current, as changed so far.
+    pub fn working(&mut self) -> &mut [u8] {
+        // SAFETY: as in `current`; the borrow is the only one.
+        unsafe { std::slice::from_raw_parts_mut(self.hot(self.committed.copy() ^ 1), self.state_bytes as usize) }
+    }
+
+    /// Makes the working copy current together with what the VMM sees of it. With a reply, operation `reply.0` and all
+    /// before it have then taken effect; without, it is an event.
+    ///
+    /// On return the commit is ordered before any look at whether somebody waits for it, and before any change to the copy
+    /// that was current.
+    pub fn commit(&mut self, header: Header, reply: Option<(u32, u64)>) {
+        let next = match reply {
+            Some((sequence, _)) => self.committed.after(sequence),
+            None => self.committed.after_event(),
+        };
+        self.reply = reply.unwrap_or(self.reply);
+        self.header = header;
+        self.write_header(next.copy());
+        word(&self.mapping, COMMIT).store(next.0, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if !self.has_state() {
+            word(&self.mapping, FORMAT).store(FORMAT_MAGIC | u64::from(self.state_bytes), Ordering::Release);
+        }
+        self.committed = next;
+    }
+
+    /// Says that the host is about to sleep. On return that is ordered before its last look for work.
+    pub fn fall_asleep(&mut self) {
+        let generation = self.generation();
+        self.set_generation(generation | 1);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that it is awake.
+    pub fn wake_up(&mut self) {
+        let generation = self.generation();
+        self.set_generation((generation | 1).wrapping_add(1));
+    }
+
+    /// Doorbells that the device answered, over all incarnations.
+    #[must_use]
+    pub fn doorbells(&self) -> u64 {
+        word(&self.mapping, DOORBELLS).load(Ordering::Relaxed)
+    }
+
+    /// Publishes how many doorbells the device answered.
+    pub fn set_doorbells(&mut self, count: u64) {
+        word(&self.mapping, DOORBELLS).store(count, Ordering::Relaxed);
+    }
+
+    /// Counts an access that hit no register.
+    pub fn count_unknown(&mut self) {
+        let counter = word(&self.mapping, UNKNOWN);
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn write_header(&self, copy: usize) {
+        let start = header_offset(copy);
+        let store = |offset, value| word(&self.mapping, start + offset).store(value, Ordering::Relaxed);
+        let Header { levels, deadline, postable, shadow, now } = self.header;
+        store(REPLY_VALUE, self.reply.1);
+        store(REPLY_AND_LEVELS, u64::from(self.reply.0) | u64::from(levels) << 32);
+        store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
+        let mut valid = 0;
+        for (slot, value) in shadow.into_iter().enumerate() {
+            if let Some(value) = value {
+                valid |= 1 << slot;
+                store(SHADOW + 8 * slot, value);
+            }
+        }
+        store(MASKS, u64::from(postable) | valid << 32);
+        store(NOW, now);
+    }
+
+    fn hot(&self, copy: usize) -> *mut u8 {
+        // SAFETY: `new` checked that the region holds both copies.
+        unsafe { self.mapping.as_ptr().add(hot_offset(self.state_bytes, copy)) }
+    }
+
+    fn generation(&self) -> u64 {
+        word(&self.mapping, GENERATION).load(Ordering::Relaxed)
+    }
+
+    fn set_generation(&mut self, generation: u64) {
+        word(&self.mapping, GENERATION).store(generation, Ordering::Release);
+    }
+}

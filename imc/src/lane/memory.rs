@@ -1,0 +1,218 @@
+//! The `memory` carrier: entries in shared memory, answers by a commit word.
+
+use super::layout::{ENTRIES, SPIN, WAITER, Waiter, encode, entry_offset, has_happened, word};
+use super::{Carrier, LaneError, PostError, Request, Retirement, StateView};
+use crate::{Mapping, Wake};
+use schema::lane::Access;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+/// How often a waiter may be woken for nothing before it stops believing its eventfd. A ring that came too late for the
+/// last wait is one; more are a host's doing.
+const USELESS_WAKES: u32 = 16;
+/// Then it looks this often. Short against what a person notices, long against what a processor does.
+const DOUBTFUL_WAIT: Duration = Duration::from_micros(500);
+/// How often the reply is read anew when the host commits meanwhile; each try already has bounded ones of its own.
+const REPLY_TRIES: u32 = 16;
+
+/// How long each side looks at shared memory before it sleeps. Counts of looks, not times: a sealed host has no clock. A
+/// look is a pause instruction and some loads, 20 to 60 ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpinBudget {
+    /// Looks of the VMM for an answer.
+    pub vmm: u32,
+    /// Looks of the host for more to do.
+    pub host: u32,
+}
+
+impl SpinBudget {
+    /// Neither looks twice. For whoever may share a core: each look would only keep the other side from running.
+    pub const NONE: SpinBudget = SpinBudget { vmm: 0, host: 0 };
+    /// For cores to spare. The VMM looks for longer than it takes a host to wake up (some 20 µs), and the host for longer
+    /// than a guest takes between two accesses of one conversation.
+    pub const SPARE_CORES: SpinBudget = SpinBudget { vmm: 1000, host: 4000 };
+}
+
+/// The VMM's end of a lane over a request region, which it writes, and a state region, which it reads.
+pub struct MemoryCarrier {
+    request: Mapping,
+    view: StateView,
+    wake: Wake,
+    retirement: Arc<Retirement>,
+    spin: u32,
+    /// Sequence of the last entry.
+    issued: u32,
+    /// The last committed sequence that was seen.
+    seen: u32,
+    /// The sleep generation that was last rung.
+    rung: u64,
+}
+
+impl MemoryCarrier {
+    /// The carrier over these regions. `reply` wakes this side, `wake` the host.
+    ///
+    /// # Panics
+    ///
+    /// If `request` is mapped to be read only: that is the host's side of it.
+    pub fn new(request: Mapping, view: StateView, reply: Wake, wake: Wake, spin: SpinBudget) -> MemoryCarrier {
+        assert!(request.writable(), "the VMM writes the request region");
+        word(&request, SPIN).store(u64::from(spin.host), Ordering::Relaxed);
+        let committed = view.committed().sequence();
+        let retirement = Retirement::new(Some(reply));
+        MemoryCarrier { request, view, wake, retirement, spin: spin.vmm, issued: committed, seen: committed, rung: 0 }
+    }
+
+    /// Looks at the commit word, and whether it is one that an honest host could have stored. Says whether `sequence` is
+    /// committed.
+    fn is_committed(&mut self, sequence: u32) -> Result<bool, LaneError> {
+        let committed = self.view.committed().sequence();
+        if committed.wrapping_sub(self.seen) > self.issued.wrapping_sub(self.seen) {
+            return Err(self.violation(format!(
+                "it committed operation {committed}, after {} and with only {} issued",
+                self.seen, self.issued
+            )));
+        }
+        self.seen = committed;
+        Ok(has_happened(sequence, committed))
+    }
+
+    fn violation(&self, what: String) -> LaneError {
+        self.retirement.retire();
+        LaneError::Violation(what)
+    }
+
+    fn check(&self) -> Result<(), LaneError> {
+        if self.retirement.is_retired() { Err(LaneError::Gone) } else { Ok(()) }
+    }
+
+    /// Whether one more entry may be written. An entry is reused only after its sequence was committed.
+    fn has_room(&mut self) -> Result<bool, LaneError> {
+        let reused = self.issued.wrapping_add(1).wrapping_sub(ENTRIES);
+        Ok(has_happened(reused, self.seen) || self.is_committed(reused)?)
+    }
+
+    /// Writes the next entry, which has room, and wakes the host if it sleeps.
+    fn issue(&mut self, request: &Request) -> Result<(), LaneError> {
+        self.issued = self.issued.wrapping_add(1);
+        let Request { operation, range, width, offset, value, now } = *request;
+        let access = Access { sequence: self.issued, operation, range, width, offset, value, now };
+        let at = entry_offset(self.issued);
+        let [first, rest @ ..] = encode(&access);
+        for (index, value) in rest.into_iter().enumerate() {
+            word(&self.request, at + 8 * (index + 1)).store(value, Ordering::Relaxed);
+        }
+        word(&self.request, at).store(first, Ordering::Release);
+        // Before the look whether the host sleeps: else both could miss each other.
+        fence(Ordering::SeqCst);
+        self.ring()
+    }
+
+    /// Wakes the host if it sleeps, once for each time that it went to sleep.
+    fn ring(&mut self) -> Result<(), LaneError> {
+        let generation = self.view.generation();
+        if generation & 1 == 0 || generation == self.rung {
+            return Ok(());
+        }
+        // A vcpu must not wait for room, and an honest host never fills its own wake.
+        if !self.wake.has_room() {
+            return Err(self.violation("its wake is stuffed full".into()));
+        }
+        self.wake.signal(1).map_err(|error| self.violation(format!("its wake cannot be rung: {error}")))?;
+        self.rung = generation;
+        Ok(())
+    }
+
+    /// Waits until `sequence` is committed.
+    fn wait(&mut self, sequence: u32, deadline: Duration) -> Result<(), LaneError> {
+        for _ in 0..self.spin {
+            if self.is_committed(sequence)? {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        word(&self.request, WAITER).store(Waiter::waits_for(sequence), Ordering::Relaxed);
+        // Before the next look at the commit word: else a host could commit, see no waiter, and never ring.
+        fence(Ordering::SeqCst);
+        let result = self.sleep(sequence, Instant::now() + deadline);
+        word(&self.request, WAITER).store(Waiter::NOBODY, Ordering::Relaxed);
+        result
+    }
+
+    fn sleep(&mut self, sequence: u32, end: Instant) -> Result<(), LaneError> {
+        let mut useless = 0;
+        loop {
+            if self.is_committed(sequence)? {
+                return Ok(());
+            }
+            self.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(LaneError::Late);
+            }
+            match self.retirement.waiter() {
+                Some(reply) if useless < USELESS_WAKES => {
+                    if !matches!(reply.wait(left), Ok(false)) {
+                        reply.drain();
+                        useless += 1;
+                    }
+                }
+                _ => std::thread::sleep(left.min(DOUBTFUL_WAIT)),
+            }
+        }
+    }
+
+    /// The reply to the last operation, which is committed.
+    fn reply(&mut self) -> Result<u64, LaneError> {
+        for _ in 0..REPLY_TRIES {
+            if let Some((sequence, value)) = self.view.reply() {
+                if sequence != self.issued {
+                    let what = format!("it committed operation {} with a reply to operation {sequence}", self.issued);
+                    return Err(self.violation(what));
+                }
+                return Ok(value);
+            }
+        }
+        Err(LaneError::Late)
+    }
+}
+
+impl Carrier for MemoryCarrier {
+    fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
+        self.check()?;
+        let mut left = deadline;
+        if !self.has_room()? {
+            let start = Instant::now();
+            self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline)?;
+            left = deadline.saturating_sub(start.elapsed());
+        }
+        self.issue(request)?;
+        self.resume(left)
+    }
+
+    fn resume(&mut self, deadline: Duration) -> Result<u64, LaneError> {
+        self.wait(self.issued, deadline)?;
+        self.reply()
+    }
+
+    fn post(&mut self, request: &Request) -> Result<(), PostError> {
+        self.check()?;
+        if !self.has_room()? {
+            return Err(PostError::Full);
+        }
+        Ok(self.issue(request)?)
+    }
+
+    fn outstanding(&mut self) -> Result<usize, LaneError> {
+        self.is_committed(self.issued)?;
+        Ok(self.issued.wrapping_sub(self.seen) as usize)
+    }
+
+    fn retirement(&self) -> Arc<Retirement> {
+        self.retirement.clone()
+    }
+
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+}

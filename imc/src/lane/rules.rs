@@ -1,0 +1,285 @@
+//! Which accesses need the device, and which its manifest and its last commit already answer.
+
+use super::layout::ENTRIES;
+use super::{Carrier, LaneError, PostError, Request, Retirement, StateView, mask};
+use schema::lane::Operation;
+use schema::manifest::{Manifest, RegisterKind, Tolerance};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+/// What a device's VMM keeps of it: the way to it, and the registers that need no way.
+///
+/// One lock orders the operations, so at most one waits, and it is always the last. What the device has committed is read
+/// without it.
+pub struct Lane {
+    queue: Mutex<Queue>,
+    view: StateView,
+    retirement: Arc<Retirement>,
+    deadline: Duration,
+    posted: Vec<Posted>,
+    shadows: Vec<Shadow>,
+    counts: Counts,
+}
+
+/// How a lane's operations were answered, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneCounters {
+    /// Reads served from the committed header.
+    pub shadow: u64,
+    /// Writes that did not wait.
+    pub posted: u64,
+    /// Operations that waited for the device.
+    pub lane: u64,
+    /// Accesses that got no answer: the guest saw ones, or its write vanished.
+    pub ones: u64,
+    /// Accesses that hit no register, as the device counts them.
+    pub unknown: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    shadow: AtomicU64,
+    posted: AtomicU64,
+    lane: AtomicU64,
+    ones: AtomicU64,
+}
+
+struct Queue {
+    carrier: Box<dyn Carrier>,
+    /// What was issued, and not seen to have taken effect when last looked at. The oldest first.
+    outstanding: VecDeque<Issued>,
+}
+
+/// What a shadow register's truth may depend on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Issued {
+    /// A posted write of this kind.
+    Posted(u8),
+    /// Anything else.
+    Other,
+}
+
+struct Posted {
+    place: Place,
+    kind: u8,
+}
+
+struct Shadow {
+    place: Place,
+    slot: u8,
+    tolerates: Vec<Tolerance>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    range: u8,
+    offset: u64,
+    width: u8,
+}
+
+impl Lane {
+    /// The lane of a device with this manifest. `deadline` bounds each wait for it.
+    pub fn new(carrier: Box<dyn Carrier>, view: StateView, manifest: &Manifest, deadline: Duration) -> Lane {
+        let (mut posted, mut shadows) = (Vec::new(), Vec::new());
+        for register in &manifest.registers {
+            let place = Place { range: register.range, offset: register.offset, width: register.width };
+            match &register.kind {
+                RegisterKind::Posted(kind) => posted.push(Posted { place, kind: *kind }),
+                RegisterKind::Shadow { slot, tolerates } => {
+                    shadows.push(Shadow { place, slot: *slot, tolerates: tolerates.clone() });
+                }
+            }
+        }
+        let outstanding = VecDeque::with_capacity(ENTRIES as usize + 1);
+        Lane {
+            retirement: carrier.retirement(),
+            queue: Mutex::new(Queue { carrier, outstanding }),
+            view,
+            deadline,
+            posted,
+            shadows,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Answers a guest load, masked to its width.
+    pub fn read(&self, range: u8, offset: u64, width: u8, now: u64) -> Result<u64, LaneError> {
+        let answer = self.try_read(Place { range, offset, width }, now);
+        self.counted(answer)
+    }
+
+    /// Takes a guest store. On return it has taken effect, or is queued ahead of every later operation.
+    pub fn write(&self, range: u8, offset: u64, width: u8, value: u64, now: u64) -> Result<(), LaneError> {
+        let taken = self.try_write(Place { range, offset, width }, value & mask(width), now);
+        self.counted(taken)
+    }
+
+    /// Has an operation done that is no access (reset, quiesce, shutdown), and waits for it.
+    pub fn operate(&self, operation: Operation, now: u64) -> Result<(), LaneError> {
+        let mut queue = self.live()?;
+        self.call(&mut queue, &bare(operation, now))?;
+        Ok(())
+    }
+
+    /// Queues an operation that is no access (alarm, button), without waiting for anything. False: it was not possible now;
+    /// try again a little later.
+    pub fn notify(&self, operation: Operation, now: u64) -> bool {
+        if self.is_retired() {
+            return true;
+        }
+        let mut queue = match self.queue.try_lock() {
+            Ok(queue) => queue,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        // A failure is told to the next access, which has somebody to tell.
+        queue.post(&bare(operation, now), Issued::Other) != Err(PostError::Full)
+    }
+
+    /// Bit `n`: the committed level of line `n`.
+    pub fn levels(&self) -> u32 {
+        self.view.levels()
+    }
+
+    /// When the device's alarm is due, in nanoseconds of the guest clock.
+    pub fn deadline(&self) -> Option<u64> {
+        self.view.deadline()
+    }
+
+    /// Doorbells that the device answered.
+    pub fn doorbells(&self) -> u64 {
+        self.view.doorbells()
+    }
+
+    /// From now on every operation is answered [`LaneError::Gone`] at once; who waits is woken.
+    pub fn retire(&self) {
+        self.retirement.retire();
+    }
+
+    /// Whether the lane was retired, or retired itself over a violation.
+    pub fn is_retired(&self) -> bool {
+        self.retirement.is_retired()
+    }
+
+    /// How its operations were answered so far.
+    pub fn counters(&self) -> LaneCounters {
+        LaneCounters {
+            shadow: self.counts.shadow.load(Ordering::Relaxed),
+            posted: self.counts.posted.load(Ordering::Relaxed),
+            lane: self.counts.lane.load(Ordering::Relaxed),
+            ones: self.counts.ones.load(Ordering::Relaxed),
+            unknown: self.view.unknown(),
+        }
+    }
+
+    fn try_read(&self, place: Place, now: u64) -> Result<u64, LaneError> {
+        let mut queue = self.live()?;
+        if let Some(shadow) = self.shadows.iter().find(|shadow| shadow.place == place)
+            && queue.leaves_true(shadow)?
+            && let Some(value) = self.view.shadow(shadow.slot, now)
+        {
+            count(&self.counts.shadow);
+            return Ok(value & mask(place.width));
+        }
+        let value = self.call(&mut queue, &place.request(Operation::Read, 0, now))?;
+        Ok(value & mask(place.width))
+    }
+
+    fn try_write(&self, place: Place, value: u64, now: u64) -> Result<(), LaneError> {
+        let mut queue = self.live()?;
+        if let Some(posted) = self.posted.iter().find(|posted| posted.place == place)
+            && self.view.postable(now) & 1u32.checked_shl(u32::from(posted.kind)).unwrap_or(0) != 0
+        {
+            match queue.post(&place.request(Operation::Post, value, now), Issued::Posted(posted.kind)) {
+                Ok(()) => {
+                    count(&self.counts.posted);
+                    return Ok(());
+                }
+                Err(PostError::Full) => {}
+                Err(PostError::Failed(error)) => return Err(error),
+            }
+        }
+        self.call(&mut queue, &place.request(Operation::Write, value, now))?;
+        Ok(())
+    }
+
+    fn live(&self) -> Result<MutexGuard<'_, Queue>, LaneError> {
+        if self.is_retired() {
+            return Err(LaneError::Gone);
+        }
+        Ok(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn call(&self, queue: &mut Queue, request: &Request) -> Result<u64, LaneError> {
+        count(&self.counts.lane);
+        queue.call(request, self.deadline)
+    }
+
+    fn counted<T>(&self, result: Result<T, LaneError>) -> Result<T, LaneError> {
+        if result.is_err() {
+            self.counts.ones.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Queue {
+    fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
+        let reply = self.carrier.call(request, deadline);
+        match reply {
+            // It was the last one, so all before it have taken effect.
+            Ok(_) => self.outstanding.clear(),
+            Err(_) => self.note(Issued::Other),
+        }
+        reply
+    }
+
+    fn post(&mut self, request: &Request, issued: Issued) -> Result<(), PostError> {
+        self.carrier.post(request)?;
+        self.note(issued);
+        Ok(())
+    }
+
+    fn note(&mut self, issued: Issued) {
+        if self.outstanding.len() > ENTRIES as usize {
+            self.outstanding.pop_front();
+        }
+        self.outstanding.push_back(issued);
+    }
+
+    /// Whether what is outstanding leaves this register's shadow true.
+    fn leaves_true(&mut self, shadow: &Shadow) -> Result<bool, LaneError> {
+        if self.outstanding.is_empty() {
+            return Ok(true);
+        }
+        let outstanding = self.carrier.outstanding()?;
+        while self.outstanding.len() > outstanding {
+            self.outstanding.pop_front();
+        }
+        Ok(self.outstanding.iter().all(|issued| {
+            let tolerance = shadow.tolerates.iter().find(|tolerance| *issued == Issued::Posted(tolerance.posted));
+            tolerance.is_some_and(|tolerance| {
+                let count = self.outstanding.iter().filter(|other| *other == issued).count();
+                count <= usize::from(tolerance.count)
+            })
+        }))
+    }
+}
+
+impl Place {
+    fn request(self, operation: Operation, value: u64, now: u64) -> Request {
+        Request { operation, range: self.range, width: self.width, offset: self.offset, value, now }
+    }
+}
+
+/// An operation that is no access.
+fn bare(operation: Operation, now: u64) -> Request {
+    Request { operation, range: 0, width: 1, offset: 0, value: 0, now }
+}
+
+/// Counts one more. The lane's lock is held, so nobody else counts here.
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}

@@ -1,0 +1,119 @@
+//! The VMM's read-only look at what a host has committed.
+
+use super::layout::{
+    COMMIT, CommitWord, DEADLINE, DOORBELLS, GENERATION, MASKS, NO_DEADLINE, REPLY_AND_LEVELS, REPLY_VALUE, SHADOW,
+    UNKNOWN, header_offset, load_acquire, word,
+};
+use crate::Mapping;
+use schema::manifest::SHADOW_MAX;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+/// How often a read is tried again when the host commits meanwhile. A commit takes longer than a read, so an honest host is
+/// overtaken at once; a hostile one must not keep a vcpu here.
+const RETRIES: u32 = 64;
+
+/// A device's state region, to read.
+///
+/// Everything here is a host's claim: any value may come, none is an index or a length, and no read waits or loops without
+/// bound.
+#[derive(Clone)]
+pub struct StateView(Arc<Mapping>);
+
+impl StateView {
+    /// The region of this mapping.
+    pub fn new(mapping: impl Into<Arc<Mapping>>) -> StateView {
+        StateView(mapping.into())
+    }
+
+    /// The commit word.
+    #[must_use]
+    pub fn committed(&self) -> CommitWord {
+        CommitWord(load_acquire(word(&self.0, COMMIT)))
+    }
+
+    /// Bit `n`: the committed level of line `n`.
+    #[must_use]
+    pub fn levels(&self) -> u32 {
+        let (read, _) = self.read(|header| (header.word(REPLY_AND_LEVELS) >> 32) as u32);
+        read
+    }
+
+    /// When the device's alarm is due, in nanoseconds of the guest clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        let (read, _) = self.read(|header| header.word(DEADLINE));
+        Some(read).filter(|deadline| *deadline != NO_DEADLINE)
+    }
+
+    /// Doorbells that the device answered.
+    #[must_use]
+    pub fn doorbells(&self) -> u64 {
+        word(&self.0, DOORBELLS).load(Ordering::Relaxed)
+    }
+
+    /// Accesses that hit no register.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        word(&self.0, UNKNOWN).load(Ordering::Relaxed)
+    }
+
+    /// The shadow value in `slot`, if it is valid and no alarm is due at `now`, which would have to happen first.
+    pub(super) fn shadow(&self, slot: u8, now: u64) -> Option<u64> {
+        let slot = usize::from(slot);
+        if slot >= SHADOW_MAX {
+            return None;
+        }
+        let (value, consistent) = self.read(|header| {
+            let valid = header.word(MASKS) >> 32 & 1 << slot != 0 && now < header.word(DEADLINE);
+            valid.then(|| header.word(SHADOW + 8 * slot))
+        });
+        value.filter(|_| consistent)
+    }
+
+    /// Which kinds of writes may be posted; none while an alarm is due at `now`, which would have to happen first.
+    pub(super) fn postable(&self, now: u64) -> u32 {
+        let (mask, consistent) =
+            self.read(|header| if now < header.word(DEADLINE) { header.word(MASKS) as u32 } else { 0 });
+        if consistent { mask } else { 0 }
+    }
+
+    /// The stored reply and the sequence that it answers. `None`: the host never stopped committing.
+    pub(super) fn reply(&self) -> Option<(u32, u64)> {
+        let (reply, consistent) = self.read(|header| (header.word(REPLY_AND_LEVELS) as u32, header.word(REPLY_VALUE)));
+        consistent.then_some(reply)
+    }
+
+    /// The sleep generation. Whoever asks has published what it wants seen, and fenced.
+    pub(super) fn generation(&self) -> u64 {
+        word(&self.0, GENERATION).load(Ordering::Relaxed)
+    }
+
+    /// Reads words of the current header, and whether they belong together.
+    fn read<T>(&self, read: impl Fn(Words<'_>) -> T) -> (T, bool) {
+        let mut tries = 0;
+        loop {
+            let before = self.committed();
+            let value = read(Words { mapping: &self.0, header: header_offset(before.copy()) });
+            fence(Ordering::Acquire);
+            let after = word(&self.0, COMMIT).load(Ordering::Relaxed);
+            tries += 1;
+            if after == before.0 || tries == RETRIES {
+                return (value, after == before.0);
+            }
+        }
+    }
+}
+
+/// The words of one copy's header.
+#[derive(Clone, Copy)]
+struct Words<'a> {
+    mapping: &'a Mapping,
+    header: usize,
+}
+
+impl Words<'_> {
+    fn word(self, offset: usize) -> u64 {
+        word(self.mapping, self.header + offset).load(Ordering::Relaxed)
+    }
+}
