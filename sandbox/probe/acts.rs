@@ -11,6 +11,9 @@ pub struct Numbers {
 
 /// Between confine and hello: what makes a process other than its recipe.
 pub fn while_confined(act: &str) {
+    if let Some(act) = act.strip_prefix("early:") {
+        crate::leave(once_sealed(act, &Numbers { wake: -1, irq: -1, file: -1 }));
+    }
     match act {
         "be-dumpable" => {
             // SAFETY: no memory is passed.
@@ -30,11 +33,16 @@ pub fn before_seal(act: &str) -> Option<i32> {
         // SAFETY: no memory is passed.
         "keep-more" => Some(unsafe { libc::eventfd(0, 0) }),
         "start-thread" => {
-            std::thread::spawn(|| {
+            let (started, running) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let _ = started.send(());
                 loop {
                     std::thread::park();
                 }
             });
+            // A thread that was still starting when the filter comes would be killed by it.
+            let _ = running.recv();
+            std::thread::sleep(std::time::Duration::from_millis(20));
             None
         }
         "map-executable" => {
@@ -97,19 +105,19 @@ fn attempt(act: &str, numbers: &Numbers) -> i64 {
             // Calls.
             "open" => i64::from(libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY)),
             "open-root" => i64::from(libc::open(c"/".as_ptr(), libc::O_RDONLY)),
-            "create" => i64::from(libc::open(c"/new".as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600)),
+            "create" => i64::from(libc::open(c"/".as_ptr(), libc::O_TMPFILE | libc::O_WRONLY, 0o600)),
             "socket" => i64::from(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
             "raw-socket" => i64::from(libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
             "fork" => fork(),
             "execute" => syscall(libc::SYS_execve, c"/bin/sh".as_ptr(), nothing, nothing),
             "kill-all" => i64::from(libc::kill(-1, libc::SIGKILL)),
-            "kill-parent" => match libc::getppid() {
+            "signal-parent" => match libc::getppid() {
                 0 => {
                     // The parent has no number here.
                     *libc::__errno_location() = libc::ESRCH;
                     -1
                 }
-                parent => i64::from(libc::kill(parent, libc::SIGKILL)),
+                parent => i64::from(libc::kill(parent, 0)),
             },
             "trace" => libc::ptrace(libc::PTRACE_ATTACH, 2, 0, 0),
             "read-memory" => libc::process_vm_readv(2, std::ptr::null(), 0, std::ptr::null(), 0, 0) as i64,

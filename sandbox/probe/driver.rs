@@ -4,7 +4,6 @@
 #![allow(dead_code)] // Each of the two uses a part.
 
 use nix::cmsg_space;
-use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
@@ -16,6 +15,7 @@ use schema::manifest::{Class, Manifest, Power, Wish};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A probe answers within this.
@@ -186,6 +186,14 @@ impl Probe {
         self.child.reap(PATIENCE)
     }
 
+    /// One that acts as soon as it is confined, and is never sealed: what stops it is the start alone.
+    pub fn run_early(program: &Program, recipe: Recipe, act: &str) -> Result<End, String> {
+        let act = format!("early:{act}");
+        let started = Probe::start_with(program, recipe, DeviceKind::Register, &act);
+        let mut probe = started.map_err(|error| error.to_string())?;
+        probe.end().ok_or_else(|| "it did not end".to_owned())
+    }
+
     /// From its start to its end.
     pub fn run(program: &Program, level: Level, device: DeviceKind, act: &str) -> Result<End, String> {
         Probe::run_with(program, Recipe::host(level, &device.manifests()), device, act)
@@ -212,11 +220,13 @@ fn region(name: &std::ffi::CStr) -> io::Result<File> {
     Ok(file)
 }
 
-/// A file without a name, so that nobody has to remove it.
+/// A file whose name is gone before anybody could need to remove it.
 fn scratch_file() -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = OFlag::O_TMPFILE.bits();
-    let file = File::options().read(true).write(true).custom_flags(flags).open(std::env::temp_dir())?;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("sandbox-probe-{}-{number}", std::process::id()));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(path)?;
     file.set_len(FILE_BYTES)?;
     Ok(file)
 }

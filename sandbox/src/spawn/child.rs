@@ -273,16 +273,26 @@ fn drop_capabilities(last: u32) -> Result<(), Failure> {
 
 /// Signals that the supervisor ignores would stay ignored across exec, and those that it blocks, blocked.
 fn reset_signals() -> Result<(), Failure> {
-    // SAFETY: the sets and actions are on this stack; all zeroes is SIG_DFL with no flags and an empty mask.
+    // `struct sigaction` of the kernel: handler, flags, restorer, mask; all zeroes is SIG_DFL. Not by the C library, which
+    // keeps two signals to itself and so would leave them ignored.
+    let default = [0u64; 4];
+    let none = 0u64;
+    // SAFETY: both are on this stack and as long as the kernel reads; the old ones are not asked for.
     unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            // Fails for SIGKILL, SIGSTOP and the two that the C library keeps for itself, which it never ignores.
-            libc::sigaction(signal, &default, std::ptr::null_mut());
+            // Fails for SIGKILL and SIGSTOP, which cannot be ignored.
+            libc::syscall(libc::SYS_rt_sigaction, signal, &default, std::ptr::null::<u64>(), size_of::<u64>());
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        check(Step::Signals, libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()))?;
+        check(
+            Step::Signals,
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &none,
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            ),
+        )?;
     }
     Ok(())
 }
