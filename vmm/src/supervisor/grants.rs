@@ -3,7 +3,7 @@
 //! A restart of a host grants the same set again. What a host holds the VMM need not: files and streams go to the host
 //! alone.
 
-use super::plan::{Backing, Isolate, Plan, PlannedDevice, wants_memory};
+use super::plan::{Backing, Plan, PlannedDevice, wants_memory};
 use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
@@ -51,7 +51,6 @@ impl GuestMemory {
 /// A disk image: the supervisor's own open, which holds the lock, and how to open it afresh.
 pub struct Image {
     file: File,
-    bytes: u64,
     readonly: bool,
     _lock: Option<Flock<File>>,
 }
@@ -66,7 +65,7 @@ impl Image {
                         .context("making a disk in memory")?,
                 );
                 file.write_all(content)?;
-                Ok(Image { file, bytes: content.len() as u64, readonly, _lock: None })
+                Ok(Image { file, readonly, _lock: None })
             }
             Backing::Path(path) => {
                 let shown = path.display();
@@ -94,7 +93,7 @@ impl Image {
                     ),
                     error => anyhow::anyhow!("disk {shown}: cannot be locked: {error}"),
                 })?;
-                Ok(Image { file, bytes, readonly, _lock: Some(lock) })
+                Ok(Image { file, readonly, _lock: Some(lock) })
             }
         }
     }
@@ -103,7 +102,7 @@ impl Image {
     fn grant(&self) -> Result<BlockFile> {
         let again = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let file = OpenOptions::new().read(true).write(!self.readonly).open(again).context("opening a disk afresh")?;
-        Ok(BlockFile { file, readonly: self.readonly, bytes: self.bytes })
+        Ok(BlockFile::new(file)?)
     }
 }
 
@@ -195,7 +194,6 @@ pub struct Objects {
 impl Objects {
     /// Makes everything for `hosts` hosts.
     pub fn create(plan: &Plan, manifests: &[Manifest], hosts: usize) -> Result<Objects> {
-        debug_assert!(plan.isolate != Isolate::None || hosts == 1);
         Ok(Objects {
             devices: plan
                 .devices
@@ -219,6 +217,11 @@ impl Objects {
             .filter(|(_, is_low, _)| all || (low && *is_low))
             .map(|(_, _, region)| region.bytes())
             .sum()
+    }
+
+    /// The eventfd of device `id`'s waiter.
+    pub fn reply(&self, id: usize) -> std::io::Result<Wake> {
+        self.devices[id].reply.try_clone()
     }
 
     /// Grants to a device host what its devices need. `devices` are indices into the plan.

@@ -91,6 +91,6 @@ impl Objects {
     fn carrier(&self, id: usize, _manifest: &schema::manifest::Manifest) -> Result<impl Carrier> {
         let device = &self.devices[id];
         let view = StateView::new(device.state.map()?, 0);
-        Ok(MemoryCarrier::new(device.request.map()?, view, device.reply()?, self.hosts[0].0.try_clone()?, SpinBudget::NONE))
+        Ok(MemoryCarrier::new(device.request.map()?, view, self.reply(id)?, self.hosts[0].0.try_clone()?, SpinBudget::NONE))
     }
 }

@@ -119,8 +119,9 @@ impl Vm {
         let manifests = plan.manifests(catalogue)?;
         let groups = plan.groups(&manifests)?;
         let linked = plan.isolate == Isolate::None;
-        // Linked devices share one wake, as those of one host do.
-        let objects = Objects::create(plan, &manifests, if linked { 1 } else { groups.len() })?;
+        // A device linked into the VMM has a wake of its own, as if it were alone in a host.
+        let wakes = if linked { plan.devices.len() } else { groups.len() };
+        let objects = Objects::create(plan, &manifests, wakes)?;
         let boot = OpenBoot::open(&plan.boot)?;
         let kvm = if plan.kvm { Some(open_kvm()?) } else { None };
         signals.check()?;
@@ -219,7 +220,7 @@ impl Vm {
                 .map_err(|error| self.vmm.failed(error))?;
         }
         for (id, device) in plan.devices.iter().enumerate() {
-            let host = self.hosts.iter().position(|host| host.group.devices.contains(&id)).unwrap_or(0);
+            let host = self.hosts.iter().position(|host| host.group.devices.contains(&id)).unwrap_or(id);
             let granted = self.objects.grant_vmm(&mut self.vmm.channel, host, id, linked, SETUP);
             granted.with_context(|| format!("granting {} to the VMM", device.label))?;
             let attach = AttachDevice {
@@ -647,7 +648,7 @@ fn open_kvm() -> Result<Kvm> {
         }
         _ => anyhow!("/dev/kvm: cannot be opened: {error}"),
     })?;
-    Ok(Kvm(file.into()))
+    Kvm::new(file.into()).map_err(|_| anyhow!("/dev/kvm: is not the KVM device"))
 }
 
 /// What the machine boots, opened.
@@ -681,7 +682,7 @@ impl OpenBoot {
                 )?);
                 file.write_all(image)?;
                 let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-                OpenBoot::Flat { image: BlockFile { file: again, readonly: true, bytes: image.len() as u64 }, base: *base }
+                OpenBoot::Flat { image: BlockFile::new(again)?, base: *base }
             }
         })
     }
@@ -709,7 +710,7 @@ fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
         if found.is_dir() { "a folder" } else { "something else" }
     );
     anyhow::ensure!(found.len() > 0, "{what} {}: is empty", path.display());
-    Ok(BlockFile { file, readonly: true, bytes: found.len() })
+    Ok(BlockFile::new(file)?)
 }
 
 impl Vm {
