@@ -1,1 +1,600 @@
-//! x
+use crate::control::{self, Command, Console, ConsoleOutput, HostStatus, LogLines, Logs, Order, Status, StatusReport};
+use crate::host::{
+    self, Assign, Assignment, Attach, Empty, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
+};
+use crate::host::{Seal, Setting, Severity};
+use crate::lane::{Access, Answer, Operation};
+use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range};
+use crate::manifest::{Register, RegisterKind, Space, Switch, Tolerance, Wish};
+use crate::vmm::{
+    self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
+};
+use crate::vmm::{Machine, Memory, Reason, Retire, Start, Stopped};
+use crate::wire::{control_capnp, host_capnp, imc_capnp, lane_capnp, manifest_capnp, vmm_capnp};
+use crate::{BODY_MAX, BadBody, Body, Handle, Kind, NESTING_MAX, Rights, Scratch, decode};
+use capnp::Word;
+use capnp::message::SingleSegmentAllocator;
+use std::fmt::Debug;
+
+/// A segment at an address that Cap'n Proto can read from.
+struct Segment {
+    words: Vec<Word>,
+    length: usize,
+}
+
+impl Segment {
+    fn new(bytes: &[u8]) -> Segment {
+        let mut words = vec![capnp::word(0, 0, 0, 0, 0, 0, 0, 0); bytes.len().div_ceil(8)];
+        Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Segment { words, length: bytes.len() }
+    }
+    fn bytes(&self) -> &[u8] {
+        &Word::words_to_bytes(&self.words)[..self.length]
+    }
+}
+
+fn encode<B: Body>(body: &B) -> Result<Vec<u8>, BadBody> {
+    let mut bytes = Vec::new();
+    Scratch::default().encode(body, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Decodes what a peer builds that keeps to no bounds.
+fn decode_built<B: Body>(build: impl FnOnce(&mut crate::Builder<'_>)) -> Result<B, BadBody> {
+    let mut memory = vec![capnp::word(0, 0, 0, 0, 0, 0, 0, 0); 1 << 17];
+    let mut message = capnp::message::Builder::new(SingleSegmentAllocator::new(Word::words_to_bytes_mut(&mut memory)));
+    build(&mut message);
+    let bytes = message.get_segments_for_output()[0].to_vec();
+    decode(Segment::new(&bytes).bytes())
+}
+
+/// Every word of the schema in both directions, then what damage does: it is refused or read as something else, and
+/// nothing worse.
+fn travels<B: Body + PartialEq + Debug>(body: B) {
+    let bytes = encode(&body).unwrap();
+    assert_eq!(bytes.len(), body.measure().unwrap() * 8, "measured exactly: {body:?}");
+    assert_eq!(decode::<B>(Segment::new(&bytes).bytes()).as_ref(), Ok(&body));
+
+    for length in 0..bytes.len() {
+        let cut = decode::<B>(Segment::new(&bytes[..length]).bytes());
+        assert!(length % 8 == 0 || cut.is_err(), "half a word is no segment: {body:?}");
+        assert_ne!(cut.as_ref(), Ok(&body), "all of it was needed, so none of it is padding");
+    }
+    for at in 0..bytes.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            let _ = decode::<B>(Segment::new(&damaged).bytes());
+        }
+    }
+}
+
+fn handle(slot: u8) -> Handle {
+    Handle { slot, kind: Kind::Region, rights: Rights::READ.and(Rights::MAP), size: 0x1234_5000 }
+}
+
+fn setting(name: &str, value: &str) -> Setting {
+    Setting { name: name.into(), value: value.into() }
+}
+
+/// A manifest in which no field has its default.
+fn manifest() -> Manifest {
+    Manifest {
+        name: "uart16550".into(),
+        summary: "A serial port.".into(),
+        class: Class::Char,
+        ranges: vec![
+            Range { name: "ports".into(), length: 8, space: Space::Port(0x3f8) },
+            Range { name: "memory".into(), length: 0x1000, space: Space::Memory(0xfed0_0000) },
+            Range { name: "bar".into(), length: 0x2000, space: Space::Bar(1) },
+            Range { name: "port bar".into(), length: 0x20, space: Space::PortBar(2) },
+        ],
+        registers: vec![
+            Register { range: 0, offset: 0, width: 1, kind: RegisterKind::Posted(31) },
+            Register {
+                range: 1,
+                offset: 0xff8,
+                width: 8,
+                kind: RegisterKind::Shadow {
+                    slot: 7,
+                    tolerates: vec![Tolerance { posted: 0, count: 16 }, Tolerance { posted: 31, count: 65535 }],
+                },
+            },
+        ],
+        lines: vec![Line::Isa(4), Line::Pin(1)],
+        vectors: 3,
+        doorbells: vec![Doorbell { range: 2, offset: 0x1000, width: 2 }, Doorbell { range: 3, offset: 31, width: 0 }],
+        wishes: vec![
+            Wish {
+                power: Power::Switch,
+                name: "off".into(),
+                switch: Some(Switch::PowerOff),
+                bytes: 0,
+                range: 0,
+                because: "the guest asks for it here".into(),
+            },
+            Wish {
+                power: Power::Direct,
+                name: "frame".into(),
+                switch: None,
+                bytes: 4096,
+                range: 2,
+                because: "pixels".into(),
+            },
+        ],
+        state_bytes: 64,
+        bulk_bytes: 512,
+        pci: Some(Pci {
+            vendor: 0x1af4,
+            device: 0x1042,
+            subsystem_vendor: 0x1af4,
+            subsystem: 2,
+            class: 0x01_8000,
+            revision: 1,
+            capabilities: vec![vec![9, 0, 16, 1], vec![0x10, 0, 1]],
+            vector_bar: 4,
+        }),
+        acpi: Some(Acpi {
+            name: "COM1".into(),
+            hid: "PNP0501".into(),
+            uid: 1,
+            boot_arch: 2,
+            century: 0x32,
+            fixed: Some(Fixed { event: 1, control: 4, timer: 8, sci: 9, sleep_type: 5 }),
+        }),
+        with: vec!["dma8237".into(), "floppy82077".into()],
+        options: vec![OptionSpec {
+            name: "port".into(),
+            kind: OptionKind::Number,
+            default: "0x3f8".into(),
+            summary: "Where it is.".into(),
+        }],
+    }
+}
+
+fn bare_manifest() -> Manifest {
+    Manifest {
+        name: "x".into(),
+        summary: String::new(),
+        class: Class::System,
+        ranges: vec![],
+        registers: vec![],
+        lines: vec![],
+        vectors: 0,
+        doorbells: vec![],
+        wishes: vec![],
+        state_bytes: 0,
+        bulk_bytes: 0,
+        pci: None,
+        acpi: None,
+        with: vec![],
+        options: vec![],
+    }
+}
+
+#[test]
+fn messages_of_a_host_travel_unchanged() {
+    travels(Refusal { reason: "no such device".into() });
+    travels(Empty);
+    travels(Hello { protocol: host::PROTOCOL });
+    for level in [Level::Off, Level::Process, Level::Seccomp, Level::Strict] {
+        travels(Assign { level, devices: vec![] });
+    }
+    travels(Assign {
+        level: Level::Strict,
+        devices: vec![
+            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")] },
+            Assignment { device: "uart16550".into(), options: vec![] },
+        ],
+    });
+    travels(Manifests { manifests: vec![manifest(), bare_manifest()] });
+    let grant = |slot, purpose| Grant { device: 255, purpose, number: 7, base: 1 << 32, handle: handle(slot) };
+    use Purpose::*;
+    for purposes in [[Wake, Irq, Request, State, Reply, Vector], [Memory, File, Stream, Bell, Switch, Direct]] {
+        travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, purpose)).collect() });
+    }
+    travels(Attach);
+    travels(Seal);
+    for severity in [Severity::Error, Severity::Warning, Severity::Info, Severity::Debug] {
+        travels(Log { severity, text: "größer als Null".into() });
+    }
+}
+
+#[test]
+fn messages_of_the_vmm_travel_unchanged() {
+    let boots = [
+        Boot::None,
+        Boot::Kernel { kernel: handle(1), initrd: Some(handle(2)), cmdline: "console=ttyS0".into() },
+        Boot::Kernel { kernel: handle(1), initrd: None, cmdline: String::new() },
+        Boot::Flat { image: handle(1), base: 0x10_0000 },
+    ];
+    for (boot, kvm) in boots.into_iter().zip([None, Some(handle(0)), Some(handle(0)), None]) {
+        let level = Level::Strict;
+        travels(Machine {
+            cpus: 16,
+            memory_bytes: 1 << 40,
+            deadline_ms: 50,
+            in_process: true,
+            spin: true,
+            boot,
+            kvm,
+            level,
+        });
+    }
+    travels(Memory { regions: vec![GuestRegion { base: 1 << 24, handle: handle(0) }; vmm::REGIONS_MAX] });
+    travels(AttachDevice { id: 3, host: 2, manifest: manifest(), options: vec![setting("port", "0x2f8")] });
+    travels(Start);
+    travels(Retire { host: 9, why: "it died young".into() });
+    travels(Button);
+    for reason in [Reason::PoweredOff, Reason::Reset, Reason::Panicked, Reason::Exit, Reason::Failed] {
+        travels(Stopped { reason, code: 3, text: "why".into() });
+    }
+    travels(Late { host: 9, violation: true, text: "wrong sequence".into() });
+    travels(Counters);
+    let counters = DeviceCounters { id: 1, shadow: 2, posted: 3, lane: 4, doorbell: 5, ones: 6, interrupts: u64::MAX };
+    travels(Counted { devices: vec![counters, DeviceCounters::default()], exits: 7 });
+    travels(Drive { write: true, port: false, address: 0xfee0_0000, width: 4, value: 0x1234 });
+    travels(Driven { value: u64::MAX });
+}
+
+#[test]
+fn messages_of_an_operator_travel_unchanged() {
+    for order in [Order::Powerdown, Order::Stop, Order::Reset] {
+        travels(Command { order });
+    }
+    travels(Status { audit: true, first: 12 });
+    let texts = |count: u32| (0..count).map(|number| format!("entry {number}")).collect();
+    let host = HostStatus {
+        name: "uart16550".into(),
+        class: "char".into(),
+        pid: 77,
+        level: "seccomp".into(),
+        seccomp_mode: 2,
+        no_new_privs: true,
+        syscalls_allowed: 4,
+        descriptors: texts(9),
+        guest_memory_bytes: 1 << 24,
+        pss_bytes: 1 << 20,
+        restarts: 1,
+        state: "running".into(),
+        differences: texts(2),
+        notes: texts(3),
+        shadow: 5,
+        posted: 6,
+        lane: 7,
+        doorbell: 8,
+    };
+    travels(StatusReport { name: "vm".into(), total: 3, hosts: vec![host, HostStatus::default()] });
+    travels(Logs { after: 1 << 40 });
+    travels(LogLines { next: 4, lines: texts(control::LINES_MAX as u32) });
+    travels(Console { input: b"ls\r".to_vec() });
+    travels(ConsoleOutput { output: vec![0xff; control::CONSOLE_MAX] });
+}
+
+#[test]
+fn accesses_travel_unchanged() {
+    use Operation::*;
+    for operation in [Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button] {
+        assert_eq!(Operation::from_raw(operation as u16), Some(operation));
+        travels(Access { sequence: u32::MAX, operation, range: 3, width: 8, offset: 1, value: u64::MAX, now: 5 });
+    }
+    travels(Answer { sequence: 1, known: true, value: 2 });
+}
+
+/// The `memory` carrier stores these bytes without Cap'n Proto.
+#[test]
+fn entry_of_a_lane_is_the_data_section_of_access() {
+    let access = Access {
+        sequence: 0x0403_0201,
+        operation: Operation::Post,
+        range: 0x17,
+        width: 8,
+        offset: 0x2827_2625_2423_2221,
+        value: 0x3837_3635_3433_3231,
+        now: 0x4847_4645_4443_4241,
+    };
+    let bytes = encode(&access).unwrap();
+    let (root, entry) = bytes.split_at(8);
+    // A struct pointer (encoding specification, "Structs"): offset 0, eight words of data, no pointers.
+    assert_eq!(root, [0, 0, 0, 0, 8, 0, 0, 0]);
+    assert_eq!(entry.len(), 64);
+    assert_eq!(entry[0..4], access.sequence.to_le_bytes());
+    assert_eq!(entry[4..6], (Operation::Post as u16).to_le_bytes());
+    assert_eq!((entry[6], entry[7]), (access.range, access.width));
+    assert_eq!(entry[8..16], access.offset.to_le_bytes());
+    assert_eq!(entry[16..24], access.value.to_le_bytes());
+    assert_eq!(entry[24..32], access.now.to_le_bytes());
+    assert_eq!(entry[32..], [0; 32]);
+}
+
+#[test]
+fn numbers_of_plain_enums_are_those_of_the_schema() {
+    assert_eq!(Kind::Kvm as u16, u16::from(imc_capnp::Kind::Kvm));
+    assert_eq!(Level::Strict as u16, u16::from(host_capnp::Level::Strict));
+    assert_eq!(Purpose::Direct as u16, u16::from(host_capnp::Purpose::Direct));
+    assert_eq!(Severity::Debug as u16, u16::from(host_capnp::Severity::Debug));
+    assert_eq!(Reason::Failed as u16, u16::from(vmm_capnp::Reason::Failed));
+    assert_eq!(Order::Reset as u16, u16::from(control_capnp::Order::Reset));
+    assert_eq!(Operation::Button as u16, u16::from(lane_capnp::Operation::Button));
+    assert_eq!(Class::System as u16, u16::from(manifest_capnp::Class::System));
+    assert_eq!(Power::Entropy as u16, u16::from(manifest_capnp::Power::Entropy));
+    assert_eq!(Switch::Exit as u16, u16::from(manifest_capnp::Switch::Exit));
+    assert_eq!(OptionKind::Flag as u16, u16::from(manifest_capnp::OptionKind::Flag));
+}
+
+#[test]
+fn no_two_messages_share_a_number_or_a_type() {
+    macro_rules! identities {
+        ($($body:ty),* $(,)?) => { [$((<$body>::ORDINAL, <$body>::SCHEMA_ID)),*] };
+    }
+    let all = identities![
+        Refusal,
+        Empty,
+        Hello,
+        Assign,
+        Manifests,
+        Grants,
+        Attach,
+        Seal,
+        Log,
+        Machine,
+        Memory,
+        AttachDevice,
+        Start,
+        Retire,
+        Button,
+        Stopped,
+        Late,
+        Counters,
+        Counted,
+        Drive,
+        Driven,
+        Command,
+        Status,
+        StatusReport,
+        Logs,
+        LogLines,
+        Console,
+        ConsoleOutput,
+        Access,
+        Answer,
+    ];
+    let ordinals: std::collections::BTreeSet<_> = all.iter().map(|(ordinal, _)| ordinal).collect();
+    let types: std::collections::BTreeSet<_> = all.iter().map(|(_, id)| id).collect();
+    assert_eq!((ordinals.len(), types.len()), (all.len(), all.len()));
+    assert!(!ordinals.contains(&0));
+}
+
+#[test]
+fn zero_of_an_enum_or_union_is_refused_everywhere() {
+    fn of_nothing<B: Body + Debug>() -> BadBody {
+        // A struct of no words at all: every field has its default.
+        decode::<B>(Segment::new(&[0, 0, 0, 0, 0, 0, 0, 0]).bytes()).unwrap_err()
+    }
+    assert_eq!(of_nothing::<Machine>(), BadBody::Unknown("level"));
+    assert_eq!(of_nothing::<Assign>(), BadBody::Unknown("level"));
+    assert_eq!(of_nothing::<Log>(), BadBody::Unknown("severity"));
+    assert_eq!(of_nothing::<Stopped>(), BadBody::Unknown("reason"));
+    assert_eq!(of_nothing::<Command>(), BadBody::Unknown("order"));
+    assert_eq!(of_nothing::<Access>(), BadBody::Unknown("operation"));
+
+    let grants = decode_built::<Grants>(|message| {
+        message.init_root::<host_capnp::grants::Builder<'_>>().init_grants(1);
+    });
+    assert_eq!(grants, Err(BadBody::Unknown("purpose")));
+    let memory = decode_built::<Memory>(|message| {
+        message.init_root::<vmm_capnp::memory::Builder<'_>>().init_regions(1);
+    });
+    assert_eq!(memory, Err(BadBody::Unknown("kind")));
+
+    type Build = fn(manifest_capnp::manifest::Builder<'_>);
+    let parts: [(&str, Build); 6] = [
+        ("class", |mut to| to.set_class(manifest_capnp::Class::Invalid)),
+        ("space", |to| drop(to.init_ranges(1))),
+        ("kind", |to| drop(to.init_registers(1))),
+        ("line", |to| drop(to.init_lines(1))),
+        ("power", |to| drop(to.init_wishes(1))),
+        ("kind", |to| drop(to.init_options(1))),
+    ];
+    for (field, build) in parts {
+        let attach = decode_built::<AttachDevice>(|message| {
+            let mut to = message.init_root::<vmm_capnp::attach_device::Builder<'_>>().init_manifest();
+            to.set_name("x");
+            to.set_class(manifest_capnp::Class::Char);
+            build(to);
+        });
+        assert_eq!(attach, Err(BadBody::Unknown(field)));
+    }
+}
+
+#[test]
+fn values_from_the_future_are_refused() {
+    let mut bytes = encode(&Command { order: Order::Stop }).unwrap();
+    bytes[8] = 200;
+    assert_eq!(decode::<Command>(Segment::new(&bytes).bytes()), Err(BadBody::Unknown("order")));
+
+    let mut wrong = handle(0);
+    wrong.rights = Rights(64);
+    let grant = Grant { device: 0, purpose: Purpose::State, number: 0, base: 0, handle: wrong };
+    let bytes = encode(&Grants { grants: vec![grant] }).unwrap();
+    assert_eq!(decode::<Grants>(Segment::new(&bytes).bytes()), Err(BadBody::Unknown("rights")));
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    fn refused<B: Body + Debug>(body: &B) -> &'static str {
+        match decode::<B>(Segment::new(&encode(body).unwrap()).bytes()) {
+            Err(BadBody::OutOfRange(field)) => field,
+            other => panic!("{body:?} became {other:?}"),
+        }
+    }
+    let access = Access { sequence: 1, operation: Operation::Read, range: 0, width: 3, offset: 0, value: 0, now: 0 };
+    assert_eq!(refused(&access), "width");
+    assert_eq!(refused(&Drive { write: false, port: true, address: 0, width: 0, value: 0 }), "width");
+    let machine = Machine {
+        cpus: 1,
+        memory_bytes: 1,
+        deadline_ms: 1,
+        in_process: false,
+        spin: false,
+        boot: Boot::None,
+        kvm: None,
+        level: Level::Off,
+    };
+    assert_eq!(refused(&Machine { cpus: 0, ..machine.clone() }), "cpus");
+    assert_eq!(refused(&Machine { cpus: 17, ..machine.clone() }), "cpus");
+    assert_eq!(refused(&Machine { memory_bytes: 0, ..machine.clone() }), "memoryBytes");
+    assert_eq!(refused(&Machine { deadline_ms: 0, ..machine.clone() }), "deadlineMs");
+    assert_eq!(refused(&Machine { kvm: Some(handle(8)), ..machine }), "slot");
+}
+
+#[test]
+fn manifest_whose_parts_do_not_fit_is_refused() {
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 24] = [
+        ("name", |m| m.name.clear()),
+        ("name", |m| m.name = "../disk".into()),
+        ("ranges.length", |m| m.ranges[0].length = 0),
+        ("ranges.space", |m| m.ranges[0].length = 0x1_0000),
+        ("ranges.space", |m| m.ranges[1].space = Space::Memory(u64::MAX)),
+        ("ranges.space", |m| m.ranges[2].space = Space::Bar(6)),
+        ("ranges.space", |m| m.pci = None),
+        ("registers.width", |m| m.registers[0].width = 3),
+        ("registers.offset", |m| m.registers[0].offset = 8),
+        ("registers.offset", |m| m.registers[0].offset = u64::MAX),
+        ("registers.offset", |m| m.registers[0].range = 4),
+        ("registers.posted", |m| m.registers[0].kind = RegisterKind::Posted(32)),
+        ("registers.slot", |m| m.registers[1].kind = RegisterKind::Shadow { slot: 8, tolerates: vec![] }),
+        ("lines.isa", |m| m.lines[0] = Line::Isa(16)),
+        ("lines.pin", |m| m.lines[0] = Line::Pin(0)),
+        ("doorbells.width", |m| m.doorbells[0].width = 16),
+        ("doorbells.offset", |m| m.doorbells[1].offset = 32),
+        ("wishes.switch", |m| m.wishes[1].power = Power::Switch),
+        ("wishes.range", |m| m.wishes[1].range = 4),
+        ("wishes.bytes", |m| m.wishes[1].bytes = manifest::DIRECT_MAX + 1),
+        ("vectors", |m| m.vectors = manifest::VECTORS_MAX + 1),
+        ("stateBytes", |m| m.state_bytes = manifest::STATE_MAX + 1),
+        ("pci.vectorBar", |m| m.pci.as_mut().unwrap().vector_bar = 1),
+        ("acpi.name", |m| m.acpi.as_mut().unwrap().name = "com1".into()),
+    ];
+    assert_eq!(manifest().check(), Ok(()));
+    for (field, change) in changes {
+        let mut changed = manifest();
+        change(&mut changed);
+        assert_eq!(changed.check(), Err(BadBody::OutOfRange(field)), "{changed:?}");
+        if changed.wishes[1].power != Power::Switch {
+            let bytes = encode(&Manifests { manifests: vec![changed] }).unwrap();
+            assert_eq!(decode::<Manifests>(Segment::new(&bytes).bytes()), Err(BadBody::OutOfRange(field)));
+        }
+    }
+}
+
+#[test]
+fn sender_is_told_which_field_is_too_long() {
+    let name = "x".repeat(manifest::NAME_MAX + 1);
+    let assign = Assign {
+        level: Level::Off,
+        devices: vec![Assignment { device: "d".into(), options: vec![setting(&name, "")] }],
+    };
+    let bound = manifest::NAME_MAX;
+    assert_eq!(encode(&assign), Err(BadBody::TooLong { field: "name", length: bound + 1, bound }));
+
+    let grant = Grant { device: 0, purpose: Purpose::State, number: 0, base: 0, handle: handle(0) };
+    let grants = Grants { grants: vec![grant; 9] };
+    assert_eq!(encode(&grants), Err(BadBody::TooLong { field: "grants", length: 9, bound: 8 }));
+
+    let report = HostStatus { descriptors: vec!["x".repeat(200); 100], ..HostStatus::default() };
+    let report = StatusReport { name: "vm".into(), total: 1, hosts: vec![report] };
+    assert!(matches!(encode(&report), Err(BadBody::TooLong { field: "body", .. })));
+}
+
+#[test]
+fn receiver_counts_before_it_walks() {
+    let hosts = decode_built::<Manifests>(|message| {
+        message.init_root::<host_capnp::manifests::Builder<'_>>().init_manifests(65);
+    });
+    assert_eq!(hosts, Err(BadBody::TooLong { field: "manifests", length: 65, bound: 64 }));
+    let text = decode_built::<Log>(|message| {
+        let mut log = message.init_root::<host_capnp::log::Builder<'_>>();
+        log.set_severity(host_capnp::Severity::Info);
+        log.set_text("x".repeat(host::SENTENCE_MAX + 1).as_str());
+    });
+    assert_eq!(text, Err(BadBody::TooLong { field: "text", length: 401, bound: 400 }));
+    let data = decode_built::<Console>(|message| {
+        message.init_root::<control_capnp::console::Builder<'_>>().set_input(&[0; control::CONSOLE_MAX + 1]);
+    });
+    assert_eq!(data, Err(BadBody::TooLong { field: "input", length: 4097, bound: 4096 }));
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused() {
+    let mut bytes = encode(&Refusal { reason: "abcdefg".into() }).unwrap();
+    let at = bytes.len() - 8;
+    bytes[at] = 0xff;
+    assert_eq!(decode::<Refusal>(Segment::new(&bytes).bytes()), Err(BadBody::NotText("reason")));
+}
+
+#[test]
+fn long_sentence_is_cut_where_a_character_ends() {
+    let log = Log { severity: Severity::Error, text: "ü".repeat(300) };
+    let read: Log = decode(Segment::new(&encode(&log).unwrap()).bytes()).unwrap();
+    assert_eq!(read.text, "ü".repeat(host::SENTENCE_MAX / 2));
+    let odd = Log { severity: Severity::Error, text: format!("x{}", "ü".repeat(300)) };
+    let read: Log = decode(Segment::new(&encode(&odd).unwrap()).bytes()).unwrap();
+    assert_eq!(read.text.len(), host::SENTENCE_MAX - 1);
+}
+
+#[test]
+fn reply_full_of_log_lines_fits_in_a_message() {
+    let lines = LogLines { next: 1, lines: vec!["x".repeat(1000); control::LINES_MAX] };
+    let bytes = encode(&lines).unwrap();
+    assert!(bytes.len() <= BODY_MAX);
+    let read: LogLines = decode(Segment::new(&bytes).bytes()).unwrap();
+    assert!(read.lines.iter().all(|line| line.len() == control::LINE_MAX));
+}
+
+#[test]
+fn list_of_nothing_cannot_keep_the_reader_busy() {
+    // A list of 2^28 structs of no words takes one word (encoding specification, "Security considerations").
+    let root = [0u8, 0, 0, 0, 0, 0, 1, 0];
+    let list = (1u64 | 7 << 32).to_le_bytes();
+    let tag = (((1u64 << 28) - 1) << 2).to_le_bytes();
+    let bytes = [root, list, tag].concat();
+    assert!(matches!(decode::<Manifests>(Segment::new(&bytes).bytes()), Err(BadBody::Malformed(_))));
+}
+
+#[test]
+fn deepest_message_of_the_schema_nests_as_the_limit_expects() {
+    let bytes = encode(&Manifests { manifests: vec![manifest()] }).unwrap();
+    let segment = Segment::new(&bytes);
+    let with = |nesting_limit| {
+        let limits = capnp::message::ReaderOptions { traversal_limit_in_words: Some(1 << 20), nesting_limit };
+        Manifests::decode(&crate::Reader::new(capnp::message::SegmentArray::new(&[segment.bytes()]), limits))
+    };
+    let depth = (1..).find(|limit| with(*limit).is_ok()).unwrap();
+    assert!((depth..=depth + 3).contains(&NESTING_MAX), "the true depth is {depth}");
+}
+
+/// The build reads `compiled/`, so an edit of the sources alone would change nothing.
+#[test]
+fn compiled_schema_is_of_these_sources() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+    let mut sources: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "capnp"));
+    sources.sort();
+    let text: Vec<u8> = sources.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+    let kept = std::fs::read_to_string(folder.join("compiled/sources.cksum")).unwrap();
+    let found = format!("{} {}", cksum(&text), text.len());
+    assert_eq!(kept.trim(), found, "schema/README.md says how to compile the schema anew");
+}
+
+/// POSIX `cksum`: its CRC covers the text, then its length in as few bytes as needed, least significant first.
+fn cksum(text: &[u8]) -> u32 {
+    let length: Vec<u8> = std::iter::successors(Some(text.len()), |rest| Some(rest >> 8))
+        .take_while(|rest| *rest != 0)
+        .map(|rest| rest as u8)
+        .collect();
+    !text.iter().chain(&length).fold(0u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| sum << 1 ^ if sum >> 31 == 1 { 0x04c1_1db7 } else { 0 })
+    })
+}
