@@ -9,7 +9,7 @@ use capnp::message::{ReaderOptions, SegmentArray, SingleSegmentAllocator};
 pub const BODY_MAX: usize = 16 << 10;
 /// Most descriptors of one message.
 pub const HANDLES_MAX: usize = 8;
-/// How deep pointers may nest: a tolerance in a shadow register of a manifest in a list is 6 deep.
+/// How deep pointers may nest: one more than the deepest message of the schema does.
 pub const NESTING_MAX: i32 = 8;
 
 /// A message body: a plain type with its place in the schema.

@@ -572,7 +572,7 @@ fn deepest_message_of_the_schema_nests_as_the_limit_expects() {
         Manifests::decode(&crate::Reader::new(capnp::message::SegmentArray::new(&[segment.bytes()]), limits))
     };
     let depth = (1..).find(|limit| with(*limit).is_ok()).unwrap();
-    assert!((depth..=depth + 3).contains(&NESTING_MAX), "the true depth is {depth}");
+    assert_eq!(NESTING_MAX, depth + 1);
 }
 
 /// The build reads `compiled/`, so an edit of the sources alone would change nothing.
