@@ -161,7 +161,7 @@ impl DeviceObjects {
             match wish.power {
                 Power::Stream => objects.streams.push(StreamObjects {
                     wish: index,
-                    region: Region::create("cofferdam:stream", imc::stream::STREAM_BYTES as u64)?,
+                    region: Region::create("cofferdam:stream", imc::STREAM_BYTES)?,
                     bell: Wake::create()?,
                 }),
                 Power::Memory => objects.memory = Some(false),

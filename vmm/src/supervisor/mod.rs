@@ -29,6 +29,7 @@ fn refused(error: imc::CallError) -> anyhow::Error {
         imc::CallError::Refused(reason) => anyhow::anyhow!("{reason}"),
         imc::CallError::Gone => anyhow::anyhow!("the process ended"),
         imc::CallError::Late => anyhow::anyhow!("the process did not answer in time"),
+        imc::CallError::Failed(error) => anyhow::anyhow!("{error}"),
         imc::CallError::Violation(fault) => anyhow::anyhow!("the process broke the protocol: {fault}"),
     }
 }

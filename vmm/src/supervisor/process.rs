@@ -36,7 +36,10 @@ impl Process {
     /// Waits for its hello.
     pub fn greet(&mut self) -> Result<()> {
         let packet = self.channel.receive(Some(SETUP));
-        let packet = packet.map_err(|fault| anyhow!("{}: {fault}{}", self.name, self.last_words()))?;
+        let packet = packet.map_err(|fault| {
+            let words = self.last_words();
+            anyhow!("{}: {fault}{words}", self.name)
+        })?;
         let packet = packet.ok_or_else(|| anyhow!("{}: did not say hello in time", self.name))?;
         if packet.is::<Log>() {
             let (log, _) = packet.decode::<Log>().map_err(|fault| anyhow!("{}: {fault}", self.name))?;

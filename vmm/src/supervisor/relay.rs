@@ -3,8 +3,7 @@
 use super::console::{Console, Typed};
 use super::grants::StreamObjects;
 use anyhow::Result;
-use imc::Wake;
-use imc::stream::RelayEnd;
+use imc::{RelayEnd, Wake};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Bytes moved at a turn, so that a flood of output does not starve the rest of the loop.

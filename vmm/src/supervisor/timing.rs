@@ -55,7 +55,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("seal");
     process.require_clean(Stage::Sealed)?;
     clock.mark("audit after seal");
-    let mut carrier = objects.carrier(0, &manifests[0])?;
+    let mut carrier = objects.carrier(0)?;
     let request = Request { operation: Operation::Read, range: 0, width: 1, offset: 0, value: 0, now: 0 };
     carrier.call(&request, DEADLINE).map_err(|error| anyhow!("the first access: {error}"))?;
     clock.mark("first access");
@@ -88,9 +88,9 @@ pub fn time_empty_program() -> Result<Duration> {
 
 impl Objects {
     /// The VMM's end of device `id`'s lane.
-    fn carrier(&self, id: usize, _manifest: &schema::manifest::Manifest) -> Result<impl Carrier> {
+    fn carrier(&self, id: usize) -> Result<impl Carrier + use<>> {
         let device = &self.devices[id];
-        let view = StateView::new(device.state.map()?, 0);
+        let view = StateView::new(device.state.map()?);
         Ok(MemoryCarrier::new(device.request.map()?, view, self.reply(id)?, self.hosts[0].0.try_clone()?, SpinBudget::NONE))
     }
 }
