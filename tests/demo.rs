@@ -82,6 +82,30 @@ fn without_kvm_a_script_makes_the_same_accesses() {
 }
 
 #[test]
+fn an_ordinary_user_gets_the_same_sandbox() {
+    /// Nobody in particular.
+    const USER: u32 = 65534;
+    let place = Place::new();
+    let mut command = place.cofferdam();
+    command.args(["demo", "--json", "--no-kvm"]).current_dir("/");
+    std::os::unix::process::CommandExt::uid(std::os::unix::process::CommandExt::gid(&mut command, USER), USER);
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => {
+            println!("SKIPPED: cannot become user {USER}: {error}");
+            return;
+        }
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        assert_eq!(row["seccomp_mode"], 2, "{row:#}");
+        assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+    }
+}
+
+#[test]
 fn a_class_shares_one_host() {
     let rows = demo(&["--isolate", "class", "--no-kvm"]);
     let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();

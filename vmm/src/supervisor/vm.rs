@@ -265,7 +265,6 @@ impl Vm {
         signals: &Signals,
         wait: Duration,
     ) -> Result<Option<Ended>> {
-        let mut operators = operators;
         let accepts = self.relays.first().is_some_and(Relay::accepts);
         {
             let mut sources: Vec<PollFd<'_>> = Vec::new();
@@ -283,7 +282,7 @@ impl Vm {
             if let Some(input) = console.input().filter(|_| accepts) {
                 watch(input);
             }
-            if let Some(operators) = operators.as_deref() {
+            if let Some(operators) = &operators {
                 operators.sources().for_each(watch);
             }
             if let Some(output) = console.blocked_output() {
@@ -308,7 +307,7 @@ impl Vm {
                 return Ok(Some(Ended::Stopped));
             }
         }
-        if let Some(operators) = operators.as_deref_mut()
+        if let Some(operators) = operators
             && let Some(order) = operators.serve(self, console)
         {
             match order {
