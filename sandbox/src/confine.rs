@@ -17,8 +17,8 @@ const LANDLOCK: ABI = ABI::V7;
 const PR_SET_MDWE: i32 = 65;
 /// `PR_MDWE_REFUSE_EXEC_GAIN`.
 const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_ulong = 1;
-/// Heap that a process without memory calls keeps for work: address space only, touched as it is used. Device state is not
-/// in it; it holds what a library allocates in passing.
+/// Heap that a process without memory calls keeps for work: address space only, touched as it is used. Device state
+/// is not in it; it holds what a library allocates in passing.
 const WORKING_HEAP_BYTES: usize = 1 << 20;
 
 /// Why a process could not be confined or sealed. It must end: there is no partial sandbox.
@@ -77,8 +77,9 @@ pub struct Confined {
 #[derive(Debug)]
 pub struct Sealed(());
 
-/// Confines this process as far as that does not depend on what it is to be: call it before the first message is read, from
-/// the only thread. Checks that the supervisor confined it before; one that was started at level `off` is left as it is.
+/// Confines this process as far as that does not depend on what it is to be: call it before the first message is
+/// read, from the only thread. Checks that the supervisor confined it before; one that was started at level `off` is
+/// left as it is.
 pub fn confine() -> Result<Confined, ConfineError> {
     if prctl_get(libc::PR_GET_NO_NEW_PRIVS) != 1 {
         // Level `off`. Were it any other, the supervisor would see the difference and refuse this process.
@@ -111,9 +112,9 @@ impl Confined {
         self.confined
     }
 
-    /// Makes this process unable to do anything but what `recipe` says. `held` are all descriptors that it still needs, the
-    /// channel among them: every other one is closed, then the limits are tightened, then the filter is installed, on all
-    /// threads. Everything is mapped, allocated and started by now.
+    /// Makes this process unable to do anything but what `recipe` says. `held` are all descriptors that it still
+    /// needs, the channel among them: every other one is closed, then the limits are tightened, then the filter is
+    /// installed, on all threads. Everything is mapped, allocated and started by now.
     pub fn seal(self, recipe: &Recipe, held: &[Held]) -> Result<Sealed, ConfineError> {
         match recipe.level {
             Level::Off => return Ok(Sealed(())),
@@ -191,8 +192,8 @@ fn close_all_but(held: &[Held]) -> Result<(), ConfineError> {
     close_range(next, RawFd::MAX)
 }
 
-/// Rust's runtime handles SIGSEGV and SIGBUS to tell a stack overflow; its handler makes system calls that a sealed process
-/// has not, which would show every wild access as a forbidden call.
+/// Rust's runtime handles SIGSEGV and SIGBUS to tell a stack overflow; its handler makes system calls that a sealed
+/// process has not, which would show every wild access as a forbidden call.
 fn default_fault_signals() {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
         // SAFETY: SIG_DFL runs no code of ours. It cannot fail for these two.
@@ -229,7 +230,8 @@ fn largest_file(held: &[Held]) -> u64 {
     let files = held.iter().filter(|held| held.kind == DescriptorKind::File && held.mode.covers(Mode::Write));
     files
         .filter_map(|held| {
-            // A block device has its size only here, not in fstat. Nobody else shares the offset: each grant is a fresh open.
+            // A block device has its size only here, not in fstat. Nobody else shares the offset: each grant is a
+            // fresh open.
             // SAFETY: no memory is passed.
             let bytes = unsafe { libc::lseek(held.number, 0, libc::SEEK_END) };
             u64::try_from(bytes).ok()
@@ -238,8 +240,8 @@ fn largest_file(held: &[Held]) -> u64 {
         .unwrap_or(0)
 }
 
-/// Grows the heap now, and tells the allocator neither to give it back nor to map more: a small allocation made in passing
-/// then needs no system call. A larger one ends the process, as does any after the heap is full.
+/// Grows the heap now, and tells the allocator neither to give it back nor to map more: a small allocation made in
+/// passing then needs no system call. A larger one ends the process, as does any after the heap is full.
 fn keep_heap() -> Result<(), ConfineError> {
     // SAFETY: mallopt changes parameters of the allocator only; what malloc gave is given back at once, untouched.
     unsafe {

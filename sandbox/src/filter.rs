@@ -104,3 +104,149 @@ pub(crate) fn install(program: BpfProgram) -> Result<(), FilterError> {
     std::mem::forget(program);
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{DescriptorKind, Mode, Named, Recipe, kvm};
+    use schema::host::Level;
+
+    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    /// AUDIT_ARCH_X86_64 and AUDIT_ARCH_I386 of <linux/audit.h>.
+    const X86_64: u32 = 0xC000_003E;
+    const I386: u32 = 0x4000_0003;
+
+    /// What the program answers to a call: a reading of the kernel's interpreter for the instructions that occur here.
+    fn answer_on(arch: u32, program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
+        let mut data = Vec::from((number as u32).to_ne_bytes());
+        data.extend(arch.to_ne_bytes());
+        data.extend(0u64.to_ne_bytes());
+        data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
+        let (mut at, mut accumulator) = (0, 0u32);
+        loop {
+            let instruction = &program[at];
+            let k = instruction.k;
+            at += 1;
+            let jump = |taken| usize::from(if taken { instruction.jt } else { instruction.jf });
+            match u32::from(instruction.code) {
+                0x20 => accumulator = u32::from_ne_bytes(data[k as usize..k as usize + 4].try_into().unwrap()),
+                0x54 => accumulator &= k,
+                0x05 => at += k as usize,
+                0x15 => at += jump(accumulator == k),
+                0x25 => at += jump(accumulator > k),
+                0x35 => at += jump(accumulator >= k),
+                0x06 => return k,
+                code => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+
+    fn answer(program: &BpfProgram, call: Call, arguments: &[u64]) -> u32 {
+        let mut all = [0; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        answer_on(X86_64, program, call.number, all)
+    }
+
+    fn register_host() -> BpfProgram {
+        let held = [
+            Held::new(3, DescriptorKind::Channel, Mode::Write),
+            Held::new(4, DescriptorKind::Eventfd, Mode::Read),
+            Held::new(5, DescriptorKind::Eventfd, Mode::Write),
+        ];
+        compile(&Recipe::host(Level::Seccomp, &[]).calls, &held).expect("a filter")
+    }
+
+    #[test]
+    fn reads_and_writes_are_pinned_to_numbers_and_directions() {
+        let program = register_host();
+        for (number, read, write) in
+            [(2, KILL, KILL), (3, KILL, ALLOW), (4, ALLOW, KILL), (5, KILL, ALLOW), (6, KILL, KILL)]
+        {
+            assert_eq!(answer(&program, Call::READ, &[number]), read, "read {number}");
+            assert_eq!(answer(&program, Call::WRITE, &[number]), write, "write {number}");
+        }
+    }
+
+    #[test]
+    fn the_upper_half_of_a_descriptor_is_ignored_as_the_kernel_ignores_it() {
+        assert_eq!(answer(&register_host(), Call::READ, &[1 << 32 | 4]), ALLOW);
+        assert_eq!(answer(&register_host(), Call::READ, &[1 << 32 | 5]), KILL);
+    }
+
+    #[test]
+    fn calls_of_another_convention_are_killed() {
+        let program = register_host();
+        // Number 1 is exit of 32-bit programs and write of ours; bit 30 marks a call of x32.
+        assert_eq!(answer_on(I386, &program, 1, [3, 0, 0, 0, 0, 0]), KILL);
+        assert_eq!(answer_on(X86_64, &program, 1 << 30 | Call::WRITE.number, [3, 0, 0, 0, 0, 0]), KILL);
+    }
+
+    #[test]
+    fn a_call_whose_descriptors_are_not_held_is_not_permitted_at_all() {
+        let program = compile(&Recipe::host(Level::Seccomp, &[]).calls, &[]).expect("a filter");
+        for number in 0..64 {
+            assert_eq!(answer(&program, Call::READ, &[number]), KILL);
+        }
+        assert_eq!(answer(&program, Call::EXIT, &[]), ALLOW);
+    }
+
+    #[test]
+    fn all_conditions_of_a_permit_must_hold() {
+        let flag = Named { value: 8, name: "NOWAIT" };
+        let recipe = Recipe::host(Level::Seccomp, &[]).permit(
+            Call::PREADV2,
+            vec![Condition::On(&[DescriptorKind::Eventfd], Mode::Read), Condition::OneOf(5, vec![flag])],
+            "a test",
+        );
+        let held = [
+            Held::new(4, DescriptorKind::Eventfd, Mode::Read),
+            Held::new(7, DescriptorKind::Eventfd, Mode::Both),
+            Held::new(9, DescriptorKind::File, Mode::Both),
+        ];
+        let program = compile(&recipe.calls, &held).expect("a filter");
+        for (number, flags, expected) in [(4, 8, ALLOW), (7, 8, ALLOW), (4, 0, KILL), (4, 9, KILL), (9, 8, KILL)] {
+            assert_eq!(answer(&program, Call::PREADV2, &[number, 0, 0, 0, 0, flags]), expected, "{number} {flags}");
+        }
+    }
+
+    #[test]
+    fn a_call_permitted_both_with_and_without_conditions_is_refused() {
+        let plain = Recipe::host(Level::Seccomp, &[]).permit(Call::READ, vec![], "a test");
+        let held = [Held::new(4, DescriptorKind::Eventfd, Mode::Read)];
+        assert!(matches!(compile(&plain.calls, &held), Err(FilterError::Ambiguous("read"))));
+    }
+
+    #[test]
+    fn the_vmm_makes_its_kvm_requests_on_its_kvm_descriptors_alone() {
+        let held = [
+            Held::new(3, DescriptorKind::Channel, Mode::Both),
+            Held::new(8, DescriptorKind::KvmMachine, Mode::Both),
+            Held::new(9, DescriptorKind::KvmProcessor, Mode::Both),
+        ];
+        let program = compile(&Recipe::vmm(Level::Seccomp, 1, true, &[], false).calls, &held).expect("a filter");
+        // KVM_CREATE_VCPU, and TIOCSTI.
+        let foreign = [0xAE41, 0x5412];
+        for (number, request, expected) in [
+            (9, kvm::RUN.value, ALLOW),
+            (8, kvm::IRQ_LINE.value, ALLOW),
+            (8, kvm::RUN.value, KILL),
+            (9, kvm::IRQ_LINE.value, KILL),
+            (3, kvm::RUN.value, KILL),
+            (8, foreign[0], KILL),
+            (9, foreign[1], KILL),
+        ] {
+            assert_eq!(answer(&program, Call::IOCTL, &[number, request]), expected, "{number} {request:#x}");
+        }
+    }
+
+    #[test]
+    fn the_vmm_maps_no_executable_memory() {
+        let program = compile(&Recipe::vmm(Level::Seccomp, 1, false, &[], false).calls, &[]).expect("a filter");
+        for call in [Call::MMAP, Call::MPROTECT] {
+            for (protection, expected) in [(0, ALLOW), (3, ALLOW), (4, KILL), (7, KILL), (1 << 32 | 4, KILL)] {
+                assert_eq!(answer(&program, call, &[0, 4096, protection]), expected, "{} {protection:#x}", call.name);
+            }
+        }
+    }
+}

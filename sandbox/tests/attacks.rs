@@ -1,5 +1,6 @@
-//! What a confined process tries and may not do. Each attack runs with the layer that stops it and without: without, it must
-//! succeed or meet the next layer, or else the test proves nothing. What happened is the wait status, seen from outside.
+//! What a confined process tries and may not do. Each attack runs with the layer that stops it and without: without,
+//! it must succeed or meet the next layer, or else the test proves nothing. What happened is the wait status, seen
+//! from outside.
 
 #![allow(missing_docs, unsafe_code)] // The driver takes descriptors out of messages.
 

@@ -95,7 +95,8 @@ pub(super) fn guest_bytes(descriptors: &[Descriptor]) -> u64 {
     descriptors.iter().filter(guest).map(|descriptor| descriptor.bytes).sum()
 }
 
-/// Bytes of the largest file that may be written. A block device has its size elsewhere: a writer of one may have any limit.
+/// Bytes of the largest file that may be written. A block device has its size elsewhere: a writer of one may have any
+/// limit.
 pub(super) fn largest_writable(descriptors: &[Descriptor]) -> u64 {
     let writable = descriptors
         .iter()
@@ -103,8 +104,8 @@ pub(super) fn largest_writable(descriptors: &[Descriptor]) -> u64 {
     writable.map(|file| if file.link.starts_with("/dev/") { u64::MAX } else { file.bytes }).max().unwrap_or(0)
 }
 
-/// Compares the table with what the recipe keeps, as a multiset of kinds; of files also by access mode. The direction in
-/// which an eventfd or a socket is used is not a property of the object: only the filter sees to that.
+/// Compares the table with what the recipe keeps, as a multiset of kinds; of files also by access mode. The direction
+/// in which an eventfd or a socket is used is not a property of the object: only the filter sees to that.
 pub(super) fn compare(differences: &mut Vec<String>, have: &[Descriptor], recipe: &Recipe, stage: Stage) {
     for descriptor in have {
         let kept = |kind| recipe.held_at(stage).any(|keep| keep.kind == kind);

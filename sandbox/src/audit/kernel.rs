@@ -90,7 +90,8 @@ pub(super) fn check_conditional(
     }
 }
 
-/// Why a process lacks a layer, if it does and that shows here. Layers that are always required have checks of their own.
+/// Why a process lacks a layer, if it does and that shows here. Layers that are always required have checks of their
+/// own.
 fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) -> Option<String> {
     match layer {
         LayerName::Landlock => {

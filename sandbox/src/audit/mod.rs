@@ -1,6 +1,7 @@
 //! A process as the kernel shows it, compared with its recipe.
 //!
-//! Everything here is read from `/proc` and from a process descriptor, by the supervisor; the process itself is not asked.
+//! Everything here is read from `/proc` and from a process descriptor, by the supervisor; the process itself is not
+//! asked.
 
 mod descriptors;
 mod kernel;

@@ -9,7 +9,8 @@ use schema::manifest::{Manifest, Power};
 
 /// Guest memory of [`Power::LowMemory`]: what an ISA device can reach with its 24 address lines.
 const LOW_MEMORY_BYTES: u64 = 16 << 20;
-/// Private memory of a host: its program, heap and device state. Real hosts use less than 4 MiB; bulk state is shared memory.
+/// Private memory of a host: its program, heap and device state. Real hosts use less than 4 MiB; bulk state is shared
+/// memory.
 const HOST_DATA_BYTES: u64 = 64 << 20;
 /// Stack of a host: its one thread calls no deeper than a few KiB.
 const HOST_STACK_BYTES: u64 = 1 << 20;
@@ -18,7 +19,8 @@ const HOST_STACK_BYTES: u64 = 1 << 20;
 const SETUP_DESCRIPTORS: u64 = 1024;
 
 impl Recipe {
-    /// The recipe of a device host that runs `devices`. What [`super::super::spawn`] uses of it depends on `level` alone.
+    /// The recipe of a device host that runs `devices`. What [`super::super::spawn`] uses of it depends on `level`
+    /// alone.
     #[must_use]
     pub fn host(level: Level, devices: &[Manifest]) -> Recipe {
         let name = devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(" + ");

@@ -1,6 +1,7 @@
 //! How a process is confined: plain data, printable, comparable, the same on every run.
 //!
-//! A recipe starts from nothing and only adds. Each addition states its reason, and the reasons are what a reviewer reads.
+//! A recipe starts from nothing and only adds. Each addition states its reason, and the reasons are what a reviewer
+//! reads.
 
 mod host;
 pub mod kvm;
@@ -329,12 +330,9 @@ calls! {
     READ = SYS_read "read";
     RECVMSG = SYS_recvmsg "recvmsg";
     RESTART_SYSCALL = SYS_restart_syscall "restart_syscall";
-    RT_SIGACTION = SYS_rt_sigaction "rt_sigaction";
     RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
     RT_SIGRETURN = SYS_rt_sigreturn "rt_sigreturn";
-    SCHED_YIELD = SYS_sched_yield "sched_yield";
     SENDMSG = SYS_sendmsg "sendmsg";
-    SENDTO = SYS_sendto "sendto";
     SIGALTSTACK = SYS_sigaltstack "sigaltstack";
     TGKILL = SYS_tgkill "tgkill";
     WRITE = SYS_write "write";
@@ -506,5 +504,156 @@ impl Resource {
             Resource::QueueBytes => "Max msgqueue size",
             Resource::RealtimePriority => "Max realtime priority",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::manifest::{Class, Manifest, Power, Wish};
+
+    fn device(name: &str, powers: &[Power]) -> Manifest {
+        let wish = |power: &Power| Wish {
+            power: *power,
+            name: "it".into(),
+            switch: None,
+            bytes: 4096,
+            range: 0,
+            because: "a test wants it".into(),
+        };
+        Manifest {
+            name: name.into(),
+            summary: String::new(),
+            class: Class::System,
+            ranges: vec![],
+            registers: vec![],
+            lines: vec![],
+            vectors: 0,
+            doorbells: vec![],
+            wishes: powers.iter().map(wish).collect(),
+            state_bytes: 64,
+            bulk_bytes: 0,
+            pci: None,
+            acpi: None,
+            with: vec![],
+            options: vec![],
+        }
+    }
+
+    fn calls(recipe: &Recipe) -> Vec<&'static str> {
+        recipe.calls.iter().map(|permit| permit.call.name).collect()
+    }
+
+    const EVERYTHING: [Power; 8] = [
+        Power::Stream,
+        Power::Memory,
+        Power::LowMemory,
+        Power::FileRead,
+        Power::FileWrite,
+        Power::Switch,
+        Power::Direct,
+        Power::Entropy,
+    ];
+
+    #[test]
+    fn a_device_of_registers_and_rings_is_left_what_mode_1_leaves() {
+        let recipe = Recipe::host(Level::Seccomp, &[device("uart", &[Power::Stream, Power::Switch])]);
+        assert_eq!(calls(&recipe), ["read", "write", "exit", "rt_sigreturn"]);
+        assert_eq!(recipe.syscalls_allowed(), 4);
+    }
+
+    #[test]
+    fn a_power_adds_the_calls_that_it_needs() {
+        let added = |power| {
+            let recipe = Recipe::host(Level::Seccomp, &[device("it", &[power])]);
+            calls(&recipe)[4..].to_vec()
+        };
+        assert_eq!(added(Power::FileRead), ["pread64", "preadv"]);
+        assert_eq!(added(Power::FileWrite), ["pread64", "preadv", "pwrite64", "pwritev", "fdatasync"]);
+        assert_eq!(added(Power::Entropy), ["getrandom"]);
+        assert_eq!(added(Power::Memory), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn no_host_is_left_more_than_twelve_calls_and_no_vmm_more_than_thirty() {
+        assert!(Recipe::host(Level::Seccomp, &[device("it", &EVERYTHING)]).syscalls_allowed() <= 12);
+        assert!(Recipe::vmm(Level::Seccomp, 16, true, &[device("it", &EVERYTHING)], false).syscalls_allowed() <= 30);
+    }
+
+    #[test]
+    fn guest_memory_is_in_the_recipe_of_who_wishes_for_it_alone() {
+        let memory = |powers: &[Power]| {
+            let recipe = Recipe::host(Level::Seccomp, &[device("it", powers)]);
+            recipe.memory.into_iter().find(|share| share.guest).map(|share| share.bytes)
+        };
+        assert_eq!(memory(&[Power::Stream, Power::FileWrite]), None);
+        assert_eq!(memory(&[Power::LowMemory]), Some(Some(16 << 20)));
+        assert_eq!(memory(&[Power::Memory]), Some(None));
+        assert_eq!(memory(&[Power::Memory, Power::LowMemory]), Some(None));
+    }
+
+    #[test]
+    fn hosts_that_write_no_file_may_write_none() {
+        let limit = |powers: &[Power]| {
+            let recipe = Recipe::host(Level::Seccomp, &[device("it", powers)]);
+            recipe
+                .limits_at(Stage::Sealed)
+                .into_iter()
+                .find(|limit| limit.resource == Resource::FileBytes)
+                .map(|limit| limit.value)
+        };
+        assert_eq!(limit(&[Power::FileRead]), Some(Value::Exactly(0)));
+        assert_eq!(limit(&[Power::FileWrite]), Some(Value::LargestFile));
+    }
+
+    #[test]
+    fn what_is_done_at_the_start_depends_on_the_level_alone() {
+        let (one, other) =
+            (Recipe::host(Level::Seccomp, &[]), Recipe::host(Level::Seccomp, &[device("it", &EVERYTHING)]));
+        assert_eq!(one.layers, other.layers);
+        assert_eq!(one.limits_at(Stage::Confined), other.limits_at(Stage::Confined));
+        assert!(one.held_at(Stage::Confined).eq(other.held_at(Stage::Confined)));
+    }
+
+    #[test]
+    fn every_entry_has_a_reason_and_is_printed() {
+        for recipe in [
+            Recipe::host(Level::Seccomp, &[device("it", &EVERYTHING)]),
+            Recipe::vmm(Level::Seccomp, 2, true, &[device("it", &EVERYTHING)], true),
+        ] {
+            let text = recipe.to_string();
+            let reasons = recipe.layers.iter().map(|layer| &layer.because);
+            let reasons = reasons.chain(recipe.limits.iter().map(|limit| &limit.because));
+            let reasons = reasons.chain(recipe.descriptors.iter().map(|keep| &keep.because));
+            let reasons = reasons.chain(recipe.memory.iter().map(|share| &share.because));
+            for because in reasons.chain(recipe.calls.iter().map(|permit| &permit.because)) {
+                assert!(!because.is_empty() && text.contains(because.as_ref()), "{because}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_without_a_filter_says_so() {
+        let recipe = Recipe::host(Level::Process, &[]);
+        assert_eq!(recipe.syscalls_allowed(), 0);
+        assert!(recipe.to_string().contains("System calls: not filtered at this level"));
+        assert!(Recipe::host(Level::Off, &[]).to_string().contains("nothing to confine it"));
+    }
+
+    #[test]
+    fn layers_are_asked_for_by_name() {
+        let mut recipe = Recipe::host(Level::Seccomp, &[]);
+        recipe.require("landlock").unwrap();
+        assert!(recipe.layer(LayerName::Landlock).unwrap().required);
+        recipe.allow_missing("user").unwrap();
+        assert!(!recipe.layer(LayerName::User).unwrap().required);
+        let error = recipe.require("moat").unwrap_err().to_string();
+        assert!(error.contains("`moat`") && error.contains("landlock"), "{error}");
+    }
+
+    #[test]
+    fn layers_are_applied_in_the_order_that_is_told() {
+        let recipe = Recipe::host(Level::Seccomp, &[]);
+        assert!(recipe.layers.iter().map(|layer| layer.name).eq(LayerName::ALL));
     }
 }

@@ -7,13 +7,14 @@ use super::{
 use schema::host::Level;
 use schema::manifest::{Manifest, Power};
 
-/// Private memory of the VMM: heap, and a stack of 2 MiB for each thread. Guest memory is shared memory and not counted.
+/// Private memory of the VMM: heap, and a stack of 2 MiB for each thread. Guest memory is shared memory and not
+/// counted.
 const VMM_DATA_BYTES: u64 = 1 << 30;
 /// Stack of its first thread; Rust gives the others 2 MiB of data.
 const VMM_STACK_BYTES: u64 = 8 << 20;
 /// Descriptors: of 64 devices with a vector for each queue, and of 16 processors.
 const VMM_DESCRIPTORS: u64 = 8192;
-/// Threads beside the vcpus: the hub, and one that waits for each host that is linked in.
+/// Threads beside the vcpus: the first one, and the hub.
 const OTHER_THREADS: u32 = 2;
 /// Eventfds of its own: to wake the hub and its vcpus.
 const OWN_EVENTFDS: u32 = 4;
@@ -29,7 +30,8 @@ impl Recipe {
             limits: Vec::new(),
             descriptors: Vec::new(),
             memory: Vec::new(),
-            threads: u32::from(cpus) + OTHER_THREADS,
+            // A linked device may have a thread that waits for its wake.
+            threads: u32::from(cpus) + OTHER_THREADS + if linked { devices.len() as u32 } else { 0 },
             calls: Vec::new(),
         };
         if level == Level::Off {
@@ -223,17 +225,11 @@ fn vmm_calls(kvm: bool) -> Vec<Permit> {
         permit(Call::READ, vec![Condition::On(&[Eventfd], Mode::Read)], "draining its own eventfds"),
         permit(Call::RECVMSG, vec![Condition::On(&[Channel], Mode::Read)], "messages of the supervisor"),
         permit(Call::SENDMSG, vec![Condition::On(&[Channel], Mode::Write)], "messages to the supervisor"),
-        permit(
-            Call::SENDTO,
-            vec![Condition::On(&[Channel], Mode::Write)],
-            "messages to the supervisor that never block",
-        ),
         permit(Call::POLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::PPOLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::FUTEX, none(), "locks between vcpus"),
         permit(Call::CLOCK_GETTIME, none(), "the guest's clock, where the kernel offers no faster way"),
         permit(Call::CLOCK_NANOSLEEP, none(), "alarms of devices"),
-        permit(Call::SCHED_YIELD, none(), "a short wait for a host"),
         permit(Call::MMAP, without_exec(), "the allocator grows; direct ranges"),
         permit(Call::MUNMAP, none(), "the allocator shrinks"),
         permit(Call::MREMAP, none(), "the allocator grows a large block"),

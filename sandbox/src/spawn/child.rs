@@ -1,7 +1,8 @@
 //! What a child does between clone and exec.
 //!
-//! The supervisor may have had more threads when it was cloned, so nothing here allocates, takes a lock or panics: system
-//! calls alone, on data that was prepared before. Each failure is reported as a step and an error number, and ends it.
+//! The supervisor may have had more threads when it was cloned, so nothing here allocates, takes a lock or panics:
+//! system calls alone, on data that was prepared before. Each failure is reported as a step and an error number, and
+//! ends it.
 
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -164,8 +165,8 @@ fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, Failure
     Err((Step::Exec, libc::ENOEXEC))
 }
 
-/// Has the kernel kill this process with its parent. If the parent died before it was asked, that is seen here: in a new
-/// process namespace the number of the parent is always 0, but its process descriptor tells.
+/// Has the kernel kill this process with its parent. If the parent died before it was asked, that is seen here: in a
+/// new process namespace the number of the parent is always 0, but its process descriptor tells.
 fn die_with(supervisor: c_int) -> Result<(), Failure> {
     let mut watched = libc::pollfd { fd: supervisor, events: libc::POLLIN, revents: 0 };
     // SAFETY: `watched` is one entry on this stack.
@@ -207,7 +208,8 @@ fn enter_empty_root() -> Result<(), Failure> {
             // The old root now lies on top of the new one.
             check(Step::Detach, libc::umount2(c".".as_ptr(), libc::MNT_DETACH))?;
         } else if errno() == libc::EINVAL {
-            // The root of an initramfs cannot be moved away. It stays, covered; without capabilities there is no way back.
+            // The root of an initramfs cannot be moved away. It stays, covered; without capabilities there is no way
+            // back.
             check(Step::Pivot, libc::chroot(c".".as_ptr()))?;
         } else {
             return Err((Step::Pivot, errno()));
@@ -217,8 +219,9 @@ fn enter_empty_root() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null and
-/// aborts when there is none; and the first grants would get these numbers. An unconfined process keeps those it has.
+/// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null
+/// and aborts when there is none; and the first grants would get these numbers. An unconfined process keeps those it
+/// has.
 fn place_descriptors(plan: &Plan<'_>) -> Result<(), Failure> {
     // SAFETY: no memory is passed. The numbers that are replaced are not needed any more: what is, is 4 or larger.
     unsafe {
@@ -248,7 +251,8 @@ fn lower_limit(resource: u32, value: u64) -> Result<(), Failure> {
 
 /// Empties every capability set, and forbids every way by which one could be filled again.
 fn drop_capabilities(last: u32) -> Result<(), Failure> {
-    // <linux/securebits.h>: NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and the lock of KEEP_CAPS.
+    // <linux/securebits.h>: NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and the lock of
+    // KEEP_CAPS.
     const SECUREBITS: libc::c_ulong = 0b11 | 0b11 << 2 | 0b10 << 4 | 0b11 << 6;
     // _LINUX_CAPABILITY_VERSION_3 of <linux/capability.h>: two sets of 32 bits each.
     const VERSION: u32 = 0x2008_0522;
@@ -273,8 +277,8 @@ fn drop_capabilities(last: u32) -> Result<(), Failure> {
 
 /// Signals that the supervisor ignores would stay ignored across exec, and those that it blocks, blocked.
 fn reset_signals() -> Result<(), Failure> {
-    // `struct sigaction` of the kernel: handler, flags, restorer, mask; all zeroes is SIG_DFL. Not by the C library, which
-    // keeps two signals to itself and so would leave them ignored.
+    // `struct sigaction` of the kernel: handler, flags, restorer, mask; all zeroes is SIG_DFL. Not by the C library,
+    // which keeps two signals to itself and so would leave them ignored.
     let default = [0u64; 4];
     let none = 0u64;
     // SAFETY: both are on this stack and as long as the kernel reads; the old ones are not asked for.

@@ -15,8 +15,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// A child has executed its program within this, or is killed. It does some forty system calls; only a machine that thrashes
-/// takes longer than some milliseconds.
+/// A child has executed its program within this, or is killed. It does some forty system calls; only a machine that
+/// thrashes takes longer than some milliseconds.
 const SPAWN_MS: u16 = 10_000;
 /// The first number that is not part of a child's table: 0 to 2 and the channel.
 const FIRST_FREE: i32 = 4;
