@@ -156,7 +156,9 @@ pub enum BootError {
     #[error("the kernel command line has a zero byte")]
     CommandLineZero,
     /// Flat code would lie where its own tables do, or firmware's.
-    #[error("flat code of {bytes} bytes cannot be at {base:#x}: {STACK_TOP:#x} to {FIRMWARE_START:#x} is free for it, and memory from {FIRMWARE_END:#x} on")]
+    #[error(
+        "flat code of {bytes} bytes cannot be at {base:#x}: {STACK_TOP:#x} to {FIRMWARE_START:#x} is free for it, and memory from {FIRMWARE_END:#x} on"
+    )]
     FlatPlace {
         /// Where it was to go.
         base: u64,
@@ -248,5 +250,3 @@ fn copy(
         why => BootError::Damaged { what, why: why.to_string() },
     })
 }
-
-
