@@ -16,7 +16,7 @@ mod powers;
 
 pub mod virtio;
 
-pub use model::{Model, Registration};
+pub use model::{Attach, Model, Registration};
 pub use options::{OptionError, Options};
 pub use powers::{Bell, BlockFile, GuestMemory, Powers, Stream, TestStream};
 pub use schema::manifest;

@@ -2,7 +2,7 @@
 
 use crate::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Plain, Powers, Scan};
 use schema::manifest::Manifest;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// A device whose type has been erased. State is passed as bytes of exactly `state_bytes`, aligned to 8.
 ///
@@ -29,8 +29,11 @@ pub struct Registration {
     /// [`Device::manifest`].
     pub manifest: fn(&Options) -> Result<Manifest, OptionError>,
     /// [`Device::attach`].
-    pub attach: fn(&Options, &mut Powers) -> Result<Box<dyn Model>, AttachError>,
+    pub attach: Attach,
 }
+
+/// Makes a device of its options and powers.
+pub type Attach = fn(&Options, &mut Powers) -> Result<Box<dyn Model>, AttachError>;
 
 impl Registration {
     /// The entry for `D`.

@@ -1,1 +1,0 @@
-//! Virtio over PCI, as a library inside the device host.

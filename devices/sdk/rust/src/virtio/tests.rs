@@ -1,0 +1,1 @@
+//! The transport, with a device that copies what it may read to where it may write.

@@ -1,0 +1,97 @@
+//! Virtio entropy device: random bytes from the host's kernel.
+//!
+//! Source: virtio 1.2, section 5.4. The registers and the queue are the transport's ([`device::virtio`]).
+
+// The kernel writes guest memory, which Rust has no references to.
+#![allow(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use crate::declare;
+use device::manifest::{Class, Manifest, Power};
+use device::virtio::{self, Backend, Broken, Chain, Function, Served, Virtio};
+use device::{AttachError, OptionError, Options, Powers};
+use std::io;
+use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
+use vm_memory::VolatileSlice;
+
+pub(crate) const NAME: &str = "virtio-entropy";
+
+/// The device as a host runs it.
+pub(crate) type VirtioEntropy = Virtio<Entropy>;
+
+/// A driver reads a page or less at a time; a larger queue would let it have more work waiting, not more entropy.
+const QUEUE_SIZE: u16 = 64;
+
+/// Most bytes for one chain, so that a guest cannot keep the device in the kernel for long. Fewer than asked for are
+/// allowed (5.4.6.2).
+const CHAIN_MAX: u64 = 64 << 10;
+
+/// The source of random bytes.
+pub(crate) struct Entropy;
+
+impl Backend for Entropy {
+    const QUEUES: &'static [u16] = &[QUEUE_SIZE];
+
+    fn manifest(options: &Options) -> Result<Manifest, OptionError> {
+        options.check(&[])?;
+        Ok(virtio::manifest(Function {
+            name: NAME,
+            summary: "Virtio source of random bytes",
+            class: Class::Entropy,
+            kind: VIRTIO_ID_RNG,
+            // Of no defined class.
+            pci_class: 0xff_00_00,
+            queues: Self::QUEUES.len(),
+            config_bytes: 0,
+            memory_because: "the guest puts its queue and its buffers wherever it likes in memory",
+            wishes: vec![declare::wish(Power::Entropy, "kernel", "the kernel's random bytes are what it hands on")],
+            options: Vec::new(),
+        }))
+    }
+
+    fn attach(options: &Options, _: &mut Powers) -> Result<Entropy, AttachError> {
+        options.check(&[])?;
+        Ok(Entropy)
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn serve(&mut self, _: usize, _: u64, chain: &Chain<'_>) -> Result<Served, Broken> {
+        // What the driver lets be read has no meaning (5.4.6.1).
+        let (wanted, _) = chain.writable.split_at(CHAIN_MAX);
+        if wanted.bytes() == 0 {
+            return Err(Broken::Short);
+        }
+        wanted.each(|slice| fill(&slice)).map_err(|_| Broken::Failed)?;
+        Ok(Served { written: wanted.bytes() as u32, work: wanted.bytes() })
+    }
+}
+
+/// Fills all of `slice`.
+fn fill(slice: &VolatileSlice<'_>) -> io::Result<()> {
+    let mut done = 0;
+    while done < slice.len() {
+        let rest = slice.offset(done).map_err(io::Error::other)?;
+        let memory = rest.ptr_guard_mut();
+        // The system call itself: the C library's function may map memory for the kernel's fast path, which a sealed
+        // process may not.
+        // SAFETY: the memory lies inside a live volatile slice, which the kernel may write.
+        let moved = unsafe { libc::syscall(libc::SYS_getrandom, memory.as_ptr(), rest.len(), 0) };
+        match usize::try_from(moved) {
+            Ok(moved) => done += moved,
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
