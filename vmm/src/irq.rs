@@ -140,6 +140,11 @@ impl Lines {
         self.update(pins, &mut state, || 0);
     }
 
+    /// Whether these committed levels assert a PCI pin.
+    pub fn has_pin(&self, levels: u32) -> bool {
+        levels & self.pins != 0
+    }
+
     /// Level changes applied so far.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)

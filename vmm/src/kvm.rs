@@ -14,7 +14,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
@@ -36,7 +36,8 @@ const IOEVENTFD_DEASSIGN: u32 = 1 << 2;
 
 /// A virtual machine.
 pub struct Vm {
-    kvm: Kvm,
+    /// Until all processors are made.
+    kvm: Option<Kvm>,
     fd: Arc<VmFd>,
     /// Memory that the guest sees: it must outlive the machine's slots.
     slots: Vec<Slot>,
@@ -92,7 +93,7 @@ impl Vm {
         fd.create_irq_chip().map_err(KvmError::of("creating the interrupt controllers"))?;
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         optional("creating the interval timer", fd.create_pit2(timer));
-        Ok(Vm { kvm, fd: Arc::new(fd), slots: Vec::new() })
+        Ok(Vm { kvm: Some(kvm), fd: Arc::new(fd), slots: Vec::new() })
     }
 
     /// Gives the guest its memory. Regions that follow each other in both address spaces become one slot.
@@ -135,12 +136,24 @@ impl Vm {
 
     /// What processors can be told that they are.
     pub fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
-        self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(KvmError::of("asking what processors can do"))
+        let kvm = self.kvm.as_ref().ok_or_else(|| kvm_ioctls::Error::new(libc::EBADF));
+        kvm.and_then(|kvm| kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES))
+            .map_err(KvmError::of("asking what processors can do"))
+    }
+
+    /// Closes `/dev/kvm`: all processors are made.
+    pub fn close_kvm(&mut self) {
+        self.kvm = None;
+    }
+
+    /// Number of the machine's descriptor, for the filter.
+    pub fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Whether the local APIC's timer has the deadline mode.
     pub fn has_tsc_deadline(&self) -> bool {
-        self.kvm.check_extension(Cap::TscDeadlineTimer)
+        self.fd.check_extension(Cap::TscDeadlineTimer)
     }
 
     /// The interrupt controllers' inputs.

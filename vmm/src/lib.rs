@@ -8,15 +8,25 @@
 
 #![warn(missing_docs)]
 
+pub mod acpi;
+mod attach;
+pub mod boot;
 pub mod bus;
 mod direct;
 mod exit;
+mod hub;
 pub mod irq;
 mod kvm;
+pub mod link;
+pub mod machine;
 pub mod memory;
 mod outbox;
+pub mod pci;
+pub mod serve;
+pub mod supervisor;
 #[cfg(test)]
 mod testing;
+mod vcpu;
 pub mod vectors;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

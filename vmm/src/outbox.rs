@@ -1,7 +1,7 @@
 //! What is to be told to the supervisor. Any thread puts in, the hub, which alone has the channel, takes out.
 
 use crate::lock;
-use imc::Wake;
+use imc::{CallId, Wake};
 use schema::host::{Log, Severity};
 use schema::vmm::Late;
 use std::collections::VecDeque;
@@ -20,6 +20,10 @@ pub enum Event {
     Late(Late),
     /// The answer to the drive call that is under way: what was loaded, or `None` for an access that does not exist.
     Driven(Option<u64>),
+    /// The counters are asked for.
+    Count(CallId),
+    /// A call is declined.
+    Refuse(CallId, &'static str),
     /// The hosts have finished; the end of the run may be told.
     Finished,
     /// A log line.
@@ -45,7 +49,8 @@ impl Outbox {
         Ok(Outbox { wake: Wake::create()?, waiting: Mutex::default() })
     }
 
-    /// Puts in an event that must not be lost. Whoever does so sees to it that there are few.
+    /// Puts in an event that must not be lost. There are few: one for each host, and one for each call of the supervisor,
+    /// whose credit is limited.
     pub fn push(&self, event: Event) {
         lock(&self.waiting).events.push_back(event);
         self.wake();

@@ -9,12 +9,8 @@ use imc::Wake;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where the table begins in its BAR.
-pub const TABLE_OFFSET: u64 = 0;
-/// Where the pending bits begin in the same BAR: the second half of its page.
+/// Where the pending bits begin in the BAR: the second half of its page. The table begins at 0.
 pub const PENDING_OFFSET: u64 = 2048;
-/// Bytes of that BAR.
-pub const BAR_BYTES: u64 = 4096;
 /// Bytes of a table entry: address, upper address, data, control.
 const ENTRY_BYTES: u64 = 16;
 /// The mask bit of an entry's control word.
@@ -36,6 +32,23 @@ pub trait Delivery: Send + Sync {
     fn bind(&self, gsi: u32, vector: &Wake, message: Message) -> Result<(), String>;
     /// From now on signals of `vector` stay in it.
     fn unbind(&self, gsi: u32, vector: &Wake);
+}
+
+/// A machine without KVM: the hub waits for the vectors that may send, and stores their messages itself.
+pub struct Polled(Wake);
+
+impl Polled {
+    /// `hub` wakes the hub, so that it waits for a newly bound vector too.
+    pub fn new(hub: Wake) -> Polled {
+        Polled(hub)
+    }
+}
+
+impl Delivery for Polled {
+    fn bind(&self, _: u32, _: &Wake, _: Message) -> Result<(), String> {
+        self.0.signal(1).map_err(|error| error.to_string())
+    }
+    fn unbind(&self, _: u32, _: &Wake) {}
 }
 
 /// The vectors of one function.

@@ -1,0 +1,358 @@
+//! From grants and manifests to devices on the bus.
+
+use crate::bus::{Bus, Space, Target};
+use crate::direct::Direct;
+use crate::hub::Source;
+use crate::irq::{Lines, PINS};
+use crate::kvm::Vm;
+use crate::link::{Distributor, Linker};
+use crate::machine::Device;
+use crate::memory::GuestRam;
+use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
+use crate::vectors::{Delivery, Vectors};
+use imc::lane::{Carrier, Lane, MemoryCarrier, REQUEST_BYTES, SpinBudget, StateView, state_region_bytes};
+use imc::{Capability, Descriptors, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Wake};
+use sandbox::{DescriptorKind, Held, Mode};
+use schema::Kind;
+use schema::host::{DEVICES_MAX, Grant, Grants, Purpose, Setting};
+use schema::manifest::{self, LIST_MAX, Manifest, Power, VECTORS_MAX};
+use schema::vmm::AttachDevice;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+/// Most grants of one device: its vectors, its wishes (a stream has two, guest memory one for each region), and what every
+/// device has.
+const GRANTS_MAX: usize = VECTORS_MAX as usize + 2 * LIST_MAX + 16;
+/// Interrupt numbers that KVM has (`KVM_MAX_IRQ_ROUTES`).
+const GSIS: u32 = 4096;
+
+/// How devices are reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// Deadline of an operation.
+    pub deadline: Duration,
+    /// Devices are linked into this process.
+    pub linked: bool,
+    /// How long a vcpu and a host poll.
+    pub spin: SpinBudget,
+}
+
+/// The devices of a machine that does not run yet.
+pub struct Assembly {
+    /// Devices so far, by number.
+    pub devices: Vec<Device>,
+    /// The bus with their fixed ranges.
+    pub bus: Bus,
+    /// The PCI bus with their functions.
+    pub pci: Pci,
+    /// What the hub is to sleep on.
+    pub sources: Vec<Source>,
+    /// Descriptors that this process still needs.
+    pub held: Vec<Held>,
+    /// What threads of linked devices do, each again and again.
+    pub pumps: Vec<Box<dyn FnMut() + Send>>,
+    reach: Reach,
+    delivery: Arc<dyn Delivery>,
+    next_gsi: u32,
+    distributor: Distributor,
+    waiting: Vec<(Grant, OwnedFd)>,
+}
+
+impl Assembly {
+    /// No devices yet. Message-signalled interrupts go to `delivery`.
+    pub fn new(reach: Reach, delivery: Arc<dyn Delivery>) -> Assembly {
+        let mut bus = Bus::new();
+        let ports = bus.insert(Space::Port, u64::from(CONFIG_PORT), CONFIG_PORTS, Target::PciConfig);
+        assert!(ports.is_ok(), "the bus is empty");
+        Assembly {
+            devices: Vec::new(),
+            bus,
+            pci: Pci::new(),
+            sources: Vec::new(),
+            held: Vec::new(),
+            pumps: Vec::new(),
+            reach,
+            delivery,
+            next_gsi: PINS,
+            distributor: Distributor::default(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Keeps grants for the device that is attached next.
+    pub fn grant(&mut self, grants: Grants, descriptors: &mut Descriptors) -> Result<(), String> {
+        for grant in grants.grants {
+            if usize::from(grant.device) != self.devices.len() {
+                return Err(format!("a grant for device {}, when {} is next", grant.device, self.devices.len()));
+            }
+            if self.waiting.len() == GRANTS_MAX {
+                return Err(format!("more than {GRANTS_MAX} grants for one device"));
+            }
+            let descriptor = descriptors.take(grant.handle.slot).ok_or("a grant without its descriptor")?;
+            self.waiting.push((grant, descriptor));
+        }
+        Ok(())
+    }
+
+    /// Puts a device, made of the grants since the last one, on the bus.
+    pub fn attach(
+        &mut self,
+        attach: AttachDevice,
+        linker: &dyn Linker,
+        vm: Option<&mut Vm>,
+        ram: &GuestRam,
+    ) -> Result<(), String> {
+        let AttachDevice { id, host, manifest, options } = attach;
+        let grants = std::mem::take(&mut self.waiting);
+        let sentence = |what: String| format!("{}: {what}", manifest.name);
+        if usize::from(id) != self.devices.len() || usize::from(id) >= DEVICES_MAX || usize::from(host) >= DEVICES_MAX {
+            return Err(sentence(format!("is device {id} of host {host}, when device {} is next", self.devices.len())));
+        }
+        let mut granted = Granted::default();
+        let (carrier, view) = if self.reach.linked {
+            self.link(&manifest, &options, grants, &mut granted, linker).map_err(sentence)?
+        } else {
+            self.reach(&manifest, grants, &mut granted).map_err(sentence)?
+        };
+        let Granted { wake: Some(wake), irq: Some(irq), vectors, switches, direct, .. } = granted else {
+            return Err(sentence("has no wake, or nothing to be heard by".to_owned()));
+        };
+        self.pci.add(id, &manifest)?;
+        let lines = Lines::new(id, &manifest, self.pci.gsi_of(id));
+        let direct = self.place(id, &manifest, direct, vm, ram).map_err(sentence)?;
+        let vectors = self.number(&manifest, vectors).map_err(sentence)?;
+        self.listen(host, irq, &manifest, switches).map_err(sentence)?;
+        self.hold(&wake, Mode::Write);
+        let lane = Lane::new(carrier, view, &manifest, self.reach.deadline);
+        self.devices.push(Device { host, lane, lines, vectors, direct, wake, manifest });
+        Ok(())
+    }
+
+    /// The way to a device in a host.
+    fn reach(
+        &mut self,
+        manifest: &Manifest,
+        grants: Vec<(Grant, OwnedFd)>,
+        granted: &mut Granted,
+    ) -> Result<(Box<dyn Carrier>, StateView), String> {
+        for (grant, descriptor) in grants {
+            if !granted.take(&grant, descriptor, false)? {
+                return Err(format!("was granted a {:?}, which is for a device host", grant.purpose));
+            }
+        }
+        let view = granted.view(manifest)?;
+        let (Some(request), Some(reply), Some(wake)) = (granted.request.take(), granted.reply.take(), &granted.wake)
+        else {
+            return Err("has no request region, no reply or no wake".to_owned());
+        };
+        if request.bytes() < REQUEST_BYTES {
+            return Err("has a request region that is too small".to_owned());
+        }
+        // Its waiter reads it; who retires the lane writes it.
+        self.hold(&reply, Mode::Both);
+        let wake = wake.try_clone().map_err(failed)?;
+        self.hold(&wake, Mode::Write);
+        let request = request.map().map_err(failed)?;
+        Ok((Box::new(MemoryCarrier::new(request, view.clone(), reply, wake, self.reach.spin)), view))
+    }
+
+    /// Makes a device in this process. It gets all grants; what the VMM needs of them it shares.
+    fn link(
+        &mut self,
+        manifest: &Manifest,
+        options: &[Setting],
+        grants: Vec<(Grant, OwnedFd)>,
+        granted: &mut Granted,
+        linker: &dyn Linker,
+    ) -> Result<(Box<dyn Carrier>, StateView), String> {
+        let mut devices_own = Vec::new();
+        for (grant, descriptor) in grants {
+            granted.take(&grant, descriptor.try_clone().map_err(failed)?, true)?;
+            devices_own.push((grant, descriptor));
+        }
+        let view = granted.view(manifest)?;
+        let shared = granted.wake.take().ok_or("has no wake")?;
+        let private = self.distributor.add().map_err(failed)?;
+        for (grant, descriptor) in &mut devices_own {
+            if grant.purpose == Purpose::Wake {
+                *descriptor = private.try_clone().map_err(failed)?.into();
+            }
+            self.held.push(Held::new(descriptor.as_raw_fd(), kind_of(grant), Mode::Both));
+        }
+        let linked = linker.link(&manifest.name, options, devices_own)?;
+        if self.pumps.is_empty() {
+            self.hold(&shared, Mode::Read);
+            let distributor = self.distributor.clone();
+            self.pumps.push(Box::new(move || {
+                // A wake that cannot be read never will be; the devices are then woken by their lanes alone.
+                if distributor.turn(&shared).is_err() {
+                    std::thread::park();
+                }
+            }));
+        }
+        let rung = self.distributor.last();
+        self.held.extend(rung.map(|number| Held::new(number, DescriptorKind::Eventfd, Mode::Write)));
+        self.pumps.push(linked.pump);
+        granted.wake = Some(private);
+        Ok((linked.carrier, view))
+    }
+
+    /// Puts the ranges that never move on the bus, memory of the device's own behind those that have some.
+    fn place(
+        &mut self,
+        id: u8,
+        manifest: &Manifest,
+        mut memory: BTreeMap<u32, Region<ReadWrite>>,
+        mut vm: Option<&mut Vm>,
+        ram: &GuestRam,
+    ) -> Result<Vec<Direct>, String> {
+        for (range, declared) in manifest.ranges.iter().enumerate() {
+            let (space, base) = match declared.space {
+                manifest::Space::Port(port) => (Space::Port, u64::from(port)),
+                manifest::Space::Memory(address) => (Space::Memory, address),
+                manifest::Space::Bar(_) | manifest::Space::PortBar(_) => continue,
+            };
+            let end = base.saturating_add(declared.length);
+            let over = |region: &crate::memory::RamRegion| {
+                base < region.start_addr().0 + region.len() && region.start_addr().0 < end
+            };
+            if space == Space::Memory && ram.iter().any(over) {
+                return Err(format!("its range `{}` lies in guest memory", declared.name));
+            }
+            let target = Target::Device { device: id, range: range as u8 };
+            self.bus.insert(space, base, declared.length, target).map_err(|error| error.to_string())?;
+        }
+        let mut direct = Vec::new();
+        for (number, wish) in manifest.wishes.iter().enumerate().filter(|(_, wish)| wish.power == Power::Direct) {
+            let region = memory.remove(&(number as u32)).ok_or("was not granted its own memory")?;
+            let range = manifest.ranges.get(usize::from(wish.range)).ok_or("wishes for memory of no range")?;
+            let whole = |bytes: u64| bytes.is_multiple_of(PAGE_BYTES);
+            let base = match range.space {
+                manifest::Space::Memory(base) if whole(base) && whole(range.length) => base,
+                _ => return Err(format!("its range `{}` is to be memory, but is not fixed whole pages", range.name)),
+            };
+            if region.bytes() < range.length {
+                return Err(format!("its range `{}` has less memory than addresses", range.name));
+            }
+            let mapping = Arc::new(region.map().map_err(failed)?);
+            if let Some(vm) = vm.as_deref_mut() {
+                vm.add_direct(base, range.length, &mapping).map_err(|error| error.to_string())?;
+            }
+            direct.push(Direct::new(wish.range, mapping, range.length));
+        }
+        Ok(direct)
+    }
+
+    /// Gives its vectors interrupt numbers.
+    fn number(&mut self, manifest: &Manifest, mut granted: BTreeMap<u32, Wake>) -> Result<Option<Vectors>, String> {
+        let count = u32::from(manifest.vectors);
+        if count == 0 {
+            return Ok(None);
+        }
+        let first = self.next_gsi;
+        self.next_gsi = first + count;
+        if self.next_gsi > GSIS {
+            return Err(format!("its {count} vectors are more than there are interrupt numbers left"));
+        }
+        let vectors: Option<Vec<Wake>> = (0..count).map(|number| granted.remove(&number)).collect();
+        let vectors = vectors.ok_or("was not granted all its vectors")?;
+        vectors.iter().for_each(|vector| self.hold(vector, Mode::Both));
+        Ok(Some(Vectors::new(vectors, first, Arc::clone(&self.delivery))))
+    }
+
+    /// Has the hub listen to its host, once for each host, and to its switches.
+    fn listen(
+        &mut self,
+        host: u8,
+        irq: Wake,
+        manifest: &Manifest,
+        mut switches: BTreeMap<u32, Wake>,
+    ) -> Result<(), String> {
+        let known = |source: &Source| matches!(source, Source::Irq { host: known, .. } if *known == host);
+        if !self.sources.iter().any(known) {
+            self.hold(&irq, Mode::Read);
+            self.sources.push(Source::Irq { host, wake: irq });
+        }
+        for (number, wish) in manifest.wishes.iter().enumerate() {
+            if let Some(switch) = wish.switch {
+                let wake = switches.remove(&(number as u32)).ok_or("was not granted all its switches")?;
+                self.hold(&wake, Mode::Read);
+                self.sources.push(Source::Switch { switch, wake });
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers an eventfd for the seal.
+    fn hold(&mut self, wake: &Wake, mode: Mode) {
+        self.held.push(Held::new(wake.as_fd().as_raw_fd(), DescriptorKind::Eventfd, mode));
+    }
+}
+
+/// The VMM's side of a device's grants, each of the type that its purpose asks for.
+#[derive(Default)]
+struct Granted {
+    wake: Option<Wake>,
+    irq: Option<Wake>,
+    request: Option<Region<ReadWrite>>,
+    state: Option<(Mapping, u64)>,
+    reply: Option<Wake>,
+    vectors: BTreeMap<u32, Wake>,
+    switches: BTreeMap<u32, Wake>,
+    direct: BTreeMap<u32, Region<ReadWrite>>,
+}
+
+impl Granted {
+    /// Takes one. False: it is none of the VMM's.
+    fn take(&mut self, grant: &Grant, descriptor: OwnedFd, linked: bool) -> Result<bool, String> {
+        let number = grant.number;
+        let again = match grant.purpose {
+            Purpose::Wake => self.wake.replace(receive(grant, descriptor)?).is_some(),
+            Purpose::Irq => self.irq.replace(receive(grant, descriptor)?).is_some(),
+            Purpose::Reply => self.reply.replace(receive(grant, descriptor)?).is_some(),
+            Purpose::Request => self.request.replace(receive(grant, descriptor)?).is_some(),
+            Purpose::State if linked => {
+                self.state.replace(map(receive::<Region<ReadWrite>>(grant, descriptor)?)?).is_some()
+            }
+            Purpose::State => self.state.replace(map(receive::<Region<ReadOnly>>(grant, descriptor)?)?).is_some(),
+            Purpose::Vector => self.vectors.insert(number, receive(grant, descriptor)?).is_some(),
+            Purpose::Switch => self.switches.insert(number, receive(grant, descriptor)?).is_some(),
+            Purpose::Direct => self.direct.insert(number, receive(grant, descriptor)?).is_some(),
+            Purpose::Memory | Purpose::File | Purpose::Stream | Purpose::Bell => return Ok(false),
+        };
+        if again { Err(format!("was granted its {:?} {number} twice", grant.purpose)) } else { Ok(true) }
+    }
+
+    /// The look at its committed state.
+    fn view(&mut self, manifest: &Manifest) -> Result<StateView, String> {
+        let (mapping, bytes) = self.state.take().ok_or("has no state region")?;
+        if bytes < state_region_bytes(manifest.state_bytes, manifest.bulk_bytes) {
+            return Err("has a state region that is too small".to_owned());
+        }
+        Ok(StateView::new(mapping))
+    }
+}
+
+fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
+    C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
+}
+
+fn map<R: imc::Rights>(region: Region<R>) -> Result<(Mapping, u64), String> {
+    Ok((region.map().map_err(failed)?, region.bytes()))
+}
+
+fn failed(error: std::io::Error) -> String {
+    format!("cannot be attached: {error}")
+}
+
+/// What the filter is to think of a linked device's descriptor.
+fn kind_of(grant: &Grant) -> DescriptorKind {
+    match grant.handle.kind {
+        Kind::Wake => DescriptorKind::Eventfd,
+        Kind::File => DescriptorKind::File,
+        _ => DescriptorKind::Memory,
+    }
+}

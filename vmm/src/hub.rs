@@ -1,0 +1,351 @@
+//! The thread that waits for everything but the guest: the supervisor, hosts' hints, switches and alarms.
+//!
+//! It never waits for a host. What might (a driven access, the hosts' last work at the end) is the worker's.
+
+use crate::lock;
+use crate::machine::Machine;
+use crate::outbox::Event;
+use crate::vcpu::Running;
+use imc::{CallId, Channel, Fault, Packet, SendError, Wake};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use schema::lane::Operation;
+use schema::manifest::Switch;
+use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Retire};
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Messages of the supervisor taken at one turn, so that alarms are not late behind them.
+const MESSAGES_PER_TURN: usize = 16;
+/// The hub looks again after this where nothing will wake it: a lane that was busy when an alarm was due, an alarm that its
+/// host has not answered yet, a channel that was full. Short enough for a timer of a kilohertz.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Something the hub sleeps on.
+pub enum Source {
+    /// A host says that its irq levels, or its next deadline, changed of its own accord.
+    Irq {
+        /// Which host.
+        host: u8,
+        /// Rung by it.
+        wake: Wake,
+    },
+    /// A device's switch.
+    Switch {
+        /// What it does.
+        switch: Switch,
+        /// Rung by the device's host.
+        wake: Wake,
+    },
+}
+
+/// What the hub is made of, beside its channel.
+pub struct Parts {
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// What it sleeps on beside the channel.
+    pub sources: Vec<Source>,
+    /// The vcpus' threads.
+    pub vcpus: Vec<Running>,
+    /// Does what may have to wait for a host.
+    pub worker: Arc<Worker>,
+    /// The hub sends message-signalled interrupts, because no kernel does.
+    pub sends_messages: bool,
+    /// A host that leaves an alarm unanswered for so long is given up.
+    pub deadline: Duration,
+}
+
+/// The loop of the VMM's first thread.
+pub struct Hub {
+    channel: Channel,
+    machine: Arc<Machine>,
+    parts: Parts,
+    alarms: Vec<Alarm>,
+    /// The drive call that the worker is at.
+    driving: Option<CallId>,
+    /// The run has ended and vcpus were told to stop.
+    ending: bool,
+}
+
+/// What the hub knows of a device's alarm.
+#[derive(Debug, Clone, Copy, Default)]
+struct Alarm {
+    /// The committed deadline for which an alarm is on its way, and when it was sent.
+    sent: Option<(u64, u64)>,
+    /// The power button was pressed and the device's lane was busy.
+    button: bool,
+}
+
+impl Hub {
+    /// A hub that has heard nothing yet.
+    pub fn new(channel: Channel, parts: Parts) -> Hub {
+        let machine = Arc::clone(&parts.machine);
+        let alarms = vec![Alarm::default(); machine.devices.len()];
+        Hub { channel, machine, parts, alarms, driving: None, ending: false }
+    }
+
+    /// Serves until the supervisor is gone or talks nonsense.
+    pub fn run(mut self) -> Fault {
+        loop {
+            if let Err(fault) = self.turn() {
+                return fault;
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do, and does it.
+    fn turn(&mut self) -> Result<(), Fault> {
+        let wait = self.alarms();
+        let unsent = !self.tell()?;
+        self.sleep(if unsent { Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN))) } else { wait })?;
+        // Before anything that they could be about is looked at.
+        self.machine.outbox.bell().drain();
+        for source in &self.parts.sources {
+            match source {
+                Source::Irq { host, wake } => {
+                    if wake.drain().is_some() {
+                        self.machine.levels_changed(*host);
+                    }
+                }
+                Source::Switch { switch, wake } => {
+                    if let Some(count) = wake.drain() {
+                        turn_switch(&self.machine, *switch, count);
+                    }
+                }
+            }
+        }
+        if self.parts.sends_messages {
+            self.machine.send_messages();
+        }
+        self.hear()?;
+        self.end();
+        Ok(())
+    }
+
+    /// Sends the alarms that are due. Says when to look again, if anything is to be waited for.
+    fn alarms(&mut self) -> Option<Duration> {
+        self.machine.sleep.look();
+        let now = self.machine.now();
+        let (mut earliest, mut again) = (u64::MAX, false);
+        let mut given_up = Vec::new();
+        for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
+            if device.lane.is_retired() || self.ending {
+                continue;
+            }
+            if alarm.button {
+                alarm.button = !device.lane.notify(Operation::Button, now);
+                again |= alarm.button;
+            }
+            match (device.lane.deadline(), alarm.sent) {
+                (Some(deadline), Some((sent, since))) if deadline == sent => {
+                    if u128::from(now - since) > self.parts.deadline.as_nanos() {
+                        given_up.push((device.host, device.manifest.name.clone()));
+                    }
+                    again = true;
+                }
+                (Some(deadline), _) if deadline <= now => {
+                    let sent = device.lane.notify(Operation::Alarm, now);
+                    alarm.sent = sent.then_some((deadline, now));
+                    again = true;
+                }
+                (deadline, _) => {
+                    alarm.sent = None;
+                    earliest = earliest.min(deadline.unwrap_or(u64::MAX));
+                }
+            }
+        }
+        for (host, name) in given_up {
+            self.machine.give_up(host, false, format!("{name} did not answer an alarm in time"));
+        }
+        self.machine.sleep.until(earliest);
+        let wait = (earliest != u64::MAX).then(|| Duration::from_nanos(earliest.saturating_sub(self.machine.now())));
+        if again { Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN))) } else { wait }
+    }
+
+    fn sleep(&self, wait: Option<Duration>) -> Result<(), Fault> {
+        let mut polled = vec![readable(&self.channel), readable(self.machine.outbox.bell())];
+        polled.extend(self.parts.sources.iter().map(|source| match source {
+            Source::Irq { wake, .. } | Source::Switch { wake, .. } => readable(wake),
+        }));
+        if self.parts.sends_messages {
+            for vectors in self.machine.devices.iter().filter_map(|device| device.vectors.as_ref()) {
+                let may_send = |(index, _): &(usize, &Wake)| vectors.may_send(*index);
+                polled.extend(vectors.wakes().iter().enumerate().filter(may_send).map(|(_, wake)| readable(wake)));
+            }
+        }
+        match ppoll(&mut polled, wait.map(TimeSpec::from_duration), None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(Fault::Io(error)),
+        }
+    }
+
+    /// Tells the supervisor what waits. False: the channel is full, and some of it still waits.
+    fn tell(&mut self) -> Result<bool, Fault> {
+        while let Some(event) = self.machine.outbox.pop() {
+            let sent = match &event {
+                Event::Late(late) => self.channel.tell(late, &[]),
+                Event::Log(log) => self.channel.tell(log, &[]),
+                Event::Finished => match self.machine.ending() {
+                    Some(stopped) => self.channel.tell(&stopped, &[]),
+                    None => Ok(()),
+                },
+                Event::Driven(value) => match (self.driving, value) {
+                    (Some(call), Some(value)) => self.channel.reply(call, &Driven { value: *value }, &[]),
+                    (Some(call), None) => self.channel.refuse(call, "there is no such access"),
+                    (None, _) => Ok(()),
+                },
+                Event::Count(call) => {
+                    let counted = Counted { devices: self.machine.counters(), exits: self.machine.exits() };
+                    self.channel.reply(*call, &counted, &[])
+                }
+                Event::Refuse(call, why) => self.channel.refuse(*call, why),
+            };
+            match sent {
+                Ok(()) => {
+                    if matches!(event, Event::Driven(_)) {
+                        self.driving = None;
+                    }
+                }
+                Err(SendError::Full) => {
+                    self.machine.outbox.put_back(event);
+                    return Ok(false);
+                }
+                Err(error) => return Err(unsent(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn hear(&mut self) -> Result<(), Fault> {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(packet) = self.channel.receive(Some(Duration::ZERO))? else { return Ok(()) };
+            self.heard(packet)?;
+        }
+        // There may be more, which nothing but another look will show.
+        self.machine.outbox.wake();
+        Ok(())
+    }
+
+    fn heard(&mut self, packet: Packet) -> Result<(), Fault> {
+        match packet.call {
+            None if packet.is::<Retire>() => {
+                let (retire, _) = packet.decode::<Retire>()?;
+                self.machine.retire(retire.host);
+            }
+            None if packet.is::<Button>() => {
+                packet.decode::<Button>()?;
+                // The button is wired to fixed power management hardware.
+                let wired = |device: &crate::machine::Device| {
+                    device.manifest.acpi.as_ref().is_some_and(|acpi| acpi.fixed.is_some())
+                };
+                for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
+                    alarm.button |= wired(device);
+                }
+            }
+            Some(call) if packet.is::<Counters>() => {
+                packet.decode::<Counters>()?;
+                self.machine.outbox.push(Event::Count(call));
+            }
+            Some(call) if packet.is::<Drive>() => {
+                let (access, _) = packet.decode::<Drive>()?;
+                if self.driving.is_some() {
+                    self.machine.outbox.push(Event::Refuse(call, "another access is under way"));
+                } else {
+                    self.driving = Some(call);
+                    self.parts.worker.give(Job::Drive(access));
+                }
+            }
+            Some(call) => {
+                self.machine
+                    .outbox
+                    .push(Event::Refuse(call, "the machine runs, and this is no call to a running machine"));
+            }
+            // From a supervisor that knows more messages than we do.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// When the run has ended: stops the vcpus, and has the hosts finish before the supervisor is told.
+    fn end(&mut self) {
+        if self.machine.is_stopped() && !self.ending {
+            self.ending = true;
+            self.parts.vcpus.iter().for_each(Running::kick);
+            self.parts.worker.give(Job::Finish);
+        }
+    }
+}
+
+/// A message that cannot be sent, for another reason than a full queue.
+fn unsent(error: SendError) -> Fault {
+    match error {
+        SendError::Gone | SendError::Full => Fault::PeerGone,
+        SendError::Body(error) => Fault::BadBody(error),
+        SendError::Handles => Fault::HandleCount,
+        SendError::NotOwed => Fault::BadTxid,
+        SendError::Io(error) => Fault::Io(error),
+    }
+}
+
+fn readable(source: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(source.as_fd(), PollFlags::POLLIN)
+}
+
+/// A device turned a switch `count` times, or once with that number.
+fn turn_switch(machine: &Machine, switch: Switch, count: u64) {
+    match switch {
+        Switch::Reset => machine.stop(Reason::Reset, 0, String::new()),
+        Switch::PowerOff => machine.stop(Reason::PoweredOff, 0, String::new()),
+        Switch::Panicked => machine.stop(Reason::Panicked, 0, String::new()),
+        // An eventfd cannot carry zero, so the number is sent as one more.
+        Switch::Exit => machine.stop(Reason::Exit, (count - 1) as u32, String::new()),
+    }
+}
+
+/// A thread that may wait for a host, so that the hub need not.
+#[derive(Default)]
+pub struct Worker {
+    jobs: Mutex<VecDeque<Job>>,
+    given: Condvar,
+}
+
+/// What the worker is given. The hub gives one drive at a time and one end, so there are never more than two.
+pub enum Job {
+    /// An access of the supervisor.
+    Drive(Drive),
+    /// The run has ended: let each host finish.
+    Finish,
+}
+
+impl Worker {
+    /// Works for ever.
+    pub fn run(&self, machine: &Machine) -> ! {
+        loop {
+            match self.take() {
+                Job::Drive(access) => machine.outbox.push(Event::Driven(machine.drive(&access))),
+                Job::Finish => {
+                    machine.finish();
+                    machine.outbox.push(Event::Finished);
+                }
+            }
+        }
+    }
+
+    fn give(&self, job: Job) {
+        lock(&self.jobs).push_back(job);
+        self.given.notify_one();
+    }
+
+    fn take(&self) -> Job {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if let Some(job) = jobs.pop_front() {
+                return job;
+            }
+            jobs = self.given.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The VMM process, from its first message to its last.
+//!
+//! Set-up is one conversation in a fixed order: machine, memory, then grants and attach for each device, then start. A call
+//! out of order is refused and changes nothing; a step that fails is refused with its reason and ends the process. Only a
+//! sealed process runs the guest.
+
+use crate::acpi;
+use crate::attach::{Assembly, Reach};
+use crate::boot::{self, Entry};
+use crate::hub::{Hub, Parts, Worker};
+use crate::irq::{NoChip, Pins};
+use crate::kvm::Vm;
+use crate::link::Linker;
+use crate::machine::{Machine, Platform};
+use crate::memory::{self, GuestRam};
+use crate::outbox::Outbox;
+use crate::vcpu::{self, Vcpu};
+use crate::vectors::{Delivery, Polled};
+use imc::lane::SpinBudget;
+use imc::{BlockFile, CallId, Capability, Channel, Descriptors, Fault, Kvm, ReadWrite, Region};
+use sandbox::{Confined, DescriptorKind, Held, Mode, Recipe, Sealed};
+use schema::host::{Empty, Grants, Hello, Level, Log, PROTOCOL, Severity};
+use schema::manifest::Manifest;
+use schema::vmm::{self as message, AttachDevice, Memory, Start};
+use schema::{Body, Handle};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The channel's number, as in every child.
+const CHANNEL: i32 = 3;
+/// How long a vcpu or a host polls before it sleeps: a little longer than it takes to wake an idle processor, so that two
+/// sides which are both busy never sleep.
+const POLL: Duration = Duration::from_micros(50);
+/// Looks that are timed to know how many fit into [`POLL`].
+const TIMED_LOOKS: u32 = 20_000;
+
+/// Runs the VMM. `linker` makes the devices of a machine that has them in this process.
+pub fn run(linker: &dyn Linker) -> ! {
+    std::process::exit(i32::from(serve(linker).is_err()))
+}
+
+/// Serves until the supervisor is gone. The sentence was told to it, if it could be.
+fn serve(linker: &dyn Linker) -> Result<(), String> {
+    let mut channel = Channel::inherit(CHANNEL).map_err(sentence)?;
+    let ready = match set_up(&mut channel, linker) {
+        Ok(ready) => ready,
+        Err(why) => {
+            // Whoever waits for the answer to a call has it as a refusal; who waits for the hello reads this.
+            let _ = channel.tell(&Log { severity: Severity::Error, text: why.clone() }, &[]);
+            return Err(why);
+        }
+    };
+    let Ready { parts, idle: _idle, _sealed } = ready;
+    match Hub::new(channel, parts).run() {
+        Fault::PeerGone => Ok(()),
+        fault => Err(sentence(fault)),
+    }
+}
+
+/// A machine that runs, in a process that can do nothing else any more.
+struct Ready {
+    parts: Parts,
+    /// Vcpus of a machine that boots nothing.
+    idle: Vec<Vcpu>,
+    _sealed: Sealed,
+}
+
+fn set_up(channel: &mut Channel, linker: &dyn Linker) -> Result<Ready, String> {
+    let confined = sandbox::confine().map_err(sentence)?;
+    channel.tell(&Hello { protocol: PROTOCOL }, &[]).map_err(sentence)?;
+
+    let (call, (machine, mut descriptors)) = next::<message::Machine>(channel)?;
+    let mut notes = Vec::new();
+    let found = Config::of(machine, &mut descriptors, &mut notes);
+    let (config, mut vm) = answer(channel, call, found)?;
+
+    let (call, (memory, mut descriptors)) = next::<Memory>(channel)?;
+    let mapped = map_memory(memory, &mut descriptors, &config, vm.as_mut());
+    let ram = answer(channel, call, mapped)?;
+
+    let outbox = Outbox::create().map_err(sentence)?;
+    notes.into_iter().for_each(|note| outbox.log(Severity::Info, note));
+    let delivery: Arc<dyn Delivery> = match &vm {
+        Some(vm) => Arc::new(vm.routes()),
+        None => Arc::new(Polled::new(outbox.bell().try_clone().map_err(sentence)?)),
+    };
+    let mut assembly = Assembly::new(config.reach, delivery);
+    let call = loop {
+        let packet = receive(channel)?;
+        match packet.call {
+            Some(call) if packet.is::<Grants>() => {
+                let (grants, mut descriptors) = packet.decode::<Grants>().map_err(sentence)?;
+                let kept = assembly.grant(grants, &mut descriptors);
+                answer(channel, call, kept)?;
+            }
+            Some(call) if packet.is::<AttachDevice>() => {
+                let (attach, _) = packet.decode::<AttachDevice>().map_err(sentence)?;
+                let attached = assembly.attach(attach, linker, vm.as_mut(), &ram);
+                answer(channel, call, attached)?;
+            }
+            Some(call) if packet.is::<Start>() => {
+                packet.decode::<Start>().map_err(sentence)?;
+                break call;
+            }
+            _ => out_of_order(channel, packet.call)?,
+        }
+    };
+    let started = start(config, vm, ram, assembly, outbox, confined, channel);
+    let ready = answer(channel, call, started)?;
+    ready.parts.machine.start();
+    Ok(ready)
+}
+
+/// Tables, processors, threads, and then the seal.
+fn start(
+    config: Config,
+    mut vm: Option<Vm>,
+    ram: GuestRam,
+    mut assembly: Assembly,
+    outbox: Outbox,
+    confined: Confined,
+    channel: &Channel,
+) -> Result<Ready, String> {
+    let manifests: Vec<Manifest> = assembly.devices.iter().map(|device| device.manifest.clone()).collect();
+    let entry = load(config.boot, &ram, config.cpus, &manifests.iter().collect::<Vec<_>>())?;
+
+    let mut held = std::mem::take(&mut assembly.held);
+    held.push(Held::new(channel.as_fd().as_raw_fd(), DescriptorKind::Channel, Mode::Both));
+    held.push(Held::new(outbox.bell().as_fd().as_raw_fd(), DescriptorKind::Eventfd, Mode::Both));
+    let mut vcpus = Vec::new();
+    if let Some(vm) = &mut vm {
+        let mut notes = Vec::new();
+        for id in 0..config.cpus {
+            let first = entry.as_ref().filter(|_| id == 0);
+            vcpus.push(Vcpu::create(vm, id, config.cpus, first, &mut notes).map_err(sentence)?);
+        }
+        notes.into_iter().for_each(|note| outbox.log(Severity::Info, note));
+        // From it machines are made, and there is one now.
+        vm.close_kvm();
+        held.push(Held::new(vm.number(), DescriptorKind::KvmMachine, Mode::Both));
+        held.extend(vcpus.iter().map(|vcpu| Held::new(vcpu.number(), DescriptorKind::KvmProcessor, Mode::Both)));
+    }
+    vcpu::expect_kicks().map_err(sentence)?;
+
+    let with_kvm = vm.is_some();
+    let linked = config.reach.linked;
+    let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
+    let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
+    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(ram, vm), outbox));
+    machine.hang_fixed_bells();
+
+    let worker = Arc::new(Worker::default());
+    let (runs, idle) = if entry.is_some() { (vcpus, Vec::new()) } else { (Vec::new(), vcpus) };
+    let vcpus = runs.into_iter().map(|vcpu| vcpu.spawn(Arc::clone(&machine)));
+    let vcpus = vcpus.collect::<Result<Vec<_>, _>>().map_err(sentence)?;
+    let works = { (Arc::clone(&worker), Arc::clone(&machine)) };
+    thread("worker", move || works.0.run(&works.1))?;
+    for mut pump in pumps {
+        let machine = Arc::clone(&machine);
+        thread("device", move || {
+            machine.gate.wait();
+            loop {
+                pump();
+            }
+        })?;
+    }
+
+    let recipe = Recipe::vmm(config.level, config.cpus, with_kvm, &manifests, linked);
+    let sealed = confined.seal(&recipe, &held).map_err(sentence)?;
+    let deadline = config.reach.deadline;
+    let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline };
+    Ok(Ready { parts, idle, _sealed: sealed })
+}
+
+/// What machine to be.
+struct Config {
+    cpus: u8,
+    memory_bytes: u64,
+    level: Level,
+    reach: Reach,
+    boot: Boot,
+}
+
+/// What to run, opened.
+enum Boot {
+    None,
+    Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
+    Flat { image: BlockFile, base: u64 },
+}
+
+impl Config {
+    fn of(
+        machine: message::Machine,
+        descriptors: &mut Descriptors,
+        notes: &mut Vec<String>,
+    ) -> Result<(Config, Option<Vm>), String> {
+        let mut file = |handle: &Handle| take::<BlockFile>(descriptors, handle);
+        let boot = match machine.boot {
+            message::Boot::None => Boot::None,
+            message::Boot::Kernel { kernel, initrd, cmdline } => {
+                Boot::Kernel { kernel: file(&kernel)?, initrd: initrd.as_ref().map(file).transpose()?, cmdline }
+            }
+            message::Boot::Flat { image, base } => Boot::Flat { image: file(&image)?, base },
+        };
+        let vm = match &machine.kvm {
+            Some(handle) => {
+                let kvm = OwnedFd::from(take::<Kvm>(descriptors, handle)?);
+                Some(Vm::create(kvm, notes).map_err(sentence)?)
+            }
+            None if matches!(boot, Boot::None) => None,
+            None => return Err("a machine without KVM has no processor to boot".to_owned()),
+        };
+        let reach = Reach {
+            deadline: Duration::from_millis(u64::from(machine.deadline_ms)),
+            linked: machine.in_process,
+            spin: if machine.spin { calibrate() } else { SpinBudget::NONE },
+        };
+        let config =
+            Config { cpus: machine.cpus, memory_bytes: machine.memory_bytes, level: machine.level, reach, boot };
+        Ok((config, vm))
+    }
+}
+
+/// Maps guest memory, which must be laid out as this machine has it.
+fn map_memory(
+    memory: Memory,
+    descriptors: &mut Descriptors,
+    config: &Config,
+    vm: Option<&mut Vm>,
+) -> Result<GuestRam, String> {
+    let mut regions = Vec::new();
+    for region in &memory.regions {
+        regions.push((region.base, take::<Region<ReadWrite>>(descriptors, &region.handle)?));
+    }
+    let given = regions.iter().map(|(base, region)| (*base, region.bytes()));
+    if !given.eq(memory::layout(config.memory_bytes).iter().map(|extent| (extent.base, extent.bytes))) {
+        return Err(format!("the regions are not those of {} bytes of guest memory", config.memory_bytes));
+    }
+    let ram = memory::map(regions).map_err(sentence)?;
+    if let Some(vm) = vm {
+        vm.add_ram(&ram).map_err(sentence)?;
+    }
+    Ok(ram)
+}
+
+/// Loads what is to run. `None`: nothing.
+fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<Option<Entry>, String> {
+    match boot {
+        Boot::None => Ok(None),
+        Boot::Kernel { mut kernel, mut initrd, cmdline } => {
+            let rsdp = acpi::build(ram, cpus, devices).map_err(sentence)?;
+            let initrd = initrd.as_mut().map(|initrd| &mut initrd.file);
+            boot::load_kernel(ram, &mut kernel.file, initrd, &cmdline, rsdp).map(Some).map_err(sentence)
+        }
+        Boot::Flat { mut image, base } => boot::load_flat(ram, &mut image.file, base).map(Some).map_err(sentence),
+    }
+}
+
+/// How many looks fit into [`POLL`]; none where both sides may have to share the one processor.
+fn calibrate() -> SpinBudget {
+    if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
+        return SpinBudget::NONE;
+    }
+    let word = std::sync::atomic::AtomicU32::new(0);
+    let start = Instant::now();
+    for _ in 0..TIMED_LOOKS {
+        std::hint::black_box(word.load(std::sync::atomic::Ordering::Acquire));
+        std::hint::spin_loop();
+    }
+    let nanoseconds = start.elapsed().as_nanos().max(1);
+    let looks = (POLL.as_nanos() * u128::from(TIMED_LOOKS) / nanoseconds) as u32;
+    SpinBudget { vmm: looks, host: looks }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(sentence)
+}
+
+/// The next call, which must be this one; any other is refused.
+fn next<C: Body>(channel: &mut Channel) -> Result<(CallId, (C, Descriptors)), String> {
+    loop {
+        let packet = receive(channel)?;
+        match packet.call {
+            Some(call) if packet.is::<C>() => return Ok((call, packet.decode().map_err(sentence)?)),
+            call => out_of_order(channel, call)?,
+        }
+    }
+}
+
+fn receive(channel: &mut Channel) -> Result<imc::Packet, String> {
+    // Without a limit there is always one.
+    channel.receive(None).map_err(sentence)?.ok_or_else(|| sentence(Fault::Deadline))
+}
+
+fn out_of_order(channel: &mut Channel, call: Option<CallId>) -> Result<(), String> {
+    match call {
+        Some(call) => channel.refuse(call, "this call is not due now").map_err(sentence),
+        // An event of a machine that does not run yet concerns nobody.
+        None => Ok(()),
+    }
+}
+
+/// Answers a step of the set-up: with nothing, or with the reason that ends it.
+fn answer<T>(channel: &mut Channel, call: CallId, result: Result<T, String>) -> Result<T, String> {
+    match &result {
+        Ok(_) => channel.reply(call, &Empty, &[]),
+        Err(why) => channel.refuse(call, why),
+    }
+    .map_err(sentence)?;
+    result
+}
+
+fn take<C: Capability>(descriptors: &mut Descriptors, handle: &Handle) -> Result<C, String> {
+    let descriptor = descriptors.take(handle.slot).ok_or("a descriptor is missing")?;
+    C::receive(descriptor, handle).map_err(sentence)
+}
+
+fn sentence(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
