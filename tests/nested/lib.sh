@@ -1,5 +1,5 @@
 # What scenarios share. Results go to the second serial port, one line each, where the harness reads them:
-#   TEST name ok | TEST name FAIL why | TEST name SKIP why | NOTE text | AUDIT name json | END
+#   TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
 # Everything else goes to the first, which the harness keeps as a log.
 : "${here=}"
 work=/tmp/work
@@ -38,7 +38,7 @@ dump() {
 }
 
 # start VM TASK ARGUMENT…: a VM in the background, as $user when that is set. Its console is VM.log and VM.in, what
-# the program says itself is VM.err. TASK is a file of guest/, or - for a shell at once. $extra: more kernel words.
+# the program says itself is VM.err. TASK is a file of guest/ or several with +, or - for a shell at once. $extra: more kernel words.
 start() {
     vm=$1 task=$2
     shift 2
@@ -79,6 +79,9 @@ says() {
 
 # fact VM NAME: what the guest said of NAME
 fact() { tr -d '\r' <"$work/$1.log" | sed -n "s/^GUEST $2 //p" | tail -n 1; }
+
+# amount VM NAME: the same where it is a number, 0 where the guest said nothing
+amount() { said=$(fact "$1" "$2" | tr -cd '0-9'); echo "${said:-0}"; }
 
 # enter VM TEXT: types a line on the console
 enter() { echo "$2" >"$work/$1.in"; }

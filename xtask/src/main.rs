@@ -44,6 +44,9 @@ enum Chore {
         /// Print their names
         #[arg(long)]
         list: bool,
+        /// A program to test in place of a fresh build
+        #[arg(long)]
+        program: Option<PathBuf>,
     },
     /// Compile the schema anew after a change of schema/*.capnp
     Schema,
@@ -72,7 +75,7 @@ fn run() -> Result<bool> {
             }
             Ok(true)
         }
-        Chore::Nested { names, .. } => guests(&tree, &names),
+        Chore::Nested { names, program, .. } => guests(&tree, &names, program),
     }
 }
 
@@ -142,8 +145,8 @@ impl Tree {
         outcome
     }
 
-    fn guests(&self, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
-        let places = nested::Places { top: &self.top, work: self.work(), program: self.program() };
+    fn guests(&self, program: PathBuf, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
+        let places = nested::Places { top: &self.top, work: self.work(), program };
         nested::run(&places, wanted)
     }
 }
@@ -184,7 +187,7 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
     step("tests", When::Always, &|| unit::run(&tree.cargo, &tree.top, filter, &tree.logs()));
     step("release build", When::NotQuick, &|| tree.build_program());
     step("guests", When::NotQuick, &|| {
-        let mut outcome = tree.guests(|scenario| match filter {
+        let mut outcome = tree.guests(tree.program(), |scenario| match filter {
             Some(filter) => scenario.name.contains(filter),
             None => scenario.only_by_name.is_none(),
         });
@@ -208,8 +211,8 @@ enum When {
     NotQuickNorFiltered,
 }
 
-/// `cargo xtask nested`: builds the program and boots the named scenarios.
-fn guests(tree: &Tree, names: &[String]) -> Result<bool> {
+/// `cargo xtask nested`: builds the program, unless one is given, and boots the named scenarios.
+fn guests(tree: &Tree, names: &[String], program: Option<PathBuf>) -> Result<bool> {
     let known: Vec<String> = nested::scenarios(&tree.top)?.into_iter().map(|scenario| scenario.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         bail!("there is no scenario {unknown}; there are {}", known.join(", "));
@@ -219,16 +222,18 @@ fn guests(tree: &Tree, names: &[String]) -> Result<bool> {
     if let Err(why) = packages::install(Path::new(&tree.logs())) {
         report.add("packages", Outcome::skip("system packages", why), begun.elapsed());
     }
-    eprintln!("release build …");
-    let begun = Instant::now();
-    report.add("release build", tree.build_program(), begun.elapsed());
+    if program.is_none() {
+        eprintln!("release build …");
+        let begun = Instant::now();
+        report.add("release build", tree.build_program(), begun.elapsed());
+    }
     if report.succeeded() {
         let begun = Instant::now();
         let wanted = |scenario: &nested::Scenario| match names {
             [] => scenario.only_by_name.is_none(),
             names => names.contains(&scenario.name),
         };
-        report.add("guests", tree.guests(wanted), begun.elapsed());
+        report.add("guests", tree.guests(program.unwrap_or_else(|| tree.program()), wanted), begun.elapsed());
     }
     println!("{}", report.render());
     Ok(report.succeeded())

@@ -21,6 +21,7 @@ const NEEDS: &[Need] = &[
     Need { program: "mkfs.ext4", package: "e2fsprogs" },
     Need { program: "xz", package: "xz-utils" },
     Need { program: "capnp", package: "capnproto" },
+    Need { program: "strace", package: "strace" },
 ];
 
 /// Where programs lie; an ordinary user's PATH often lacks the last two.

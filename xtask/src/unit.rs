@@ -1,6 +1,6 @@
 //! Unit and integration tests, by cargo-nextest where it is installed, else by cargo itself.
 //!
-//! A test that cannot run on this machine prints a line `SKIP: why` and returns. Neither runner knows such a thing, so
+//! A test that cannot run on this machine prints a line `SKIPPED: why` and returns. Neither runner knows such a thing, so
 //! the tests' output is read and these count as skipped.
 
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::process::Command;
 use crate::command::{self, Finished};
 use crate::report::Outcome;
 
-/// What a test prints, at the start of a line, when it does not run.
-pub const SKIP: &str = "SKIP: ";
+/// What a test prints at the start of a line, in letters of either case, when it does not run.
+const SKIP: &str = "skipped: ";
 
 /// Runs all tests of the workspace whose names contain `filter`, documentation tests included.
 pub fn run(cargo: &Path, top: &Path, filter: Option<&str>, logs: &Path) -> Outcome {
@@ -74,12 +74,17 @@ fn read_nextest(output: &str) -> Outcome {
         } else if line.trim_start().starts_with("Summary [") {
             break;
         } else {
-            skip = skip.or_else(|| line.trim_start().strip_prefix(SKIP));
+            skip = skip.or(skipped(line));
             shown.push(line);
         }
     }
     finish(&mut current, &mut shown, &mut skip);
     outcome
+}
+
+fn skipped(line: &str) -> Option<&str> {
+    let (start, why) = line.trim_start().split_at_checked(SKIP.len())?;
+    start.eq_ignore_ascii_case(SKIP).then_some(why)
 }
 
 /// `        PASS [   0.004s] (1/9) crate test::name`
@@ -118,7 +123,7 @@ fn read_libtest(output: &str) -> Outcome {
         } else if line == "successes:" || line == "failures:" || line.starts_with("test result:") {
             section = None;
         } else if let Some(name) = section {
-            if let Some(why) = line.trim_start().strip_prefix(SKIP) {
+            if let Some(why) = skipped(line) {
                 skips.push((name, why));
             }
             if let Some((_, text)) = failures.iter_mut().find(|(failed, _)| *failed == name) {
@@ -147,7 +152,7 @@ mod tests {
     fn nextest_output_is_counted_and_a_skip_keeps_its_reason() {
         let outcome = read_nextest(
             "    Starting 3 tests across 2 binaries\n        PASS [   0.004s] (1/3) imc lane::tests::works\n  \
-             stdout ───\n\n    SKIP: no such thing, the next test says this\n        PASS [   0.004s] (2/3) vmm runs\n        \
+             stdout ───\n\n    SKIPPED: no such thing, the next test says this\n        PASS [   0.004s] (2/3) vmm runs\n        \
              FAIL [   0.010s] (3/3) vmm falls\n  stderr ───\n\n    it fell\n\n────────────\n     Summary [   0.020s] \
              3 tests run: 2 passed, 1 failed, 0 skipped\n        FAIL [   0.010s] (3/3) vmm falls\n",
         );
@@ -163,7 +168,7 @@ mod tests {
     fn libtest_output_is_counted_and_a_skip_keeps_its_reason() {
         let outcome = read_libtest(
             "running 4 tests\ntest a ... ok\ntest b ... ok\ntest c ... FAILED\ntest d ... ignored\n\nsuccesses:\n\n\
-             ---- b stdout ----\nSKIP: there is no /dev/kvm\n\n\nsuccesses:\n    a\n    b\n\nfailures:\n\n\
+             ---- b stdout ----\nskipped: there is no /dev/kvm\n\n\nsuccesses:\n    a\n    b\n\nfailures:\n\n\
              ---- c stdout ----\nc panicked\n\nfailures:\n    c\n\ntest result: FAILED. 2 passed; 1 failed\n",
         );
         assert_eq!(outcome.passed, 1);

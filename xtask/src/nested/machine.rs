@@ -24,6 +24,8 @@ enum Line<'a> {
     Skipped(&'a str, &'a str),
     /// What `ps --audit --json` said, to be judged here.
     Audit(&'a str, &'a str),
+    /// What a bench measured, to be shown as a table.
+    Bench(&'a str),
     /// A line for whoever watches.
     Note(&'a str),
     /// The script ran to its end, unless a reason follows.
@@ -43,6 +45,7 @@ impl<'a> Line<'a> {
                 _ => Self::Other,
             },
             "AUDIT" => Self::Audit(name, rest_of_it),
+            "BENCH" => Self::Bench(rest),
             "NOTE" => Self::Note(rest),
             "END" => Self::End(rest),
             _ => Self::Other,
@@ -90,6 +93,10 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome>
                 Ok(()) => outcome.passed += 1,
                 Err(why) => outcome.add_failure(&named(name), why),
             },
+            Line::Bench(json) => {
+                progress.clear();
+                println!("{}", bench_table(json));
+            }
             Line::Note(text) => {
                 progress.clear();
                 eprintln!("    {text}");
@@ -116,6 +123,27 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome>
         );
     }
     Ok(outcome)
+}
+
+/// The rows of a bench, one a line, ratios with what they are against.
+fn bench_table(json: &str) -> String {
+    let Ok(serde_json::Value::Array(rows)) = serde_json::from_str(json) else { return json.to_owned() };
+    let line = |row: &serde_json::Value| {
+        let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
+        let number = |field: &str| row[field].as_f64().map_or("-".to_owned(), |value| format!("{value:.3}"));
+        format!(
+            "    {} ({}): median {} {}, p99 {}, {} rounds, {} × {}",
+            text("name"),
+            text("placement"),
+            number("median"),
+            text("unit"),
+            number("p99"),
+            row["rounds"],
+            number("ratio"),
+            text("base")
+        )
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A running QEMU, which does not outlive this value.
@@ -157,9 +185,18 @@ mod tests {
         assert_eq!(Line::parse("TEST boots FAIL no shell, no prompt"), Line::Failed("boots", "no shell, no prompt"));
         assert_eq!(Line::parse("TEST boots SKIP no disk"), Line::Skipped("boots", "no disk"));
         assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
+        assert_eq!(Line::parse("BENCH []"), Line::Bench("[]"));
         assert_eq!(Line::parse("END"), Line::End(""));
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
         assert_eq!(Line::parse("qemu: cannot allocate"), Line::Other);
+    }
+
+    #[test]
+    fn a_bench_row_says_what_its_ratio_is_against() {
+        let row = r#"[{"name": "boot", "placement": "any", "median": 3.5, "p99": 4, "unit": "s", "rounds": 7,
+            "base": "boot unisolated", "ratio": 1.05}]"#;
+        assert!(bench_table(row).contains("boot (any): median 3.500 s"));
+        assert!(bench_table(row).contains("1.050 × boot unisolated"));
     }
 }
