@@ -205,3 +205,85 @@ impl Plan {
 pub fn wants_memory(manifest: &Manifest) -> bool {
     manifest.wishes.iter().any(|wish| matches!(wish.power, Power::Memory | Power::LowMemory))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::manifest::Class;
+
+    fn manifest(name: &str, class: Class, with: &[&str]) -> Manifest {
+        Manifest {
+            name: name.to_owned(),
+            summary: String::new(),
+            class,
+            ranges: Vec::new(),
+            registers: Vec::new(),
+            lines: Vec::new(),
+            vectors: 0,
+            doorbells: Vec::new(),
+            wishes: Vec::new(),
+            state_bytes: 8,
+            bulk_bytes: 0,
+            pci: None,
+            acpi: None,
+            with: with.iter().map(|name| (*name).to_owned()).collect(),
+            options: Vec::new(),
+        }
+    }
+
+    fn plan(isolate: Isolate, devices: &[(&str, Level)]) -> Plan {
+        let device = |(name, level): &(&str, Level)| PlannedDevice {
+            device: (*name).to_owned(),
+            label: (*name).to_owned(),
+            options: Vec::new(),
+            level: *level,
+            backing: Vec::new(),
+            program: None,
+        };
+        Plan {
+            name: "test".to_owned(),
+            cpus: 1,
+            memory_bytes: MEMORY_MIN,
+            boot: BootPlan::None,
+            devices: devices.iter().map(device).collect(),
+            isolate,
+            level: Level::Seccomp,
+            deadline: DEADLINE,
+            kvm: false,
+            pins: None,
+        }
+    }
+
+    fn names(groups: &[Group]) -> Vec<(&str, usize)> {
+        groups.iter().map(|group| (group.name.as_str(), group.devices.len())).collect()
+    }
+
+    #[test]
+    fn each_device_has_a_host_of_its_own() {
+        let plan = plan(Isolate::Device, &[("a", Level::Seccomp), ("b", Level::Off)]);
+        let groups = plan.groups(&[manifest("a", Class::Char, &[]), manifest("b", Class::Char, &[])]).unwrap();
+        assert_eq!(names(&groups), [("a", 1), ("b", 1)]);
+        assert_eq!(groups[1].level, Level::Off);
+    }
+
+    #[test]
+    fn devices_that_change_each_other_share_a_host() {
+        let plan = plan(Isolate::Device, &[("floppy", Level::Seccomp), ("b", Level::Seccomp), ("dma", Level::Seccomp)]);
+        let manifests =
+            [manifest("floppy", Class::Block, &["dma"]), manifest("b", Class::Char, &[]), manifest("dma", Class::System, &[])];
+        assert_eq!(names(&plan.groups(&manifests).unwrap()), [("floppy", 2), ("b", 1)]);
+    }
+
+    #[test]
+    fn a_class_has_one_level() {
+        let plan = plan(Isolate::Class, &[("a", Level::Seccomp), ("b", Level::Off)]);
+        let sentence = plan.groups(&[manifest("a", Class::Char, &[]), manifest("b", Class::Char, &[])]).unwrap_err();
+        assert!(sentence.to_string().contains("`char`"), "{sentence}");
+    }
+
+    #[test]
+    fn linked_devices_have_no_host() {
+        let plan = plan(Isolate::None, &[("a", Level::Seccomp)]);
+        assert!(plan.groups(&[manifest("a", Class::Char, &[])]).unwrap().is_empty());
+    }
+}

@@ -137,3 +137,28 @@ fn socket_for(path: &Path, act: impl FnOnce(&OwnedFd, &UnixAddr) -> Result<()>) 
     act(&fd, &UnixAddr::new(path)?)?;
     Ok(fd)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_the_folder_are_refused() {
+        for name in ["", "../x", "a/b", ".hidden", "x\n", &"x".repeat(NAME_MAX + 1)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("my-vm_2.test").is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_not_taken_and_one_that_is_not_is() {
+        let folder = std::env::temp_dir().join(format!("cofferdam-lock-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.lock");
+        let held = lock(&path).unwrap().expect("nobody has it");
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(lock(&path).unwrap().is_some());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
