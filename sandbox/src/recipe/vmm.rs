@@ -14,7 +14,7 @@ const VMM_DATA_BYTES: u64 = 1 << 30;
 const VMM_STACK_BYTES: u64 = 8 << 20;
 /// Descriptors: of 64 devices with a vector for each queue, and of 16 processors.
 const VMM_DESCRIPTORS: u64 = 8192;
-/// Threads beside the vcpus: the first one, and the hub.
+/// Threads beside the vcpus: the hub, and a worker for what a vcpu must not wait for.
 const OTHER_THREADS: u32 = 2;
 /// Eventfds of its own: to wake the hub and its vcpus.
 const OWN_EVENTFDS: u32 = 4;
@@ -30,8 +30,8 @@ impl Recipe {
             limits: Vec::new(),
             descriptors: Vec::new(),
             memory: Vec::new(),
-            // A linked device may have a thread that waits for its wake.
-            threads: u32::from(cpus) + OTHER_THREADS + if linked { devices.len() as u32 } else { 0 },
+            // Linked devices have a thread each, and one that hands their common wake on.
+            threads: u32::from(cpus) + OTHER_THREADS + if linked { devices.len() as u32 + 1 } else { 0 },
             calls: Vec::new(),
         };
         if level == Level::Off {
@@ -116,12 +116,20 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
     };
     let each = devices.len() as u32;
     if each > 0 {
+        let with_doorbells = devices.iter().filter(|device| !device.doorbells.is_empty()).count() as u32;
         recipe = recipe
             .keep(Eventfd, Mode::Write, Count::UpTo(each), "wake", "rings the hosts")
+            .keep(Eventfd, Mode::Both, Count::UpTo(with_doorbells), "doorbell", "bound to the guest's doorbells")
             .keep(Eventfd, Mode::Read, Count::UpTo(each), "irq", "hears that a host's interrupt levels changed")
-            .keep(Eventfd, Mode::Read, Count::UpTo(each), "reply", "a vcpu that waits for a device sleeps on it");
+            .keep(
+                Eventfd,
+                Mode::Both,
+                Count::UpTo(each),
+                "reply",
+                "a vcpu that waits for a device sleeps on it, until the device is given up",
+            );
     }
-    let vectors = devices.iter().map(|device| u32::from(device.vectors)).sum();
+    let vectors: u32 = devices.iter().map(|device| u32::from(device.vectors)).sum();
     if vectors > 0 {
         recipe = recipe.keep(
             Eventfd,
@@ -137,6 +145,9 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
             recipe.keep(Eventfd, Mode::Read, Count::UpTo(switches), "switch", "hears reset, power off, panic and exit");
     }
     if linked {
+        let own = 4 * each + vectors + switches + 1;
+        recipe =
+            recipe.keep(Eventfd, Mode::Both, Count::UpTo(own), "device", "the linked devices' own ends of all these");
         let streams = count(Power::Stream);
         if streams > 0 {
             recipe = recipe.keep(Eventfd, Mode::Write, Count::UpTo(streams), "bell", "linked devices ring their relay");
