@@ -83,7 +83,11 @@ fn seal(confined: Confined, recipe: &Recipe, granted: &Granted, act: &str) {
     if act == "stay-unsealed" {
         return std::mem::forget(confined);
     }
-    if let Err(error) = confined.seal(recipe, &held) {
+    let mut recipe = recipe.clone();
+    if act == "require-missing" {
+        recipe.require("mseal").expect("a layer");
+    }
+    if let Err(error) = confined.seal(&recipe, &held) {
         say(&format!("failed: {error}"));
         leave(251);
     }

@@ -140,6 +140,14 @@ fn a_program_that_was_replaced_after_it_was_opened_is_not_what_runs() {
 }
 
 #[test]
+fn a_process_that_lacks_a_required_layer_does_not_seal() {
+    let probe = Probe::start(&program(), Level::Seccomp, DeviceKind::Register, "require-missing").expect("a probe");
+    probe.await_confined().expect("hello");
+    let said = probe.grant().expect_err("it must not seal").to_string();
+    assert!(said.contains("the sandbox layer `mseal` is required"), "{said}");
+}
+
+#[test]
 fn level_strict_is_refused_until_it_is_built() {
     let (_ours, theirs) = driver::channel().expect("a channel");
     let result = spawn(&program(), "probe", theirs, &Recipe::host(Level::Strict, &[]));

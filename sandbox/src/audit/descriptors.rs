@@ -5,6 +5,7 @@ use crate::recipe::{DescriptorKind, Keep, Mode, Recipe, Stage};
 use std::fmt::{Display, Formatter};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 /// The start of the link of a memfd that holds guest memory.
 const GUEST_MEMORY: &str = "/memfd:cofferdam:ram";
@@ -41,14 +42,22 @@ pub(super) fn of(process: &Process) -> io::Result<Vec<Descriptor>> {
     for entry in std::fs::read_dir(process.path("fd"))? {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let link = std::fs::read_link(entry.path())?.to_string_lossy().into_owned();
-        // Opens nothing: stat follows the link to the object itself, not to its name.
-        let metadata = std::fs::metadata(entry.path())?;
-        let info = process.read(&format!("fdinfo/{number}"))?;
-        found.push(Descriptor { number, kind: kind(&link, &metadata), mode: mode(&info), bytes: metadata.len(), link });
+        match look(process, number, &entry.path()) {
+            // Closed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            looked => found.push(looked?),
+        }
     }
     found.sort_by_key(|descriptor| descriptor.number);
     Ok(found)
+}
+
+fn look(process: &Process, number: i32, path: &Path) -> io::Result<Descriptor> {
+    let link = std::fs::read_link(path)?.to_string_lossy().into_owned();
+    // Opens nothing: stat follows the link to the object itself, not to its name.
+    let metadata = std::fs::metadata(path)?;
+    let info = process.read(&format!("fdinfo/{number}"))?;
+    Ok(Descriptor { number, kind: kind(&link, &metadata), mode: mode(&info), bytes: metadata.len(), link })
 }
 
 fn kind(link: &str, metadata: &std::fs::Metadata) -> Option<DescriptorKind> {

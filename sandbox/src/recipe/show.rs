@@ -62,6 +62,9 @@ impl Display for Recipe {
     }
 }
 
+/// Widest middle column; what is wider has a line of its own.
+const MIDDLE_MAX: usize = 42;
+
 /// A table of three columns under a heading.
 fn section<'a>(
     f: &mut Formatter<'_>,
@@ -70,8 +73,8 @@ fn section<'a>(
     rows: impl Iterator<Item = (String, String, &'a super::Because)>,
 ) -> Result {
     let rows: Vec<_> = rows.collect();
-    let width = |column: fn(&(String, String, &'a super::Because)) -> usize| rows.iter().map(column).max().unwrap_or(0);
-    let (first, second) = (width(|row| row.0.len()), width(|row| row.1.len()));
+    let first = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    let second = rows.iter().map(|row| row.1.len()).filter(|width| *width <= MIDDLE_MAX).max().unwrap_or(0);
     if remark.is_empty() {
         writeln!(f, "\n{heading}")?
     } else {
@@ -81,7 +84,12 @@ fn section<'a>(
         writeln!(f, "  none")?;
     }
     for (name, detail, because) in &rows {
-        writeln!(f, "  {name:first$}  {detail:second$}  {because}")?;
+        if detail.len() > second {
+            writeln!(f, "  {name:first$}  {detail}")?;
+            writeln!(f, "  {:first$}  {:second$}  {because}", "", "")?;
+        } else {
+            writeln!(f, "  {name:first$}  {detail:second$}  {because}")?;
+        }
     }
     Ok(())
 }
@@ -135,9 +143,13 @@ impl Display for Mode {
     }
 }
 
+/// Limits this large are of bytes.
+const MIB: u64 = 1 << 20;
+
 impl Display for Value {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
+            Value::Exactly(value) if *value >= MIB && value.is_multiple_of(MIB) => write!(f, "{} MiB", value / MIB),
             Value::Exactly(value) => write!(f, "{value}"),
             Value::LargestFile => f.write_str("its largest file"),
         }

@@ -91,16 +91,10 @@ fn wants(devices: &[Manifest], power: Power) -> bool {
 }
 
 fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], linked: bool) -> Recipe {
-    use DescriptorKind::{Eventfd, File, Kvm, KvmMachine, KvmProcessor};
+    use DescriptorKind::{Eventfd, File, KvmMachine, KvmProcessor};
     if kvm {
+        // Not /dev/kvm: it is closed once the machine is made.
         recipe = recipe
-            .keep(
-                Kvm,
-                Mode::Both,
-                Count::UpTo(1),
-                "kvm",
-                "it makes the machine: KVM ties a machine to the memory of the process that made it",
-            )
             .keep(
                 KvmMachine,
                 Mode::Both,
