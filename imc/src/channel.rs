@@ -192,19 +192,26 @@ impl Channel {
     ///
     /// Never waits on an [inherited](Channel::inherit) channel.
     pub fn tell_by_write<M: Body>(&self, body: &M) -> Result<(), SendError> {
-        const WORDS: usize = SMALL_BODY_BYTES / size_of::<Word>();
         if self.fault.get().is_some() {
             return Err(SendError::Gone);
         }
-        let mut datagram = [0; HEADER_BYTES + SMALL_BODY_BYTES];
-        let mut words = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); WORDS];
-        let length = schema::encode_in(&mut words, body, |segment| {
-            datagram[HEADER_BYTES..][..segment.len()].copy_from_slice(segment);
-            segment.len()
-        })?;
-        let header = header::<M>(Type::Event, 0, 0, length);
-        datagram[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        nix::unistd::write(&self.socket, &datagram[..HEADER_BYTES + length]).map(drop).map_err(send_error)
+        write(self.socket.as_fd(), Type::Event, 0, body)
+    }
+
+    /// As [`Channel::tell_by_write`], where only the socket is at hand: for last words.
+    pub fn tell_over<M: Body>(socket: BorrowedFd<'_>, body: &M) -> Result<(), SendError> {
+        write(socket, Type::Event, 0, body)
+    }
+
+    /// As [`Channel::reply`], by one `write(2)` and without allocating: the first words of a sealed process.
+    pub fn reply_by_write<R: Body>(&mut self, to: CallId, body: &R) -> Result<(), SendError> {
+        if self.fault.get().is_some() {
+            return Err(SendError::Gone);
+        }
+        let at = self.owed.iter().position(|owed| *owed == to.0).ok_or(SendError::NotOwed)?;
+        write(self.socket.as_fd(), Type::Reply, to.0, body)?;
+        self.owed.swap_remove(at);
+        Ok(())
     }
 
     /// Takes the next call or event. `wait`: at most how long to wait for one; zero only looks, `None` waits for ever.
@@ -517,6 +524,20 @@ fn open<B: Body>(ordinal: u16, schema_id: u64, body: &[u8], descriptors: &Descri
 fn one_to_one(handles: &[schema::Handle], count: usize) -> bool {
     let named = handles.iter().fold(0u32, |seen, handle| seen | 1u32.checked_shl(u32::from(handle.slot)).unwrap_or(0));
     count <= HANDLES_MAX && handles.len() == count && named == (1 << count) - 1
+}
+
+/// Sends a small message by one `write(2)`, without allocating.
+fn write<B: Body>(socket: BorrowedFd<'_>, kind: Type, txid: u64, body: &B) -> Result<(), SendError> {
+    const WORDS: usize = SMALL_BODY_BYTES / size_of::<Word>();
+    let mut datagram = [0; HEADER_BYTES + SMALL_BODY_BYTES];
+    let mut words = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); WORDS];
+    let length = schema::encode_in(&mut words, body, |segment| {
+        datagram[HEADER_BYTES..][..segment.len()].copy_from_slice(segment);
+        segment.len()
+    })?;
+    let header = header::<B>(kind, txid, 0, length);
+    datagram[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    nix::unistd::write(socket, &datagram[..HEADER_BYTES + length]).map(drop).map_err(send_error)
 }
 
 fn header<B: Body>(kind: Type, txid: u64, handles: u8, body_bytes: usize) -> Header {

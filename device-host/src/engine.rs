@@ -1,0 +1,327 @@
+//! A device between its lane and its state: what is asked is done on a copy, and takes effect by one commit.
+
+use crate::Ended;
+use device::manifest::{Manifest, Range};
+use device::{Model, NoRegister, Scan};
+use imc::Wake;
+use imc::lane::{Header, HostLane, Serve, StateWriter, mask, ones};
+use schema::lane::{Access, Operation};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Posted writes that share one commit. As many as a lane holds: the writers do not wait, and one commit makes room for
+/// all of them.
+const BATCH_MAX: u32 = 32;
+/// Operations that an incarnation commits one by one when it finds the state of an earlier one: should one of them be what
+/// ended that, the commit word tells which.
+const CAREFUL: u32 = 2 * BATCH_MAX;
+/// Looks at its queues that a device is given to come to rest. Each does a bounded amount of work, and a guest could go on
+/// filling them for ever.
+const QUIESCE_LOOKS: u32 = 1024;
+
+/// A device with its state.
+pub struct Engine {
+    model: Box<dyn Model>,
+    state: StateWriter,
+    ranges: Box<[Range]>,
+    irq: Arc<Wake>,
+    doorbells: Doorbells,
+    told: Told,
+    /// The last `now` that came with an operation. None yet: an earlier incarnation's is in the header.
+    now: Option<u64>,
+    /// Operations still to be committed one by one.
+    careful: u32,
+    /// It was told to come to rest: it does nothing of its own accord until it is asked something again.
+    resting: bool,
+}
+
+/// What the VMM knows of the device's outputs: it looked, or was told to look.
+#[derive(Default)]
+struct Told {
+    levels: u32,
+    deadline: Option<u64>,
+}
+
+/// How many doorbells a device answered.
+struct Doorbells {
+    counted: Arc<AtomicU64>,
+    earlier: u64,
+}
+
+impl Engine {
+    /// A device with its state region. `irq` tells the VMM to look at levels and deadline; `doorbells` is what the device
+    /// counts them in. Nothing is done before [`Engine::start`].
+    pub fn new(
+        model: Box<dyn Model>,
+        manifest: &Manifest,
+        state: StateWriter,
+        irq: Arc<Wake>,
+        doorbells: Arc<AtomicU64>,
+    ) -> Engine {
+        let doorbells = Doorbells { counted: doorbells, earlier: state.doorbells() };
+        Engine {
+            model,
+            state,
+            ranges: manifest.ranges.clone().into(),
+            irq,
+            doorbells,
+            told: Told::default(),
+            now: None,
+            careful: 0,
+            resting: false,
+        }
+    }
+
+    /// Powers the device on, or goes on with the state that an earlier incarnation committed, if the device could have left
+    /// it. All that was committed and may not have been told is told again.
+    pub fn start(&mut self) {
+        let found = self.state.has_state() && self.model.check(self.state.current());
+        let now = self.state.header().now;
+        if found {
+            self.careful = CAREFUL;
+            // What was committed may not have happened outside yet.
+            self.model.settle(self.state.current());
+            self.state.begin();
+        } else {
+            let state = self.state.begin();
+            self.model.power_on(state);
+        }
+        self.commit_event(now);
+        self.told = Told::default();
+        self.ring();
+    }
+
+    /// Does one operation. `committed` is called when it has taken effect, with its sequence.
+    ///
+    /// Returns the reply.
+    pub fn serve(&mut self, access: &Access, committed: impl FnOnce(u32)) -> u64 {
+        let now = self.arrive(access);
+        if access.operation != Operation::Alarm {
+            self.catch_up(now);
+        }
+        self.state.begin();
+        if matches!(access.operation, Operation::Read | Operation::Write) && self.scan_working(now) {
+            self.state.begin();
+        }
+        let reply = self.perform(access, now);
+        self.commit(now, access.sequence, reply, committed);
+        match access.operation {
+            // Its vcpu looks at levels and deadline before it goes on.
+            Operation::Read | Operation::Write | Operation::Reset | Operation::Quiesce | Operation::Shutdown => {
+                self.note()
+            }
+            Operation::Alarm => {
+                // The VMM has used the deadline up, and needs the next one.
+                self.told.deadline = None;
+                self.tell();
+            }
+            Operation::Post | Operation::Button => self.tell(),
+        }
+        reply
+    }
+
+    /// Does a posted write, and those behind it in its lane, as one commit.
+    ///
+    /// Returns the operation that was taken from the lane behind them and is not one of them, if there was one.
+    pub(crate) fn serve_posted(&mut self, first: Access, lane: &mut HostLane) -> Result<Option<Access>, Ended> {
+        debug_assert_eq!(first.operation, Operation::Post);
+        let mut now = self.arrive(&first);
+        self.catch_up(now);
+        self.state.begin();
+        let mut last = first;
+        let most = if self.careful > 0 { 1 } else { BATCH_MAX };
+        let mut count = 1;
+        let behind = loop {
+            self.perform(&last, now);
+            if count == most {
+                break None;
+            }
+            let Some(next) = lane.take()? else { break None };
+            let due = self.model.outputs(self.state.working()).deadline;
+            let next_now = self.arrive(&next);
+            if next.operation != Operation::Post || due.is_some_and(|due| due <= next_now) {
+                break Some(next);
+            }
+            (last, now) = (next, next_now);
+            count += 1;
+        };
+        let mut notified = Ok(());
+        self.commit(now, last.sequence, 0, |committed| notified = lane.notify(committed));
+        notified?;
+        self.tell();
+        Ok(behind)
+    }
+
+    /// Lets the device look at its queues and rings. Says whether it found something to do; then there may be more.
+    pub fn scan(&mut self) -> bool {
+        if self.resting {
+            return false;
+        }
+        let now = self.now.unwrap_or(self.state.header().now);
+        self.state.begin();
+        let found = self.scan_working(now);
+        self.tell();
+        found
+    }
+
+    /// Whether [`Engine::scan`] would find something to do: a cheap look.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        !self.resting && self.model.pending(self.state.current())
+    }
+
+    /// Its state region, for what is between the host and its VMM.
+    pub(crate) fn state(&mut self) -> &mut StateWriter {
+        &mut self.state
+    }
+
+    /// Takes the time from an operation. Vcpus read the clock before they queue for the lane, so it may come out of order;
+    /// a device never sees it run backwards.
+    fn arrive(&mut self, access: &Access) -> u64 {
+        let now = self.now.map_or(access.now, |seen| seen.max(access.now));
+        self.now = Some(now);
+        self.resting = false;
+        now
+    }
+
+    /// Runs the alarm, if it is due: before whatever came later.
+    fn catch_up(&mut self, now: u64) {
+        if self.is_due(now) {
+            let state = self.state.begin();
+            self.model.alarm(state, now);
+            self.commit_event(now);
+            self.told.deadline = None;
+        }
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.state.header().deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Does the operation on the working copy.
+    fn perform(&mut self, access: &Access, now: u64) -> u64 {
+        match access.operation {
+            Operation::Read | Operation::Write | Operation::Post => match self.register(access, now) {
+                Ok(value) => value & mask(access.width),
+                Err(NoRegister) => {
+                    self.state.count_unknown();
+                    ones(access.width)
+                }
+            },
+            Operation::Alarm => {
+                // Another operation may have run it first.
+                if self.is_due(now) {
+                    self.model.alarm(self.state.working(), now);
+                }
+                0
+            }
+            Operation::Button => {
+                self.model.button(self.state.working(), now);
+                0
+            }
+            Operation::Reset => {
+                self.model.power_on(self.state.working());
+                0
+            }
+            Operation::Quiesce | Operation::Shutdown => {
+                for _ in 0..QUIESCE_LOOKS {
+                    if !self.scan_working(now) {
+                        break;
+                    }
+                    self.state.begin();
+                }
+                self.resting = true;
+                0
+            }
+        }
+    }
+
+    fn register(&mut self, access: &Access, now: u64) -> Result<u64, NoRegister> {
+        let Access { range, offset, width, .. } = *access;
+        let length = self.ranges.get(usize::from(range)).ok_or(NoRegister)?.length;
+        let inside = offset.checked_add(u64::from(width)).is_some_and(|end| end <= length);
+        if !inside || !matches!(width, 1 | 2 | 4 | 8) {
+            return Err(NoRegister);
+        }
+        let at = device::Access { range, offset, width, now };
+        let state = self.state.working();
+        if access.operation == Operation::Read {
+            self.model.read(state, at)
+        } else {
+            self.model.write(state, at, access.value & mask(width))?;
+            Ok(0)
+        }
+    }
+
+    /// Scans on the working copy, which is fresh. If there was something to do, it is committed, as an event.
+    fn scan_working(&mut self, now: u64) -> bool {
+        match self.model.scan(self.state.working(), now) {
+            Scan::Idle => false,
+            Scan::Changed | Scan::More => {
+                self.commit_event(now);
+                true
+            }
+        }
+    }
+
+    fn commit_event(&mut self, now: u64) {
+        let header = self.header(now);
+        self.state.commit(header, None);
+        self.settle();
+    }
+
+    fn commit(&mut self, now: u64, sequence: u32, reply: u64, committed: impl FnOnce(u32)) {
+        let header = self.header(now);
+        self.state.commit(header, Some((sequence, reply)));
+        committed(sequence);
+        self.careful = self.careful.saturating_sub(1);
+        self.settle();
+    }
+
+    fn header(&mut self, now: u64) -> Header {
+        let outputs = self.model.outputs(self.state.working());
+        Header {
+            levels: outputs.levels,
+            deadline: outputs.deadline,
+            postable: outputs.postable,
+            shadow: outputs.shadow,
+            now,
+        }
+    }
+
+    /// After a commit: its effects outside.
+    fn settle(&mut self) {
+        self.model.settle(self.state.current());
+        let doorbells = self.doorbells.earlier.wrapping_add(self.doorbells.counted.load(Ordering::Relaxed));
+        if doorbells != self.state.doorbells() {
+            self.state.set_doorbells(doorbells);
+        }
+    }
+
+    /// Tells the VMM to look, if levels changed or the deadline came closer than what it knows.
+    fn tell(&mut self) {
+        let Header { levels, deadline, .. } = *self.state.header();
+        let sooner = deadline.is_some_and(|deadline| self.told.deadline.is_none_or(|told| deadline < told));
+        if levels != self.told.levels || sooner {
+            self.ring();
+        }
+        self.note();
+    }
+
+    fn note(&mut self) {
+        let Header { levels, deadline, .. } = *self.state.header();
+        self.told = Told { levels, deadline };
+    }
+
+    fn ring(&self) {
+        // The VMM keeps it from filling up, and there is nobody to tell that it cannot be told.
+        let _ = self.irq.signal(1);
+    }
+}
+
+/// In the same process nobody sleeps on a commit.
+impl Serve for Engine {
+    fn serve(&mut self, access: &Access) -> u64 {
+        Engine::serve(self, access, |_| {})
+    }
+}

@@ -1,0 +1,252 @@
+//! From grants to what a device may hold.
+#![allow(unsafe_code)] // Guest memory is handed to vm-memory as a mapping that somebody else made.
+
+use device::manifest::{Manifest, Power};
+use device::{BlockFile, GuestMemory, Powers};
+use imc::lane::{HostLane, StateWriter};
+use imc::{Capability, DeviceEnd, PAGE_BYTES, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake};
+use sandbox::{DescriptorKind, Held, Mode};
+use schema::host::{Grant, Purpose};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion};
+
+/// A disk is read and written by sectors of this many bytes.
+const SECTOR_BYTES: u64 = 512;
+
+/// What was granted to a whole host.
+#[derive(Default)]
+pub(crate) struct HostGrants {
+    wake: Option<Wake>,
+    irq: Option<Wake>,
+}
+
+impl HostGrants {
+    /// Takes a grant, if it is for a host as a whole; otherwise gives it back.
+    pub(crate) fn add(&mut self, grant: Grant, descriptor: OwnedFd) -> Result<Option<(Grant, OwnedFd)>, String> {
+        match grant.purpose {
+            Purpose::Wake => once(&mut self.wake, receive(&grant, descriptor)?, "wake")?,
+            Purpose::Irq => once(&mut self.irq, receive(&grant, descriptor)?, "irq")?,
+            _ => return Ok(Some((grant, descriptor))),
+        }
+        Ok(None)
+    }
+
+    /// The descriptors that are still needed once all is set up.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        let wake = self.wake.iter().map(|wake| held_wake(wake, Mode::Read));
+        wake.chain(self.irq.iter().map(|irq| held_wake(irq, Mode::Write))).collect()
+    }
+
+    /// The wake to sleep on.
+    pub(crate) fn take_wake(&mut self) -> Result<Wake, String> {
+        self.wake.take().ok_or_else(|| missing("wake"))
+    }
+
+    /// What tells the VMM to look at levels and deadlines.
+    pub(crate) fn take_irq(&mut self) -> Result<Wake, String> {
+        self.irq.take().ok_or_else(|| missing("irq"))
+    }
+}
+
+/// What was granted to one device.
+#[derive(Default)]
+pub(crate) struct DeviceGrants {
+    request: Option<Region<ReadOnly>>,
+    state: Option<Region<ReadWrite>>,
+    reply: Option<Wake>,
+    vectors: Vec<(u32, Wake)>,
+    memory: Vec<(u64, Region<ReadWrite>)>,
+    files: Vec<(u32, imc::BlockFile)>,
+    streams: Vec<(u32, Region<ReadWrite>)>,
+    bells: Vec<(u32, Wake)>,
+    switches: Vec<(u32, Wake)>,
+}
+
+impl DeviceGrants {
+    /// Takes a grant for what the manifest asks for. A device is never given more.
+    pub(crate) fn add(&mut self, manifest: &Manifest, grant: &Grant, descriptor: OwnedFd) -> Result<(), String> {
+        let number = grant.number;
+        let wished = |powers: &[Power]| {
+            let wish = usize::try_from(number).ok().and_then(|index| manifest.wishes.get(index));
+            if wish.is_some_and(|wish| powers.contains(&wish.power)) {
+                Ok(())
+            } else {
+                Err(format!("{:?} {number} was not asked for", grant.purpose))
+            }
+        };
+        match grant.purpose {
+            Purpose::Request => once(&mut self.request, receive(grant, descriptor)?, "request")?,
+            Purpose::State => once(&mut self.state, receive(grant, descriptor)?, "state")?,
+            Purpose::Reply => once(&mut self.reply, receive(grant, descriptor)?, "reply")?,
+            Purpose::Vector if number < u32::from(manifest.vectors) => {
+                numbered(&mut self.vectors, number, receive(grant, descriptor)?, "vector")?;
+            }
+            Purpose::Vector => return Err(format!("vector {number} was not asked for")),
+            Purpose::Memory => {
+                if !manifest.wishes.iter().any(|wish| matches!(wish.power, Power::Memory | Power::LowMemory)) {
+                    return Err("guest memory was not asked for".into());
+                }
+                self.memory.push((grant.base, receive(grant, descriptor)?));
+            }
+            Purpose::File => {
+                wished(&[Power::FileRead, Power::FileWrite])?;
+                numbered(&mut self.files, number, receive(grant, descriptor)?, "file")?;
+            }
+            Purpose::Stream => {
+                wished(&[Power::Stream])?;
+                let region: Region<ReadWrite> = receive(grant, descriptor)?;
+                if region.bytes() < STREAM_BYTES {
+                    return Err(format!("the region of stream {number} is too small"));
+                }
+                numbered(&mut self.streams, number, region, "stream")?;
+            }
+            Purpose::Bell => {
+                wished(&[Power::Stream])?;
+                numbered(&mut self.bells, number, receive(grant, descriptor)?, "bell")?;
+            }
+            Purpose::Switch => {
+                wished(&[Power::Switch])?;
+                numbered(&mut self.switches, number, receive(grant, descriptor)?, "switch")?;
+            }
+            Purpose::Direct => return Err("memory of a direct range cannot be given to a device yet".into()),
+            Purpose::Wake | Purpose::Irq => return Err("a grant for the whole host came for one device".into()),
+        }
+        Ok(())
+    }
+
+    /// The descriptors that are still needed once all is set up.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        let rung =
+            self.reply.iter().chain([&self.vectors, &self.bells, &self.switches].into_iter().flatten().map(second));
+        let mut held: Vec<Held> = rung.map(|wake| held_wake(wake, Mode::Write)).collect();
+        held.extend(self.files.iter().map(|(_, file)| {
+            let mode = if file.readonly { Mode::Read } else { Mode::Both };
+            Held::new(file.as_fd().as_raw_fd(), DescriptorKind::File, mode)
+        }));
+        held
+    }
+
+    /// Maps the state region and closes its descriptor.
+    pub(crate) fn state(&mut self, manifest: &Manifest) -> Result<StateWriter, String> {
+        let region = self.state.take().ok_or_else(|| missing("state"))?;
+        let mapping = region.map().map_err(|error| format!("the state region cannot be mapped: {error}"))?;
+        StateWriter::new(mapping, manifest.state_bytes, manifest.bulk_bytes).map_err(|error| error.to_string())
+    }
+
+    /// Maps the request region and closes its descriptor. `committed` is the device's last operation.
+    pub(crate) fn lane(&mut self, committed: u32) -> Result<HostLane, String> {
+        let region = self.request.take().ok_or_else(|| missing("request"))?;
+        let mapping = region.map().map_err(|error| format!("the request region cannot be mapped: {error}"))?;
+        let reply = self.reply.take().ok_or_else(|| missing("reply"))?;
+        Ok(HostLane::new(mapping, reply, committed))
+    }
+
+    /// What the device's constructor may take.
+    pub(crate) fn powers(mut self) -> Result<Powers, String> {
+        let mut powers = Powers::default();
+        for (number, region) in self.streams {
+            let bell = self.bells.iter().position(|(wish, _)| *wish == number);
+            let (_, bell) = self.bells.swap_remove(bell.ok_or_else(|| missing("bell"))?);
+            let mapping = region.map().map_err(|error| format!("stream {number} cannot be mapped: {error}"))?;
+            powers.streams.push((number, Box::new(Stream(DeviceEnd::new(mapping, bell)))));
+        }
+        self.vectors.sort_by_key(|(vector, _)| *vector);
+        if self.vectors.iter().zip(0..).any(|((vector, _), expected)| *vector != expected) {
+            return Err(missing("vector"));
+        }
+        powers.vectors = self.vectors.into_iter().map(|(_, wake)| bell(wake)).collect();
+        powers.switches = self.switches.into_iter().map(|(wish, wake)| (wish, bell(wake))).collect();
+        powers.files = self.files.into_iter().map(|(wish, file)| (wish, block_file(file))).collect();
+        if !self.memory.is_empty() {
+            powers.memory = Some(guest_memory(self.memory)?);
+        }
+        Ok(powers)
+    }
+}
+
+/// Maps guest memory where the guest has it. The descriptors are closed; the mappings stay for the life of the process.
+fn guest_memory(mut regions: Vec<(u64, Region<ReadWrite>)>) -> Result<GuestMemory, String> {
+    regions.sort_by_key(|(base, _)| *base);
+    let mut mapped = Vec::with_capacity(regions.len());
+    for (base, region) in regions {
+        if !base.is_multiple_of(PAGE_BYTES) {
+            return Err(format!("guest memory at {base:#x} is not at a page"));
+        }
+        let mapping = region.map().map_err(|error| format!("guest memory at {base:#x} cannot be mapped: {error}"))?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the mapping has this start and length and both protections, and is never unmapped: it is forgotten below.
+        let raw = unsafe { MmapRegion::build_raw(mapping.as_ptr(), mapping.len(), protection, libc::MAP_SHARED) };
+        let raw = raw.map_err(|error| format!("guest memory at {base:#x}: {error}"))?;
+        std::mem::forget(mapping);
+        let placed = GuestRegionMmap::new(raw, GuestAddress(base));
+        mapped.push(placed.ok_or_else(|| format!("guest memory at {base:#x} reaches beyond the last address"))?);
+    }
+    GuestMemory::from_regions(mapped).map_err(|error| format!("guest memory: {error}"))
+}
+
+fn block_file(file: imc::BlockFile) -> BlockFile {
+    BlockFile { readonly: file.readonly, bytes: file.bytes - file.bytes % SECTOR_BYTES, file: file.file }
+}
+
+/// An eventfd as a device rings it.
+struct Bell(Wake);
+
+impl device::Bell for Bell {
+    fn ring(&self, value: u64) {
+        // Whoever listens keeps it from filling up; a device has nobody to tell that it cannot be rung.
+        let _ = self.0.signal(value);
+    }
+}
+
+fn bell(wake: Wake) -> Box<dyn device::Bell> {
+    Box::new(Bell(wake))
+}
+
+/// A pair of rings as a device uses it.
+struct Stream(DeviceEnd);
+
+impl device::Stream for Stream {
+    fn room(&self, head: u32) -> usize {
+        self.0.room(head)
+    }
+    fn put(&self, head: u32, byte: u8) {
+        self.0.put(head, byte);
+    }
+    fn get(&self, tail: u32) -> Option<u8> {
+        self.0.get(tail)
+    }
+    fn publish(&self, out_head: u32, in_tail: u32) {
+        self.0.publish(out_head, in_tail);
+    }
+}
+
+fn held_wake(wake: &Wake, mode: Mode) -> Held {
+    Held::new(wake.as_fd().as_raw_fd(), DescriptorKind::Eventfd, mode)
+}
+
+fn second<T>((_, second): &(u32, T)) -> &T {
+    second
+}
+
+fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
+    C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
+}
+
+fn missing(what: &str) -> String {
+    format!("`{what}` was not granted")
+}
+
+fn once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("`{what}` was granted twice")),
+    }
+}
+
+fn numbered<T>(list: &mut Vec<(u32, T)>, number: u32, value: T, what: &str) -> Result<(), String> {
+    if list.iter().any(|(have, _)| *have == number) {
+        return Err(format!("`{what}` {number} was granted twice"));
+    }
+    list.push((number, value));
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The loop of a device host: one wake, and everything that may be behind it.
+
+use crate::Engine;
+use imc::Wake;
+use imc::lane::{BadEntry, HostLane};
+use sandbox::Sealed;
+use schema::lane::Operation;
+use std::io;
+
+/// Operations of one lane that are done before the next lane has its turn.
+const TURN_MAX: u32 = 64;
+
+/// Devices and the one wake that all that concerns them rings.
+pub struct Host {
+    devices: Vec<Served>,
+    wake: Wake,
+}
+
+/// A device with its lane.
+pub struct Served {
+    /// The device.
+    pub engine: Engine,
+    /// Where its operations come from.
+    pub lane: HostLane,
+    left: bool,
+}
+
+/// Why a host stopped serving.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The VMM broke the lane's rules.
+    #[error("the VMM broke the lane's rules: {0}")]
+    Violation(#[from] BadEntry),
+    /// The kernel refused to let it sleep or ring.
+    #[error("the kernel refused to let it sleep or ring: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Host {
+    /// A host of these devices, which were started.
+    #[must_use]
+    pub fn new(devices: Vec<Served>, wake: Wake) -> Host {
+        Host { devices, wake }
+    }
+
+    /// Serves until every device was told to leave. Only a sealed process may.
+    pub fn serve(&mut self, _: &Sealed) -> Result<(), Ended> {
+        self.until_all_left()
+    }
+
+    pub(crate) fn until_all_left(&mut self) -> Result<(), Ended> {
+        loop {
+            while self.work()? {}
+            if self.devices.iter().all(|device| device.left) {
+                return Ok(());
+            }
+            if !self.look()? {
+                self.sleep()?;
+            }
+        }
+    }
+
+    /// Starts every device.
+    pub(crate) fn start(&mut self) -> Result<(), Ended> {
+        for device in &mut self.devices {
+            device.engine.start();
+            // The VMM may sleep on what an earlier incarnation committed and did not live to tell.
+            let committed = device.engine.state().committed().sequence();
+            device.lane.notify(committed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives every device a turn. Says whether any had something to do.
+    fn work(&mut self) -> Result<bool, Ended> {
+        let mut any = false;
+        for device in &mut self.devices {
+            any |= device.drain()?;
+            any |= device.engine.scan();
+        }
+        Ok(any)
+    }
+
+    /// Looks for more as often as the VMM wants. Says whether there is some.
+    fn look(&mut self) -> Result<bool, Ended> {
+        // Lanes of one host are published the same count; of several the largest.
+        let spin = self.devices.iter().map(|device| device.lane.spin()).max().unwrap_or(0);
+        for _ in 0..spin {
+            for device in &mut self.devices {
+                // What is said to be pending counts only once it is found: a device that is wrong about it must not keep
+                // its host awake.
+                if device.lane.has_next() || (device.engine.pending() && device.engine.scan()) {
+                    return Ok(true);
+                }
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
+    }
+
+    /// Sleeps until the wake is rung, unless there turns out to be something to do.
+    fn sleep(&mut self) -> Result<(), Ended> {
+        for device in &mut self.devices {
+            device.engine.state().fall_asleep();
+        }
+        // From here on a VMM that publishes rings. What it published before is seen by this look.
+        let found = self.work()?;
+        if !found {
+            self.wake.sleep()?;
+        }
+        for device in &mut self.devices {
+            device.engine.state().wake_up();
+        }
+        Ok(())
+    }
+}
+
+impl Served {
+    /// The device `engine`, asked through `lane`.
+    #[must_use]
+    pub fn new(engine: Engine, lane: HostLane) -> Served {
+        Served { engine, lane, left: false }
+    }
+
+    /// Does what stands in the lane, up to a bound. Says whether there was anything.
+    fn drain(&mut self) -> Result<bool, Ended> {
+        let mut next = self.lane.take()?;
+        let any = next.is_some();
+        let mut turn = 0;
+        while let Some(access) = next {
+            next = if access.operation == Operation::Post {
+                self.engine.serve_posted(access, &mut self.lane)?
+            } else {
+                let mut notified = Ok(());
+                self.engine.serve(&access, |committed| notified = self.lane.notify(committed));
+                notified?;
+                self.left |= access.operation == Operation::Shutdown;
+                None
+            };
+            turn += 1;
+            if next.is_none() && turn < TURN_MAX {
+                next = self.lane.take()?;
+            }
+        }
+        Ok(any)
+    }
+}
