@@ -256,3 +256,6 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
     table.to_aml_bytes(&mut bytes);
     bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,7 +189,7 @@ impl Pci {
             return Vec::new();
         }
         let mut effects = Vec::new();
-        // Off the bus before anything takes its place; a pin before its function is told to use messages, and the reverse.
+        // Everything leaves the bus before anything takes its place.
         for function in self.functions.iter_mut() {
             function.unmap(&mut effects);
         }
@@ -208,7 +208,7 @@ impl Pci {
 
     /// The register in configuration space that an access to the data register means. An access across its end means none.
     fn data_register(&self, offset: u64, width: u8) -> Option<u8> {
-        let fits = matches!(width, 1 | 2 | 4) && offset >= 4 && offset + u64::from(width) <= CONFIG_PORTS;
+        let fits = matches!(width, 1 | 2 | 4) && matches!(offset, 4..8) && offset + u64::from(width) <= CONFIG_PORTS;
         (fits && self.address & ENABLE != 0).then(|| (self.address & 0xfc) as u8 + (offset - 4) as u8)
     }
 
@@ -231,3 +231,6 @@ impl Pci {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
