@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::{self, FileStat, SFlag};
 use schema::{Handle, Kind};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A capability: a descriptor whose type says what it is and what may be done with it.
@@ -73,18 +73,6 @@ impl BlockFile {
             u64::try_from(status.st_size).unwrap_or(0)
         };
         Ok(BlockFile { file, readonly, bytes })
-    }
-
-    /// Reads all of it, if that is at most `bound` bytes.
-    pub fn read_to_end(&self, bound: u64) -> std::io::Result<Vec<u8>> {
-        if self.bytes > bound {
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the file is too large"));
-        }
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(0))?;
-        let mut content = Vec::new();
-        file.take(bound).read_to_end(&mut content)?;
-        Ok(content)
     }
 }
 

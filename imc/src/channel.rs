@@ -140,7 +140,7 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
         deadline: Duration,
     ) -> Result<(R, Descriptors), CallError> {
-        let end = Instant::now() + deadline;
+        let end = Instant::now().checked_add(deadline);
         if self.calls.len() >= CREDIT {
             return Err(CallError::Late);
         }
@@ -156,7 +156,7 @@ impl Channel {
             });
         }
         loop {
-            let header = match self.admit(Some(end)) {
+            let header = match self.admit(end) {
                 Ok(Some(header)) => header,
                 Ok(None) => return Err(CallError::Late),
                 Err(_) => return Err(self.gone()),
@@ -216,12 +216,13 @@ impl Channel {
 
     /// Takes the next call or event. `wait`: at most how long to wait for one; zero only looks, `None` waits for ever.
     ///
-    /// `Ok(None)`: there was none in time. What arrived before a fault is still handed out before the fault is.
+    /// `Ok(None)`: there was none in time. What arrived before a fault is still handed out before the fault is. Who polls
+    /// the descriptor looks here first, until there is none: what came during a call is no longer in the socket.
     pub fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Packet>, Fault> {
         if let Some(packet) = self.waiting.pop_front() {
             return Ok(Some(packet));
         }
-        let end = wait.map(|wait| Instant::now() + wait);
+        let end = wait.and_then(|wait| Instant::now().checked_add(wait));
         loop {
             let Some(header) = self.admit(end)? else { return Ok(None) };
             match header.kind {
@@ -302,11 +303,11 @@ impl Channel {
         txid: u64,
         body: &B,
         descriptors: &[BorrowedFd<'_>],
-        end: Instant,
+        end: Option<Instant>,
     ) -> Result<(), SendError> {
         loop {
             match self.send(kind, txid, body, descriptors) {
-                Err(SendError::Full) if self.ready(PollFlags::POLLOUT, Some(end)).unwrap_or(false) => {}
+                Err(SendError::Full) if self.ready(PollFlags::POLLOUT, end).unwrap_or(false) => {}
                 result => return result,
             }
         }

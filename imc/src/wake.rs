@@ -67,11 +67,12 @@ impl Wake {
 
     /// Waits until the count is not zero, without taking it. False: `timeout` passed first.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let end = Instant::now() + timeout;
+        let end = Instant::now().checked_add(timeout);
         loop {
-            match self.poll(PollFlags::POLLIN, poll_timeout(end.saturating_duration_since(Instant::now()))) {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            match self.poll(PollFlags::POLLIN, left.map_or(PollTimeout::NONE, poll_timeout)) {
                 Err(Errno::EINTR) => {}
-                Ok(false) if Instant::now() < end => {}
+                Ok(false) if left.is_none_or(|left| !left.is_zero()) => {}
                 result => return Ok(result?),
             }
         }

@@ -390,11 +390,11 @@ fn zero_of_an_enum_or_union_is_refused_everywhere() {
     type Build = fn(manifest_capnp::manifest::Builder<'_>);
     let parts: [(&str, Build); 6] = [
         ("class", |mut to| to.set_class(manifest_capnp::Class::Invalid)),
-        ("space", |to| drop(to.init_ranges(1))),
-        ("kind", |to| drop(to.init_registers(1))),
-        ("line", |to| drop(to.init_lines(1))),
-        ("power", |to| drop(to.init_wishes(1))),
-        ("kind", |to| drop(to.init_options(1))),
+        ("space", |to| _ = to.init_ranges(1)),
+        ("kind", |to| _ = to.init_registers(1)),
+        ("line", |to| _ = to.init_lines(1)),
+        ("power", |to| _ = to.init_wishes(1)),
+        ("kind", |to| _ = to.init_options(1)),
     ];
     for (field, build) in parts {
         let attach = decode_built::<AttachDevice>(|message| {
