@@ -3,7 +3,7 @@
 mod raw;
 
 use imc::{BlockFile, CallError, Capability, Channel, Fault, Frozen, ReadOnly, ReadWrite, Region, SendError, Wake};
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use raw::{EVENT, REPLY, datagram, pair, txid};
 use schema::host::{Empty, Grant, Grants, Hello, Log, Purpose, Severity};
@@ -74,7 +74,11 @@ fn capabilities_arrive_as_what_they_are() {
     let got: Vec<Handle> = grants.grants.iter().map(|grant| grant.handle).collect();
     assert_eq!(got, handles);
     assert_eq!(descriptors.len(), 5);
-    let mut take = |at: usize| descriptors.take(got[at].slot).unwrap();
+    let mut take = |at: usize| {
+        let descriptor = descriptors.take(got[at].slot).unwrap();
+        assert_eq!(fcntl(&descriptor, FcntlArg::F_GETFD), Ok(FdFlag::FD_CLOEXEC.bits()), "no child inherits it");
+        descriptor
+    };
     let theirs = Region::<ReadWrite>::receive(take(0), &got[0]).unwrap();
     let weak = Region::<ReadOnly>::receive(take(1), &got[1]).unwrap();
     let frozen = Region::<Frozen>::receive(take(2), &got[2]).unwrap();
