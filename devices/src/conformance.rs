@@ -96,6 +96,8 @@ macro_rules! conforms {
     };
 }
 
+pub(crate) use conforms;
+
 /// A small generator of random numbers (SplitMix64), the same on each run.
 pub(crate) struct Random(u64);
 
@@ -228,6 +230,8 @@ impl<W: World> Bench<W> {
         while let Some(deadline) = self.outputs().deadline.filter(|deadline| *deadline <= now) {
             self.now = self.now.max(deadline);
             self.run(Step::Alarm);
+            let next = self.outputs().deadline;
+            assert!(next.is_none_or(|next| next > self.now), "{}: an alarm without end", W::NAME);
         }
         self.now = now;
     }
@@ -500,7 +504,10 @@ pub(crate) fn restarts_are_not_noticed<W: World>() {
         dying.choose(&mut choices[1]);
         let expected = steady.run(step);
 
-        // It dies with the operation done and not committed; then again, after the commit and before it is settled.
+        // It dies with a look at the rings done and not committed; with the operation done and not committed; and once more
+        // after the commit, before it is settled.
+        dying.aside(|bench| bench.model.scan(bench.state.as_mut_bytes(), bench.now));
+        dying.restart();
         dying.look();
         dying.aside(|bench| bench.attempt(step));
         dying.restart();

@@ -117,7 +117,7 @@ impl State {
 fn is_in_blocks(at: Access) -> bool {
     let width = u64::from(at.width);
     let control_end = CONTROL + 2;
-    at.offset % width == 0 && at.offset + width <= control_end
+    at.offset.is_multiple_of(width) && at.offset + width <= control_end
 }
 
 fn specs() -> Vec<OptionSpec> {

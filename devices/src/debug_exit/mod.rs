@@ -98,7 +98,7 @@ impl Device for DebugExit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{Bells, Bench, World};
+    use crate::conformance::{Bells, Bench, World, conforms};
 
     struct Outside(Bells);
 

@@ -31,7 +31,7 @@ impl Encoding {
 
     /// The byte for a number below 100.
     pub(super) fn byte(self, number: u8) -> u8 {
-        if self.binary { number } else { (number / 10) << 4 | number % 10 }
+        if self.binary { number } else { ((number / 10) << 4) | (number % 10) }
     }
 
     /// The hour, 0 to 23, that `byte` stands for.
@@ -48,7 +48,7 @@ impl Encoding {
         if self.hours24 {
             return self.byte(hour);
         }
-        let on_the_dial = if hour % 12 == 0 { 12 } else { hour % 12 };
+        let on_the_dial = (hour + 11) % 12 + 1;
         self.byte(on_the_dial) | if hour >= 12 { AFTERNOON } else { 0 }
     }
 }
@@ -90,7 +90,7 @@ impl Moment {
         let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
         let (month, years_on) =
             if month_from_march < 10 { (month_from_march + 3, 0) } else { (month_from_march - 9, 1) };
-        // January and February of the year 0 lie before March 0: there, one cycle was added.
+        // January and February of the year 0 stand at the end of the cycle.
         let year = (era * 400 + year_of_era + years_on) % YEARS;
         (year as u16, month as u8, day_of_month as u8)
     }
@@ -113,9 +113,10 @@ impl Moment {
     }
 }
 
-/// Days from the first of March of the year 0 to the first of `month`.
+/// Days from the first of March of the year 0 to the first of `month`; January and February of the year 0 follow the
+/// year 9999.
 fn days_before(year: u64, month: u64) -> u64 {
-    let (year, month_from_march) = if month > 2 { (year, month - 3) } else { (year + YEARS - 1, month + 9) };
+    let (year, month_from_march) = if month > 2 { (year, month - 3) } else { ((year + YEARS - 1) % YEARS, month + 9) };
     365 * year + year / 4 - year / 100 + year / 400 + (153 * month_from_march + 2) / 5
 }
 

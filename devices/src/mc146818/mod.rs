@@ -126,8 +126,8 @@ impl State {
         u128::from(now) + u128::from(SECOND_NS) - u128::from(self.phase_ns)
     }
 
-    /// Back to guest time.
-    fn from_divider(&self, at: u128) -> u64 {
+    /// The guest time of a moment on the divider's scale.
+    fn at_guest_time(&self, at: u128) -> u64 {
         u64::try_from(at + u128::from(self.phase_ns) - u128::from(SECOND_NS)).unwrap_or(u64::MAX)
     }
 
@@ -253,7 +253,7 @@ impl State {
             .then(|| Some(self.alarm()?.wait(self.moment()?.second)))
             .flatten()
             .map(|wait| (next_second + u128::from(wait) - 1) * second);
-        [periodic, updated, alarm].into_iter().flatten().min().map(|at| self.from_divider(at))
+        [periodic, updated, alarm].into_iter().flatten().min().map(|at| self.at_guest_time(at))
     }
 
     fn read(&mut self) -> u8 {

@@ -96,7 +96,7 @@ impl Device for Pvpanic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{Bells, Bench, World};
+    use crate::conformance::{Bells, Bench, World, conforms};
 
     struct Outside(Bells);
 

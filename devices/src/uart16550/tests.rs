@@ -1,5 +1,5 @@
 use super::*;
-use crate::conformance::{Bench, Random, World};
+use crate::conformance::{Bench, Random, World, conforms};
 use device::TestStream;
 
 struct Cable(TestStream);
