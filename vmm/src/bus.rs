@@ -1,7 +1,7 @@
 //! The map from guest addresses and I/O ports to what answers them.
 //!
-//! Two sorted lists of ranges that never overlap. An access has a target only when all of its bytes lie in one range; what
-//! has none reads as ones and writes nowhere.
+//! Two sorted lists of ranges that never overlap. An access has a target only when all of its bytes lie in one range;
+//! what has none reads as ones and writes nowhere.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! Guest memory: where it lies, and its place in this process.
-#![allow(unsafe_code)] // mmap, mremap's place of choice and munmap: nobody else can own the reservation for us.
+#![allow(unsafe_code)] // mmap and munmap: nobody else can own the reservation for us.
 
 use imc::{ReadWrite, Region};
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
@@ -34,8 +34,8 @@ pub struct Extent {
     pub low: bool,
 }
 
-/// How `memory_bytes` of guest memory are laid out, in ascending order: the low grant class, the rest below the hole, and
-/// what does not fit there above it. Less than a page at the end is not given.
+/// How `memory_bytes` of guest memory are laid out, in ascending order: the low grant class, the rest below the hole,
+/// and what does not fit there above it. Less than a page at the end is not given.
 pub fn layout(memory_bytes: u64) -> Vec<Extent> {
     let total = memory_bytes - memory_bytes % PAGE_BYTES;
     let low = total.min(LOW_BYTES);
@@ -79,8 +79,8 @@ pub enum MemoryError {
 
 /// Maps `regions`, each with its guest address, in ascending order.
 ///
-/// Regions that are adjacent in the guest are adjacent here, and addresses are the same modulo 2 MiB, so that the kernel can
-/// make them one memory slot and back them by huge pages. The descriptors are closed; the mappings remain.
+/// Regions that are adjacent in the guest are adjacent here, and addresses are the same modulo 2 MiB, so that the
+/// kernel can make them one memory slot and back them by huge pages. The descriptors are closed; the mappings remain.
 pub fn map(regions: Vec<(u64, Region<ReadWrite>)>) -> Result<GuestRam, MemoryError> {
     for (base, region) in &regions {
         let (base, bytes) = (*base, region.bytes());

@@ -1,7 +1,7 @@
 //! ACPI tables (ACPI 6.5, chapter 5), made of the devices' manifests: what is where, and how interrupts are wired.
 //!
-//! They lie in firmware's part of low memory, which the memory map reserves. Nothing in them executes: the namespace is of
-//! plain data.
+//! They lie in firmware's part of low memory, which the memory map reserves. Nothing in them executes: the namespace is
+//! of plain data.
 //!
 //! A manifest is another process's word. What it says becomes a name or a number here only after it was checked.
 
@@ -188,8 +188,9 @@ fn fadt(manifests: &[&Manifest], power: Option<&PowerBlock>, facs: u64, dsdt: u6
     boot_arch |= if answers(RTC_PORT) { 0 } else { RTC_NOT_PRESENT };
 
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
-        // Caches work, and HLT is C1 on every processor. The power button is a fixed event where there are fixed events;
-        // the sleep button and the clock's alarm are not among them, which their flags say when set (5.2.9, table 5.10).
+        // Caches work, and HLT is C1 on every processor. The power button is a fixed event where there are fixed
+        // events; the sleep button and the clock's alarm are not among them, which their flags say when set (5.2.9,
+        // table 5.10).
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         .flag(Flags::SlpButton)
@@ -223,8 +224,8 @@ fn fadt(manifests: &[&Manifest], power: Option<&PowerBlock>, facs: u64, dsdt: u6
     fadt.finalize()
 }
 
-/// Interrupt controllers (5.2.12). Input `n` of the I/O APIC is interrupt `n`, that of the timer too, as KVM wires them: only
-/// the system control interrupt differs from ISA, in being a level.
+/// Interrupt controllers (5.2.12). Input `n` of the I/O APIC is interrupt `n`, that of the timer too, as KVM wires
+/// them: only the system control interrupt differs from ISA, in being a level.
 fn madt(cpus: u8, power: Option<&PowerBlock>) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(LOCAL_APIC.to_le_bytes());

@@ -17,6 +17,10 @@ const MOTHERBOARD_ID: &str = "PNP0C02";
 const FOUR_GIB: u64 = 1 << 32;
 /// Most ports that one descriptor can name (ACPI 6.5, 6.4.2.5).
 const DESCRIPTOR_PORTS: u64 = 0xff;
+/// Where an address space descriptor has its general flags, and the one that says that the device itself answers there
+/// (6.4.3.5.1).
+const GENERAL_FLAGS: usize = 4;
+const CONSUMER: u8 = 1;
 /// In an address of `_PRT`: every function of the slot (6.2.13).
 const ALL_FUNCTIONS: u32 = 0xffff;
 /// INTA to INTD.
@@ -69,7 +73,8 @@ pub(super) fn describe(manifests: &[&Manifest], soft_off: Option<u8>) -> Result<
     Ok(namespace)
 }
 
-/// What the host bridge decodes itself, and what it forwards: one bus, ports on both sides of the bridge's own, the window.
+/// What the host bridge decodes itself, and what it forwards: one bus, ports on both sides of the bridge's own, the
+/// window.
 fn windows() -> Vec<Box<dyn Aml>> {
     let memory = (MEMORY_WINDOW.start as u32, (MEMORY_WINDOW.end - 1) as u32);
     vec![
@@ -163,7 +168,9 @@ impl Aml for Resource {
             Resource::Memory { base, bytes } => Memory32Fixed::new(true, base, bytes).to_aml_bytes(sink),
             Resource::FarMemory { base, last } => {
                 let cache = AddressSpaceCacheable::NotCacheable;
-                AddressSpace::<u64>::new_memory(cache, true, base, last, None).to_aml_bytes(sink);
+                let mut descriptor = bytes(&AddressSpace::<u64>::new_memory(cache, true, base, last, None));
+                descriptor[GENERAL_FLAGS] |= CONSUMER;
+                sink.vec(&descriptor);
             }
             // A small IRQ descriptor of two bytes: edge, high, not shared, as ISA's are (6.4.2.1).
             Resource::Irq(irq) => {

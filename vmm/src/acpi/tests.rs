@@ -183,9 +183,10 @@ fn devices_are_in_the_namespace_with_their_resources() {
     let serial = [0x47, 1, 0xf8, 0x03, 0xf8, 0x03, 1, 8, 0x22, 0x10, 0, 0x79];
     let clock = [0x47, 1, 0x70, 0, 0x70, 0, 1, 2, 0x22, 0, 1, 0x79];
     let near = [0x86, 9, 0, 1, 0, 0, 0xd0, 0xfe, 0, 0x10, 0, 0];
+    let far = [[0x8a, 43, 0, 0, 13, 1, 0, 0].as_slice(), &[0; 6], &(1_u64 << 40).to_le_bytes()].concat();
     // The power block has no node of its own, so the motherboard claims it, without its interrupt.
     let block = [0x47, 1, 0, 6, 0, 6, 1, 12, 0x79];
-    for needle in [&serial[..], &clock, &near, &block, b"\x0dQEMU0001\0", b"COM1", b"RTC0", b"PEVT", b"MBRD"] {
+    for needle in [&serial[..], &clock, &near, &far, &block, b"\x0dQEMU0001\0", b"COM1", b"RTC0", b"PEVT", b"MBRD"] {
         assert!(contains(&dsdt, needle), "{needle:x?}");
     }
     // EISA identifiers are packed, high byte first.
@@ -217,7 +218,8 @@ fn every_slot_is_wired_to_the_input_that_its_function_asserts() {
 #[test]
 fn bridge_forwards_what_functions_may_decode() {
     let dsdt = Tables::of(1, &[]).dsdt();
-    let words = |min: u16, max: u16| [min.to_le_bytes(), max.to_le_bytes(), [0; 2], (max - min + 1).to_le_bytes()].concat();
+    let words =
+        |min: u16, max: u16| [min.to_le_bytes(), max.to_le_bytes(), [0; 2], (max - min + 1).to_le_bytes()].concat();
     assert!(contains(&dsdt, &[&[0x88, 13, 0, 2, 12, 0, 0, 0][..], &words(0, 0)].concat()), "bus 0");
     assert!(contains(&dsdt, &[&[0x88, 13, 0, 1, 12, 3, 0, 0][..], &words(0, 0xcf7)].concat()), "low ports");
     assert!(contains(&dsdt, &[&[0x88, 13, 0, 1, 12, 3, 0, 0][..], &words(0xd00, 0xffff)].concat()), "high ports");
@@ -229,7 +231,10 @@ fn bridge_forwards_what_functions_may_decode() {
 fn range_of_many_ports_is_named_in_parts() {
     let many = Manifest { ranges: vec![ports(0x1000, 600)], ..serial() };
     let dsdt = Tables::of(1, &[many]).dsdt();
-    let parts = [0x47, 1, 0, 0x10, 0, 0x10, 1, 255, 0x47, 1, 0xff, 0x10, 0xff, 0x10, 1, 255, 0x47, 1, 0xfe, 0x11, 0xfe, 0x11, 1, 90];
+    let parts = [
+        0x47, 1, 0, 0x10, 0, 0x10, 1, 255, 0x47, 1, 0xff, 0x10, 0xff, 0x10, 1, 255, 0x47, 1, 0xfe, 0x11, 0xfe, 0x11, 1,
+        90,
+    ];
     assert!(contains(&dsdt, &parts));
 }
 

@@ -229,8 +229,8 @@ fn load_initrd(ram: &GuestRam, initrd: &mut File, from: u64, last: u32) -> Resul
     Ok((base as u32, bytes as u32))
 }
 
-/// The memory map: firmware's part of low memory and the interrupt controllers are reserved; the windows of PCI are in no
-/// entry, which is what tells the kernel that it may use them.
+/// The memory map: firmware's part of low memory and the interrupt controllers are reserved; the windows of PCI are in
+/// no entry, which is what tells the kernel that it may use them.
 pub(super) fn e820(ram: &GuestRam) -> Vec<boot_e820_entry> {
     let mut map = Vec::new();
     let mut add = |from: u64, to: u64, kind| {

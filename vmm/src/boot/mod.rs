@@ -1,8 +1,8 @@
-//! What a guest finds in memory and in the first processor's registers when it starts: a Linux kernel by the 64-bit boot
-//! protocol, or flat 64-bit code.
+//! What a guest finds in memory and in the first processor's registers when it starts: a Linux kernel by the 64-bit
+//! boot protocol, or flat 64-bit code.
 //!
-//! Either way the processor is in long mode with flat segments and the first 4 GiB mapped one to one, and these lie in low
-//! memory, free for the guest to reuse once it has its own:
+//! Either way the processor is in long mode with flat segments and the first 4 GiB mapped one to one, and these lie in
+//! low memory, free for the guest to reuse once it has its own:
 //!
 //! | address | what |
 //! | --- | --- |
@@ -51,6 +51,9 @@ const STACK_TOP: u64 = 0x1_0000;
 const FIRMWARE_START: u64 = 0x9_fc00;
 const FIRMWARE_END: u64 = 0x10_0000;
 
+/// People count memory in these.
+const MIB: u64 = 1 << 20;
+
 /// Control register bits (Intel SDM volume 3, 2.5): protected mode, extension type, paging; physical address extension.
 const CR0: u64 = 1 << 31 | 1 << 4 | 1;
 const CR4: u64 = 1 << 5;
@@ -94,7 +97,8 @@ impl Entry {
         let data = kvm_segment { selector: DATA_SELECTOR, type_: 0b0011, db: 1, l: 0, ..code };
         sregs.cs = code;
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-        // Entering long mode on Intel processors needs a busy 64-bit task (SDM volume 3, 26.3.1.2); AMD's start with less.
+        // Entering long mode on Intel processors needs a busy 64-bit task (SDM volume 3, 26.3.1.2); AMD's start with
+        // less.
         sregs.tr = kvm_segment { limit: 0xffff, type_: 0b1011, present: 1, ..Default::default() };
         sregs.gdt = kvm_dtable { base: GDT_ADDRESS, limit: size_of_val(&GDT) as u16 - 1, ..Default::default() };
         sregs.idt = kvm_dtable { base: IDT_ADDRESS, limit: IDT_BYTES - 1, ..Default::default() };
@@ -123,7 +127,10 @@ pub enum BootError {
         why: String,
     },
     /// It needs more memory than there is where it must go.
-    #[error("the {what} does not fit: it needs memory from {from:#x} to {to:#x}, and there is memory up to {end:#x}")]
+    #[error(
+        "the {what} does not fit: it needs guest memory from {}M to {}M, and memory there ends at {}M",
+        from / MIB, to.div_ceil(MIB), end / MIB
+    )]
     TooBig {
         /// Which file.
         what: &'static str,
@@ -157,7 +164,8 @@ pub enum BootError {
     CommandLineZero,
     /// Flat code would lie where its own tables do, or firmware's.
     #[error(
-        "flat code of {bytes} bytes cannot be at {base:#x}: {STACK_TOP:#x} to {FIRMWARE_START:#x} is free for it, and memory from {FIRMWARE_END:#x} on"
+        "flat code of {bytes} bytes cannot be at {base:#x}: {STACK_TOP:#x} to {FIRMWARE_START:#x} is free \
+         for it, and memory from {FIRMWARE_END:#x} on"
     )]
     FlatPlace {
         /// Where it was to go.
@@ -214,7 +222,8 @@ fn write_tables(ram: &GuestRam) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Past the last address of the memory that is contiguous with `address`, which is `address` itself where there is none.
+/// Past the last address of the memory that is contiguous with `address`, which is `address` itself where there is
+/// none.
 fn memory_end(ram: &GuestRam, address: u64) -> u64 {
     ram.iter().fold(address, |end, region| match (region.start_addr().0, region.start_addr().0 + region.len()) {
         (start, past) if start <= end && end < past => past,
@@ -250,3 +259,6 @@ fn copy(
         why => BootError::Damaged { what, why: why.to_string() },
     })
 }
+
+#[cfg(test)]
+mod tests;

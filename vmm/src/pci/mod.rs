@@ -1,10 +1,11 @@
-//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, one function in each slot after it.
+//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, one function in each slot after
+//! it.
 //!
-//! Configuration space is the VMM's, made of the manifest; a device never sees it. What a store changes outside of it comes
-//! back as [`Effect`]s, which the machine carries out.
+//! Configuration space is the VMM's, made of the manifest; a device never sees it. What a store changes outside of it
+//! comes back as [`Effect`]s, which the machine carries out.
 //!
-//! A function's base address registers are decoded where the host bridge forwards ([`MEMORY_WINDOW`], [`PORT_WINDOW`]). Of
-//! two that want the same place the one that is there stays; the other is mapped as soon as the place is free.
+//! A function's base address registers are decoded where the host bridge forwards ([`MEMORY_WINDOW`], [`PORT_WINDOW`]).
+//! Of two that want the same place the one that is there stays; the other is mapped as soon as the place is free.
 
 mod function;
 
@@ -35,7 +36,8 @@ const ENABLE: u32 = 1 << 31;
 /// Bits of the address register that can be stored (3.2.2.3.2).
 const ADDRESS_BITS: u32 = ENABLE | 0x00ff_fffc;
 
-/// What a store to configuration space changes outside of it. They are in the order in which they are to be carried out.
+/// What a store to configuration space changes outside of it. They are in the order in which they are to be carried
+/// out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// `target` answers at `base` no more. A doorbell in it is a doorbell no more.
@@ -129,9 +131,9 @@ impl Pci {
         Pci { address: 0, bridge: Function::host_bridge(), functions: Vec::new(), free }
     }
 
-    /// Puts a device into the next slot, its base addresses assigned and its decoding off, as firmware leaves a device that
-    /// it does not boot from. A device without a PCI identity is left alone. A manifest that makes no sense is refused in a
-    /// sentence, and the bus stays as it was.
+    /// Puts a device into the next slot, its base addresses assigned and its decoding off, as firmware leaves a device
+    /// that it does not boot from. A device without a PCI identity is left alone. A manifest that makes no sense is
+    /// refused in a sentence, and the bus stays as it was.
     pub fn add(&mut self, device: u8, manifest: &Manifest) -> Result<(), String> {
         let Some(identity) = &manifest.pci else { return Ok(()) };
         let name = &manifest.name;
@@ -159,11 +161,11 @@ impl Pci {
         self.slot_of(device).map(gsi_of_slot)
     }
 
-    /// A load of `width` bytes at `offset` from [`CONFIG_PORT`]. `asserted` tells whether a device asserts its pin, for the
-    /// status register's Interrupt Status bit.
+    /// A load of `width` bytes at `offset` from [`CONFIG_PORT`]. `asserted` tells whether a device asserts its pin, for
+    /// the status register's Interrupt Status bit.
     ///
-    /// The address register is one only for loads of four bytes; anything smaller there, and whatever has no function, is
-    /// ones (3.2.2.3.2).
+    /// The address register is one only for loads of four bytes; anything smaller there, and whatever has no function,
+    /// is ones (3.2.2.3.2).
     pub fn read(&self, offset: u64, width: u8, asserted: impl Fn(u8) -> bool) -> u64 {
         let ones = u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8)));
         match (offset, width) {
@@ -206,7 +208,8 @@ impl Pci {
         effects
     }
 
-    /// The register in configuration space that an access to the data register means. An access across its end means none.
+    /// The register in configuration space that an access to the data register means. An access across its end means
+    /// none.
     fn data_register(&self, offset: u64, width: u8) -> Option<u8> {
         let fits = matches!(width, 1 | 2 | 4) && matches!(offset, 4..8) && offset + u64::from(width) <= CONFIG_PORTS;
         (fits && self.address & ENABLE != 0).then(|| (self.address & 0xfc) as u8 + (offset - 4) as u8)

@@ -188,7 +188,7 @@ fn capabilities_are_chained_and_msi_x_is_the_last() {
     let mut chain = Vec::new();
     let mut next = pci.get(1, 0x34, 1);
     while next != 0 {
-        assert!(next >= 0x40 && next % 4 == 0 && chain.len() < 8);
+        assert!(next >= 0x40 && next.is_multiple_of(4) && chain.len() < 8);
         chain.push((next, pci.get(1, next, 1)));
         next = pci.get(1, next + 1, 1);
     }
@@ -217,7 +217,7 @@ fn base_addresses_are_assigned_in_the_windows_and_aligned() {
     for slot in 1..32 {
         for (register, size) in [(0x14, 0x1000), (0x20, 0x4000)] {
             let base = pci.get(slot, register, 4);
-            assert!(base % size == 0 && MEMORY_WINDOW.contains(&base) && base + size <= MEMORY_WINDOW.end);
+            assert!(base.is_multiple_of(size) && MEMORY_WINDOW.contains(&base) && base + size <= MEMORY_WINDOW.end);
             assert!(taken.iter().all(|(other, end)| base + size <= *other || *end <= base), "{base:#x} twice");
             taken.push((base, base + size));
         }
