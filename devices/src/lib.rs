@@ -8,12 +8,13 @@ mod i8042;
 mod mc146818;
 mod pvpanic;
 mod uart16550;
+mod virtio_block;
+mod virtio_entropy;
 
 mod declare;
 mod latch;
 
 #[cfg(test)]
-#[macro_use]
 mod conformance;
 
 use device::Registration;
@@ -31,6 +32,8 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<acpi_pm::AcpiPm>(acpi_pm::NAME),
     Registration::of::<pvpanic::Pvpanic>(pvpanic::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
+    Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
+    Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
 ];
 
 #[cfg(test)]

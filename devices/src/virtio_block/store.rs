@@ -150,7 +150,7 @@ mod tests {
         let slices: Vec<VolatileSlice<'_>> = pieces.iter_mut().map(|piece| piece.as_mut_slice().into()).collect();
         let (log, offsets) = (RefCell::default(), RefCell::default());
         let call = slow(&log, &offsets);
-        transfer(100, &slices, ErrorKind::WriteZero, |vectors, count, offset| call(vectors, count, offset)).unwrap();
+        transfer(100, &slices, ErrorKind::WriteZero, &call).unwrap();
         assert_eq!(*log.borrow(), (1..=14).collect::<Vec<u8>>());
         assert_eq!(*offsets.borrow(), [100, 103, 106, 109, 112]);
     }
@@ -161,7 +161,7 @@ mod tests {
         let slices: Vec<VolatileSlice<'_>> = bytes.chunks_mut(1).map(VolatileSlice::from).collect();
         let (log, offsets) = (RefCell::default(), RefCell::default());
         let call = slow(&log, &offsets);
-        transfer(0, &slices, ErrorKind::WriteZero, |vectors, count, offset| call(vectors, count, offset)).unwrap();
+        transfer(0, &slices, ErrorKind::WriteZero, &call).unwrap();
         assert_eq!(*log.borrow(), (0..=255).collect::<Vec<u8>>());
     }
 

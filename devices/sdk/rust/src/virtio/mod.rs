@@ -221,11 +221,8 @@ impl<B: Backend> Virtio<B> {
 
         let ring = &mut state.queues[index];
         let mut queue = ring.queue(event_index)?;
-        let mut work = 0;
-        for chains in 0..CHAINS_PER_SCAN {
-            if work >= WORK_PER_SCAN {
-                break;
-            }
+        let (mut chains, mut work) = (0, 0);
+        while chains < CHAINS_PER_SCAN && work < WORK_PER_SCAN {
             let available = ring::available(&queue, memory)?;
             if available == ring.next_avail {
                 if done.armed == Some(available) {
@@ -233,7 +230,8 @@ impl<B: Backend> Virtio<B> {
                 }
                 ring::ask_for_doorbell(&mut queue, memory)?;
                 done.armed = Some(available);
-                // Now that a doorbell is asked for, one more look: an entry may have come just before.
+                // Now that a doorbell is asked for, one more look: an entry may have come just before. A driver that
+                // goes on to make entries is bounded by those that are served.
                 continue;
             }
             if done.seen != Some(available) {
@@ -243,6 +241,7 @@ impl<B: Backend> Virtio<B> {
             let head = ring::take(&mut queue, memory, &mut self.segments)?;
             let served = self.backend.serve(index, features, &self.segments.chain(memory))?;
             ring.complete(memory, head, served.written)?;
+            chains += 1;
             work += served.work;
         }
         Ok(Scan::More)
