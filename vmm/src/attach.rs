@@ -125,7 +125,8 @@ impl Assembly {
         let direct = self.place(id, &manifest, direct, vm, ram).map_err(sentence)?;
         let vectors = self.number(&manifest, vectors).map_err(sentence)?;
         self.listen(host, irq, &manifest, switches).map_err(sentence)?;
-        self.hold(&wake, Mode::Write);
+        let wake = Some(wake).filter(|_| !manifest.doorbells.is_empty());
+        wake.iter().for_each(|wake| self.hold(wake, Mode::Both));
         let lane = Lane::new(carrier, view, &manifest, self.reach.deadline);
         self.devices.push(Device { host, lane, lines, vectors, direct, wake, manifest });
         Ok(())

@@ -39,8 +39,8 @@ pub struct Device {
     pub vectors: Option<Vectors>,
     /// Its ranges that are memory.
     pub direct: Vec<Direct>,
-    /// What its doorbells ring.
-    pub wake: Wake,
+    /// What its doorbells ring, if it has some.
+    pub wake: Option<Wake>,
 }
 
 /// What the machine stands on: guest memory and, if there is one, the virtual machine of KVM.
@@ -321,10 +321,11 @@ impl Machine {
     /// Hangs or takes down the doorbells of a range that is now at `base`. Where the kernel cannot, the store takes the lane.
     fn ring_from(&self, device: u8, range: u8, space: Space, base: u64, hang: bool) {
         let (Some(bells), Some(found)) = (&self.platform.bells, self.device(device)) else { return };
+        let Some(wake) = &found.wake else { return };
         for doorbell in found.manifest.doorbells.iter().filter(|doorbell| doorbell.range == range) {
             let address = base.wrapping_add(doorbell.offset);
             let place = BellPlace { port: space == Space::Port, address, width: doorbell.width };
-            let done = if hang { bells.hang(place, &found.wake) } else { bells.take_down(place, &found.wake) };
+            let done = if hang { bells.hang(place, wake) } else { bells.take_down(place, wake) };
             self.note(done.map_err(|error| error.to_string()), device);
         }
     }

@@ -18,14 +18,17 @@ use crate::vcpu::{self, Vcpu};
 use crate::vectors::{Delivery, Polled};
 use imc::lane::SpinBudget;
 use imc::{BlockFile, CallId, Capability, Channel, Descriptors, Fault, Kvm, ReadWrite, Region};
-use sandbox::{Confined, DescriptorKind, Held, Mode, Recipe, Sealed};
+use sandbox::{DescriptorKind, Held, Mode, Recipe};
 use schema::host::{Empty, Grants, Hello, Level, Log, PROTOCOL, Severity};
 use schema::manifest::Manifest;
 use schema::vmm::{self as message, AttachDevice, Memory, Start};
 use schema::{Body, Handle};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
 
 /// The channel's number, as in every child.
 const CHANNEL: i32 = 3;
@@ -37,21 +40,24 @@ const TIMED_LOOKS: u32 = 20_000;
 
 /// Runs the VMM. `linker` makes the devices of a machine that has them in this process.
 pub fn run(linker: &dyn Linker) -> ! {
-    std::process::exit(i32::from(serve(linker).is_err()))
+    let served = Channel::inherit(CHANNEL).map_err(sentence).and_then(|mut channel| match sandbox::confine() {
+        Ok(confined) => serve(channel, linker, |recipe, held| confined.seal(recipe, held).map_err(sentence)),
+        Err(error) => {
+            let _ = channel.tell(&Log { severity: Severity::Error, text: sentence(&error) }, &[]);
+            Err(sentence(error))
+        }
+    });
+    std::process::exit(i32::from(served.is_err()))
 }
 
-/// Serves until the supervisor is gone. The sentence was told to it, if it could be.
-fn serve(linker: &dyn Linker) -> Result<(), String> {
-    let mut channel = Channel::inherit(CHANNEL).map_err(sentence)?;
-    let ready = match set_up(&mut channel, linker) {
-        Ok(ready) => ready,
-        Err(why) => {
-            // Whoever waits for the answer to a call has it as a refusal; who waits for the hello reads this.
-            let _ = channel.tell(&Log { severity: Severity::Error, text: why.clone() }, &[]);
-            return Err(why);
-        }
-    };
-    let Ready { parts, idle: _idle, _sealed } = ready;
+/// Serves until the supervisor is gone. `seal` makes the process unable to do anything else, and its result, the proof of
+/// that, is kept for as long as the machine runs. A failure was told to the supervisor, if it could be.
+fn serve<S>(
+    mut channel: Channel,
+    linker: &dyn Linker,
+    seal: impl FnOnce(&Recipe, &[Held]) -> Result<S, String>,
+) -> Result<(), String> {
+    let Ready { parts, idle: _idle, sealed: _sealed } = set_up(&mut channel, linker, seal)?;
     match Hub::new(channel, parts).run() {
         Fault::PeerGone => Ok(()),
         fault => Err(sentence(fault)),
@@ -59,15 +65,18 @@ fn serve(linker: &dyn Linker) -> Result<(), String> {
 }
 
 /// A machine that runs, in a process that can do nothing else any more.
-struct Ready {
+struct Ready<S> {
     parts: Parts,
     /// Vcpus of a machine that boots nothing.
     idle: Vec<Vcpu>,
-    _sealed: Sealed,
+    sealed: S,
 }
 
-fn set_up(channel: &mut Channel, linker: &dyn Linker) -> Result<Ready, String> {
-    let confined = sandbox::confine().map_err(sentence)?;
+fn set_up<S>(
+    channel: &mut Channel,
+    linker: &dyn Linker,
+    seal: impl FnOnce(&Recipe, &[Held]) -> Result<S, String>,
+) -> Result<Ready<S>, String> {
     channel.tell(&Hello { protocol: PROTOCOL }, &[]).map_err(sentence)?;
 
     let (call, (machine, mut descriptors)) = next::<message::Machine>(channel)?;
@@ -106,27 +115,27 @@ fn set_up(channel: &mut Channel, linker: &dyn Linker) -> Result<Ready, String> {
             _ => out_of_order(channel, packet.call)?,
         }
     };
-    let started = start(config, vm, ram, assembly, outbox, confined, channel);
+    let started = start(config, vm, ram, assembly, outbox, channel.as_fd().as_raw_fd(), seal);
     let ready = answer(channel, call, started)?;
     ready.parts.machine.start();
     Ok(ready)
 }
 
 /// Tables, processors, threads, and then the seal.
-fn start(
+fn start<S>(
     config: Config,
     mut vm: Option<Vm>,
     ram: GuestRam,
     mut assembly: Assembly,
     outbox: Outbox,
-    confined: Confined,
-    channel: &Channel,
-) -> Result<Ready, String> {
+    channel: RawFd,
+    seal: impl FnOnce(&Recipe, &[Held]) -> Result<S, String>,
+) -> Result<Ready<S>, String> {
     let manifests: Vec<Manifest> = assembly.devices.iter().map(|device| device.manifest.clone()).collect();
     let entry = load(config.boot, &ram, config.cpus, &manifests.iter().collect::<Vec<_>>())?;
 
     let mut held = std::mem::take(&mut assembly.held);
-    held.push(Held::new(channel.as_fd().as_raw_fd(), DescriptorKind::Channel, Mode::Both));
+    held.push(Held::new(channel, DescriptorKind::Channel, Mode::Both));
     held.push(Held::new(outbox.bell().as_fd().as_raw_fd(), DescriptorKind::Eventfd, Mode::Both));
     let mut vcpus = Vec::new();
     if let Some(vm) = &mut vm {
@@ -167,10 +176,10 @@ fn start(
     }
 
     let recipe = Recipe::vmm(config.level, config.cpus, with_kvm, &manifests, linked);
-    let sealed = confined.seal(&recipe, &held).map_err(sentence)?;
+    let sealed = seal(&recipe, &held)?;
     let deadline = config.reach.deadline;
     let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline };
-    Ok(Ready { parts, idle, _sealed: sealed })
+    Ok(Ready { parts, idle, sealed })
 }
 
 /// What machine to be.
@@ -318,4 +327,10 @@ fn take<C: Capability>(descriptors: &mut Descriptors, handle: &Handle) -> Result
 
 fn sentence(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// Serves in a thread of a test, which goes on with other things in the same process.
+#[cfg(test)]
+pub fn serve_unsealed(channel: Channel, linker: &dyn Linker) -> Result<(), String> {
+    serve(channel, linker, |_, _| Ok(()))
 }
