@@ -53,6 +53,10 @@ pub(super) struct Keyboard {
 }
 
 impl Keyboard {
+    /// Where the queue's length lies.
+    #[cfg(test)]
+    pub(super) const QUEUED: usize = std::mem::offset_of!(Keyboard, queued);
+
     pub(super) fn power_on() -> Keyboard {
         Keyboard { enabled: 1, typematic: TYPEMATIC_DEFAULT, set: SET_DEFAULT, ..Keyboard::new_zeroed() }
     }

@@ -221,6 +221,19 @@ fn a_keyboard_that_is_off_keeps_its_answer() {
 }
 
 #[test]
+fn state_with_an_index_beyond_its_array_is_refused() {
+    let mut device = I8042::attach(&Options::default(), &mut Bells::new(1).powers()).unwrap();
+    let good = device.power_on();
+    assert!(device.check(&good));
+    assert!(!device.check(&State { address: MEMORY as u8, ..good }));
+    assert!(!device.check(&State { awaited: FOR_NOBODY + 1, ..good }));
+    let mut long = good;
+    let queued = size_of::<u64>() + Keyboard::QUEUED;
+    long.as_mut_bytes()[queued] = 17;
+    assert!(!device.check(&long));
+}
+
+#[test]
 fn an_empty_buffer_gives_its_last_byte_again() {
     let mut bench = Bench::plain();
     bench.ask_keyboard(&[0xee]);

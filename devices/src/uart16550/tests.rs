@@ -302,6 +302,19 @@ fn wider_accesses_meet_no_register() {
 }
 
 #[test]
+fn state_with_more_in_a_fifo_than_it_holds_is_refused() {
+    let mut device = Uart16550::attach(&Options::default(), &mut Cable::new().powers()).unwrap();
+    let mut state = device.power_on();
+    state.received.push(b'x');
+    assert!(device.check(&state));
+    state.received.push(b'y');
+    assert!(!device.check(&state), "without FIFOs there is one register");
+    state.fifos_enabled = 1;
+    assert!(device.check(&state));
+    assert!(!device.check(&State { fifos_enabled: 2, ..state }));
+}
+
+#[test]
 fn a_reset_keeps_the_place_in_the_stream() {
     let mut bench = Bench::ready();
     bench.type_in(b"ab");
