@@ -321,8 +321,9 @@ pub enum Job {
 }
 
 impl Worker {
-    /// Works for ever.
+    /// Works for ever, once the machine runs.
     pub fn run(&self, machine: &Machine) -> ! {
+        machine.gate.wait();
         loop {
             match self.take() {
                 Job::Drive(access) => machine.outbox.push(Event::Driven(machine.drive(&access))),

@@ -431,25 +431,43 @@ impl Clock {
 }
 
 /// Where threads wait until the machine runs.
+///
+/// A thread's first steps take system calls that a sealed process does not have, so the seal waits until all are here.
 #[derive(Default)]
 pub struct Gate {
-    open: Mutex<bool>,
-    opened: Condvar,
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    arrived: usize,
+    open: bool,
 }
 
 impl Gate {
     /// Waits until it is open.
     pub fn wait(&self) {
-        let mut open = lock(&self.open);
-        while !*open {
-            open = self.opened.wait(open).unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
+        state.arrived += 1;
+        self.changed.notify_all();
+        while !state.open {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until so many threads wait here.
+    pub fn gather(&self, threads: usize) {
+        let mut state = lock(&self.state);
+        while state.arrived < threads {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Opens it, for good.
     pub fn open(&self) {
-        *lock(&self.open) = true;
-        self.opened.notify_all();
+        lock(&self.state).open = true;
+        self.changed.notify_all();
     }
 }
 

@@ -164,7 +164,12 @@ fn start<S>(
     let vcpus = runs.into_iter().map(|vcpu| vcpu.spawn(Arc::clone(&machine)));
     let vcpus = vcpus.collect::<Result<Vec<_>, _>>().map_err(sentence)?;
     let works = { (Arc::clone(&worker), Arc::clone(&machine)) };
-    thread("worker", move || works.0.run(&works.1))?;
+    thread("worker", move || {
+        works.1.gate.wait();
+        works.0.run(&works.1)
+    })?;
+    // The vcpus, the worker, and who waits for linked devices.
+    let threads = vcpus.len() + 1 + pumps.len();
     for mut pump in pumps {
         let machine = Arc::clone(&machine);
         thread("device", move || {
@@ -174,6 +179,9 @@ fn start<S>(
             }
         })?;
     }
+
+    machine.gate.gather(threads);
+    machine.gate.gather(threads);
 
     let recipe = Recipe::vmm(config.level, config.cpus, with_kvm, &manifests, linked);
     let sealed = seal(&recipe, &held)?;
@@ -266,11 +274,8 @@ fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<O
     }
 }
 
-/// How many looks fit into [`POLL`]; none where both sides may have to share the one processor.
+/// How many looks fit into [`POLL`]. Whether there is a processor for each side is the supervisor's to know.
 fn calibrate() -> SpinBudget {
-    if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
-        return SpinBudget::NONE;
-    }
     let word = std::sync::atomic::AtomicU32::new(0);
     let start = Instant::now();
     for _ in 0..TIMED_LOOKS {
