@@ -218,6 +218,9 @@ impl device::Stream for Stream {
     fn publish(&self, out_head: u32, in_tail: u32) {
         self.0.publish(out_head, in_tail);
     }
+    fn published(&self) -> (u32, u32) {
+        self.0.published()
+    }
 }
 
 fn held_wake(wake: &Wake, mode: Mode) -> Held {

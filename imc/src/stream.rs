@@ -60,13 +60,17 @@ impl DeviceEnd {
 
     /// Publishes the committed indices, and rings the relay if they changed.
     pub fn publish(&self, out_head: u32, in_tail: u32) {
-        let before = (self.rings.out_head().load(Ordering::Relaxed), self.rings.in_tail().load(Ordering::Relaxed));
-        if before != (out_head, in_tail) {
+        if self.published() != (out_head, in_tail) {
             self.rings.in_tail().store(in_tail, Ordering::Release);
             self.rings.out_head().store(out_head, Ordering::Release);
             // The relay looks at the indices whenever it wakes, and nobody could be told that it cannot be woken.
             let _ = self.bell.signal(1);
         }
+    }
+
+    /// The indices published last, `(out_head, in_tail)`: where a device goes on whose state is gone.
+    pub fn published(&self) -> (u32, u32) {
+        (self.rings.out_head().load(Ordering::Relaxed), self.rings.in_tail().load(Ordering::Relaxed))
     }
 }
 

@@ -39,8 +39,10 @@ const SOFT_OFF: u8 = 5;
 
 const TIMER_HZ: u128 = 3_579_545;
 const SECOND_NS: u128 = 1_000_000_000;
-/// The timer has 32 bits; its event comes when the highest one changes.
-const TIMER_EVENT_BITS: u32 = 31;
+/// The timer has 24 bits, as it has for every system that is not told otherwise (FADT, `TMR_VAL_EXT`).
+const TIMER_MASK: u64 = (1 << 24) - 1;
+/// Its event comes when the highest one changes.
+const TIMER_EVENT_BITS: u32 = 23;
 
 /// The block, and its way to the power supply.
 pub(crate) struct AcpiPm {
@@ -162,7 +164,7 @@ impl Device for AcpiPm {
     fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
         state.catch_up(at.now);
         match (at.offset, at.width) {
-            (TIMER, 4) => Ok(u64::from(ticks(at.now) as u32)),
+            (TIMER, 4) => Ok(ticks(at.now) as u64 & TIMER_MASK),
             _ if is_in_blocks(at) => Ok(state.blocks() >> (8 * at.offset)),
             _ => Err(NoRegister),
         }
