@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// The start of the link of a memfd that holds guest memory.
 const GUEST_MEMORY: &str = "/memfd:cofferdam:ram";
+/// The start of the link of a memfd that stands in for a disk image: a file to who holds it.
+const DISK: &str = "/memfd:cofferdam:disk";
 
 /// An open descriptor of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,7 @@ fn kind(link: &str, metadata: &std::fs::Metadata) -> Option<DescriptorKind> {
         "anon_inode:[eventfd]" => return Some(DescriptorKind::Eventfd),
         "anon_inode:kvm-vm" => return Some(DescriptorKind::KvmMachine),
         _ if link.starts_with("anon_inode:kvm-vcpu:") => return Some(DescriptorKind::KvmProcessor),
+        _ if link.starts_with(DISK) => return Some(DescriptorKind::File),
         _ if link.starts_with("/memfd:") && metadata.nlink() == 0 => return Some(DescriptorKind::Memory),
         _ => {}
     }

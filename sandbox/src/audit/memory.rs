@@ -60,8 +60,10 @@ pub(super) fn compare(differences: &mut Vec<String>, maps: &[Mapping], recipe: &
             continue;
         }
         let name = mapping.memfd().unwrap_or(&mapping.name);
-        let share =
-            recipe.memory.iter().position(|share| mapping.memfd().is_some_and(|name| name.starts_with(share.name)));
+        // A memfd has the name that its maker gave it; what is no memfd has its name from the kernel.
+        let share = recipe.memory.iter().position(|share| {
+            share.name.starts_with("cofferdam:") == mapping.memfd().is_some() && name.starts_with(share.name)
+        });
         let Some((at, share)) = share.and_then(|at| Some((at, recipe.memory.get(at)?))) else {
             differences.push(format!("it has shared memory mapped that its recipe does not know: {name}"));
             continue;

@@ -16,6 +16,8 @@ const VMM_STACK_BYTES: u64 = 8 << 20;
 const VMM_DESCRIPTORS: u64 = 8192;
 /// Threads beside the vcpus: the hub, and a worker for what a vcpu must not wait for.
 const OTHER_THREADS: u32 = 2;
+/// KVM has a thread of its own in each process with a machine since Linux 6.13; it counts as one of the process's.
+const KVM_THREADS: u32 = 1;
 /// Eventfds of its own: to wake the hub and its vcpus.
 const OWN_EVENTFDS: u32 = 4;
 
@@ -31,7 +33,10 @@ impl Recipe {
             descriptors: Vec::new(),
             memory: Vec::new(),
             // Linked devices have a thread each, and one that hands their common wake on.
-            threads: u32::from(cpus) + OTHER_THREADS + if linked { devices.len() as u32 + 1 } else { 0 },
+            threads: u32::from(cpus)
+                + OTHER_THREADS
+                + if kvm { KVM_THREADS } else { 0 }
+                + if linked { devices.len() as u32 + 1 } else { 0 },
             calls: Vec::new(),
         };
         if level == Level::Off {
@@ -75,7 +80,7 @@ impl Recipe {
             because: "to the supervisor".into(),
         });
         recipe = descriptors(recipe, cpus, kvm, devices, linked);
-        recipe.memory = vmm_memory(devices, linked);
+        recipe.memory = vmm_memory(devices, linked, kvm);
         if recipe.is_filtered() {
             recipe.calls = vmm_calls(kvm);
             if linked {
@@ -157,7 +162,7 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
     recipe
 }
 
-fn vmm_memory(devices: &[Manifest], linked: bool) -> Vec<Share> {
+fn vmm_memory(devices: &[Manifest], linked: bool, kvm: bool) -> Vec<Share> {
     let share =
         |name, mode, guest, because: &'static str| Share { name, mode, bytes: None, guest, because: because.into() };
     let mut shares = if linked { shares(devices) } else { Vec::new() };
@@ -177,6 +182,9 @@ fn vmm_memory(devices: &[Manifest], linked: bool) -> Vec<Share> {
         },
         share("cofferdam:direct", Mode::Both, false, "memory of devices that the guest sees directly"),
     ]);
+    if kvm {
+        shares.push(share("anon_inode:kvm-vcpu:", Mode::Both, false, "where KVM says why a vcpu stopped"));
+    }
     shares
 }
 

@@ -265,6 +265,11 @@ impl Vm {
         signals: &Signals,
         wait: Duration,
     ) -> Result<Option<Ended>> {
+        // Messages that came while a call was waited for are no longer in the socket, so polling would not show them.
+        if let Some(ended) = self.hear_vmm() {
+            self.turn_relays(console);
+            return Ok(Some(ended));
+        }
         let accepts = self.relays.first().is_some_and(Relay::accepts);
         {
             let mut sources: Vec<PollFd<'_>> = Vec::new();
