@@ -9,7 +9,7 @@ use imc::{Mapping, Wake};
 use kvm_bindings::{
     CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, kvm_ioeventfd,
-    kvm_irq_routing_entry, kvm_pit_config, kvm_userspace_memory_region,
+    kvm_irq_routing_entry, kvm_irqchip, kvm_pit_config, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use std::collections::BTreeMap;
@@ -91,6 +91,9 @@ impl Vm {
         optional("placing the identity map", fd.set_identity_map_address(IDENTITY_MAP_ADDRESS));
         optional("placing the task state", fd.set_tss_address(TSS_ADDRESS));
         fd.create_irq_chip().map_err(KvmError::of("creating the interrupt controllers"))?;
+        for chip in [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE] {
+            optional("masking the 8259s", mask_inputs(&fd, chip));
+        }
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         optional("creating the interval timer", fd.create_pit2(timer));
         Ok(Vm { kvm: Some(kvm), fd: Arc::new(fd), slots: Vec::new() })
@@ -171,6 +174,15 @@ impl Vm {
     pub fn bells(&self) -> Bells {
         Bells(Arc::clone(&self.fd))
     }
+}
+
+/// Masks all inputs of an 8259. It comes up unmasked and with vectors from 0 on, which firmware would change: an interrupt
+/// that a guest does not expect would look like a processor's exception.
+fn mask_inputs(fd: &VmFd, chip_id: u32) -> Result<(), kvm_ioctls::Error> {
+    let mut chip = kvm_irqchip { chip_id, ..Default::default() };
+    fd.get_irqchip(&mut chip)?;
+    chip.chip.pic.imr = 0xff;
+    fd.set_irqchip(&chip)
 }
 
 /// Interrupt inputs of a machine's controllers.
