@@ -68,3 +68,7 @@ enter shell 'poweroff -f'
 check power-off-ends-with-0 "status 0" ends shell 0
 check nothing-is-left-running "no process" quiet_after
 check ps-is-clean-afterwards "status 0, no VM" sh -c 'cofferdam ps --json | tr -d " \n" | grep -qx "\[\]"'
+
+# The built-in guest runs on this kernel too, older than most.
+cofferdam demo >"$work/demo.log" 2>"$work/demo.err"
+check demo-runs-here "status 0" test "$?" = 0

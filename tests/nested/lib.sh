@@ -34,6 +34,13 @@ dump() {
         echo "--- ${file##*/}"
         tail -n 60 "$file" | tr -d '\r'
     done
+    for file in "$work"/*.in; do
+        vm=${file##*/} vm=${vm%.in}
+        if alive "$(pid "$vm")"; then
+            echo "--- log of $vm"
+            timeout 5 cofferdam logs "$vm"
+        fi
+    done
     dmesg | tail -n 5
 }
 
@@ -64,7 +71,7 @@ start() {
 pid() { eval "echo \$pid_$1"; }
 
 # alive PID: it runs (a zombie does not)
-alive() { [ -e "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
+alive() { [ -n "$1" ] && [ -e "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
 
 # says VM PATTERN [SECONDS]: waits until the console has a line with PATTERN; fails early when the VM has ended
 says() {
@@ -83,8 +90,8 @@ fact() { tr -d '\r' <"$work/$1.log" | sed -n "s/^GUEST $2 //p" | tail -n 1; }
 # amount VM NAME: the same where it is a number, 0 where the guest said nothing
 amount() { said=$(fact "$1" "$2" | tr -cd '0-9'); echo "${said:-0}"; }
 
-# enter VM TEXT: types a line on the console
-enter() { echo "$2" >"$work/$1.in"; }
+# enter VM TEXT: types a line on the console. Opened for both ways: that does not wait for a VM which is gone.
+enter() { echo "$2" 1<>"$work/$1.in"; }
 
 # ends VM STATUS [SECONDS]: waits for the program to end, with STATUS. A VM that does not is killed.
 ends() {

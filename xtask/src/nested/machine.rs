@@ -154,7 +154,15 @@ impl Machine {
         let qemu = packages::find("qemu-system-x86_64").map_err(anyhow::Error::msg)?;
         let words =
             format!("console=ttyS0 panic=-1 quiet scenario={} on={} tsc=reliable", scenario.name, scenario.root);
-        let mut command = Command::new(qemu);
+        // With setpriv (util-linux) the kernel ends the machine should we be killed.
+        let mut command = match packages::find("setpriv") {
+            Ok(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL"]).arg(qemu);
+                command
+            }
+            Err(_) => Command::new(qemu),
+        };
         command.args(["-accel", "tcg", "-cpu", "max,svm=on", "-smp", "2"]);
         command.args(["-m", &scenario.memory_mib.to_string()]);
         command.args(["-nodefaults", "-no-reboot", "-display", "none", "-monitor", "none"]);
