@@ -57,10 +57,18 @@ impl MemoryCarrier {
     /// If `request` is mapped to be read only: that is the host's side of it.
     pub fn new(request: Mapping, view: StateView, reply: Wake, wake: Wake, spin: SpinBudget) -> MemoryCarrier {
         assert!(request.writable(), "the VMM writes the request region");
-        word(&request, SPIN).store(u64::from(spin.host), Ordering::Relaxed);
         let committed = view.committed().sequence();
         let retirement = Retirement::new(Some(reply));
-        MemoryCarrier { request, view, wake, retirement, spin: spin.vmm, issued: committed, seen: committed, rung: 0 }
+        let mut carrier =
+            MemoryCarrier { request, view, wake, retirement, spin: 0, issued: committed, seen: committed, rung: 0 };
+        carrier.set_spin(spin);
+        carrier
+    }
+
+    /// Changes how long each side looks before it sleeps.
+    pub fn set_spin(&mut self, spin: SpinBudget) {
+        self.spin = spin.vmm;
+        word(&self.request, SPIN).store(u64::from(spin.host), Ordering::Relaxed);
     }
 
     /// Looks at the commit word, and whether it is one that an honest host could have stored. Says whether `sequence` is
@@ -131,10 +139,11 @@ impl MemoryCarrier {
             }
             std::hint::spin_loop();
         }
+        let end = Instant::now() + deadline;
         word(&self.request, WAITER).store(Waiter::waits_for(sequence), Ordering::Relaxed);
         // Before the next look at the commit word: else a host could commit, see no waiter, and never ring.
         fence(Ordering::SeqCst);
-        let result = self.sleep(sequence, Instant::now() + deadline);
+        let result = self.sleep(sequence, end);
         word(&self.request, WAITER).store(Waiter::NOBODY, Ordering::Relaxed);
         result
     }

@@ -19,6 +19,8 @@ mod in_process;
 mod layout;
 mod memory;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use host::{BadEntry, Header, HostLane, RegionTooSmall, StateWriter};
@@ -143,14 +145,4 @@ pub const fn mask(width: u8) -> u64 {
 #[must_use]
 pub const fn ones(width: u8) -> u64 {
     mask(width)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ones_are_as_wide_as_the_access() {
-        assert_eq!([1, 2, 4, 8].map(ones), [0xff, 0xffff, 0xffff_ffff, u64::MAX]);
-    }
 }

@@ -90,7 +90,7 @@ impl StateView {
     }
 
     /// Reads words of the current header, and whether they belong together.
-    fn read<T>(&self, read: impl Fn(Words<'_>) -> T) -> (T, bool) {
+    pub(super) fn read<T>(&self, read: impl Fn(Words<'_>) -> T) -> (T, bool) {
         let mut tries = 0;
         loop {
             let before = self.committed();
@@ -107,13 +107,13 @@ impl StateView {
 
 /// The words of one copy's header.
 #[derive(Clone, Copy)]
-struct Words<'a> {
+pub(super) struct Words<'a> {
     mapping: &'a Mapping,
     header: usize,
 }
 
 impl Words<'_> {
-    fn word(self, offset: usize) -> u64 {
+    pub(super) fn word(self, offset: usize) -> u64 {
         word(self.mapping, self.header + offset).load(Ordering::Relaxed)
     }
 }
