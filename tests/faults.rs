@@ -111,7 +111,9 @@ fn operators_end_and_reset_a_vm() {
     let mut vm = start(&place, "operated");
     let before = vm.host("i8042")["pid"].clone();
     assert!(place.run(&["reset", "operated"]).status.success());
-    wait_until("the hosts are new ones", || vm.hosts().iter().any(|row| row["name"] == "i8042" && row["pid"] != before));
+    wait_until("the hosts are new ones", || {
+        vm.hosts().iter().any(|row| row["name"] == "i8042" && row["pid"] != before)
+    });
     vm.wait_for_output();
     assert!(place.run(&["logs", "operated"]).status.success());
     assert!(place.run(&["stop", "operated"]).status.success());

@@ -7,7 +7,8 @@
 
 use device::Options;
 use imc::{Channel, Mapping, ReadOnly, ReadWrite, Region, Wake};
-use schema::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, PROTOCOL, Purpose, Seal, Severity};
+use sandbox::{DescriptorKind, Held, Mode, Recipe};
+use schema::host::{Assign, Attach, Empty, Grants, Hello, Level, Log, Manifests, PROTOCOL, Purpose, Seal, Severity};
 use schema::manifest::Space;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -25,9 +26,7 @@ struct Host {
 
 fn main() {
     let channel = Channel::inherit(3).expect("a channel at 3");
-    let _confined = sandbox::confine().expect("confined");
-    let (host, mode) = set_up(channel);
-    let mut host = host;
+    let (mut host, mode) = set_up(channel);
     mode(&mut host);
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -35,6 +34,8 @@ fn main() {
 }
 
 fn set_up(mut channel: Channel) -> (Host, fn(&mut Host)) {
+    let mut confined = Some(sandbox::confine().expect("confined"));
+    let mut recipe = None;
     channel.tell(&Hello { protocol: PROTOCOL }, &[]).expect("hello");
     let (mut request, mut state, mut wakes, mut mode) = (None, None, Vec::new(), MODES[0]);
     loop {
@@ -43,12 +44,15 @@ fn set_up(mut channel: Channel) -> (Host, fn(&mut Host)) {
         if packet.is::<Assign>() {
             let (assign, _) = packet.decode::<Assign>().expect("an assignment");
             let device = &assign.devices[0];
-            let entry = devices::catalogue().iter().find(|entry| entry.name == device.device).expect("in the catalogue");
+            let entry =
+                devices::catalogue().iter().find(|entry| entry.name == device.device).expect("in the catalogue");
             let options = device.options.iter().map(|option| (option.name.clone(), option.value.clone()));
             let manifest = (entry.manifest)(&Options::new(options)).expect("a manifest");
             if let Space::Port(first) = manifest.ranges[0].space {
                 mode = MODES[usize::from(first - 0x5000) / 4];
             }
+            // Its level has no filter; the rest of what an honest host does, the audit wants to see.
+            recipe = Some(Recipe::host(Level::Process, std::slice::from_ref(&manifest)));
             channel.reply(call, &Manifests { manifests: vec![manifest] }, &[]).expect("manifests");
         } else if packet.is::<Grants>() {
             let (grants, mut descriptors) = packet.decode::<Grants>().expect("grants");
@@ -64,10 +68,9 @@ fn set_up(mut channel: Channel) -> (Host, fn(&mut Host)) {
                         let region = Region::<ReadWrite>::receive(descriptor, &grant.handle).expect("a region");
                         state = Some(region.map().expect("mapped"));
                     }
-                    Purpose::Wake | Purpose::Irq | Purpose::Reply => {
+                    Purpose::Wake | Purpose::Irq | Purpose::Reply | Purpose::Switch => {
                         wakes.push(Wake::receive(descriptor, &grant.handle).expect("a wake"));
                     }
-                    // The switch would end the machine by right: that is what it is for.
                     _ => {}
                 }
             }
@@ -75,6 +78,13 @@ fn set_up(mut channel: Channel) -> (Host, fn(&mut Host)) {
         } else if packet.is::<Attach>() {
             channel.reply(call, &Empty, &[]).expect("attached");
         } else if packet.is::<Seal>() {
+            let eventfd = |wake: &Wake| Held::new(wake.as_fd().as_raw_fd(), DescriptorKind::Eventfd, Mode::Both);
+            let mut held: Vec<Held> = wakes.iter().map(eventfd).collect();
+            held.push(Held::new(3, DescriptorKind::Channel, Mode::Both));
+            let (confined, recipe) = (confined.take().expect("once"), recipe.take().expect("assigned"));
+            let _sealed = confined.seal(&recipe, &held).expect("sealed");
+            // The switch would end the machine by right: that is what it is for. It was granted last.
+            std::mem::forget(wakes.pop());
             channel.reply(call, &Empty, &[]).expect("sealed");
             let (Some(request), Some(state)) = (request, state) else { panic!("no lane was granted") };
             return (Host { channel, request, state, wakes }, mode);
@@ -167,8 +177,8 @@ fn flood(host: &mut Host) {
 /// Sends a descriptor, which no host may.
 fn descriptors(host: &mut Host) {
     let log = Log { severity: Severity::Info, text: "a gift".into() };
-    let gift = host.wakes[0].try_clone().expect("another descriptor");
-    let _ = host.channel.tell(&log, &[gift.as_fd()]);
+    let gift = host.wakes[0].as_fd().as_raw_fd();
+    let _ = host.channel.tell(&log, &[host.wakes[0].as_fd()]);
     let mut message = [0u8; 32];
     message[..4].copy_from_slice(b"IMC1");
     let mut bytes = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: message.len() };
@@ -184,13 +194,16 @@ fn descriptors(host: &mut Host) {
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(gift.as_fd().as_raw_fd());
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(gift);
         libc::sendmsg(3, &packet, 0);
     }
 }
 
-/// Ends at once.
-fn dies(_: &mut Host) {
+/// Ends at the first access.
+fn dies(host: &mut Host) {
+    while host.published() == 0 {
+        std::thread::yield_now();
+    }
     std::process::exit(7);
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 fn calls(trace: &str) -> BTreeSet<String> {
     trace
         .lines()
-        .filter(|line| !line.starts_with("---") && !line.starts_with("+++") && !line.contains("resumed>"))
-        .filter_map(|line| line.split_once('(').map(|(name, _)| name.trim().to_owned()))
+        .filter(|line| !line.contains("---") && !line.contains("+++") && !line.contains("resumed>"))
+        .filter_map(|line| line.split_once('(')?.0.split_whitespace().last().map(str::to_owned))
         .collect()
 }
 

@@ -305,10 +305,10 @@ impl RunArgs {
     /// These flags, and where one is not given, what `--config` says.
     pub fn with_config(self) -> Result<RunArgs> {
         let Some(path) = &self.config else { return Ok(self) };
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("--config {}: cannot be read", path.display()))?;
-        let file: RunArgs =
-            toml::from_str(&text).map_err(|error| usage!("--config {}: {}", path.display(), error.to_string().trim_end()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--config {}: cannot be read", path.display()))?;
+        let file: RunArgs = toml::from_str(&text)
+            .map_err(|error| usage!("--config {}: {}", path.display(), error.to_string().trim_end()))?;
         let list = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
         Ok(RunArgs {
             kernel: self.kernel.or(file.kernel),
@@ -380,7 +380,8 @@ impl RunArgs {
         }
         label(&mut devices);
         for spec in &self.host_program {
-            let (label, path) = spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
+            let (label, path) =
+                spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
             let device = devices.iter_mut().find(|device| device.label == label);
             let device = device.ok_or_else(|| usage!("--host-program: this machine has no device `{label}`"))?;
             device.program = Some(PathBuf::from(path));
@@ -399,7 +400,14 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         options.push(Setting { name: "epoch_ns".into(), value: now.as_nanos().to_string() });
     }
-    PlannedDevice { device: device.to_owned(), label: String::new(), options, level: Level::Seccomp, backing, program: None }
+    PlannedDevice {
+        device: device.to_owned(),
+        label: String::new(),
+        options,
+        level: Level::Seccomp,
+        backing,
+        program: None,
+    }
 }
 
 /// Names devices uniquely: the first by its kind, others with a number.

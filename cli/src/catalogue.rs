@@ -26,7 +26,12 @@ impl Catalogue for BuiltIn {
 pub struct Linked;
 
 impl vmm::link::Linker for Linked {
-    fn link(&self, device: &str, options: &[Setting], grants: Vec<(Grant, OwnedFd)>) -> Result<vmm::link::Linked, String> {
+    fn link(
+        &self,
+        device: &str,
+        options: &[Setting],
+        grants: Vec<(Grant, OwnedFd)>,
+    ) -> Result<vmm::link::Linked, String> {
         let linked = device_host::link(devices::catalogue(), device, options, grants)?;
         Ok(vmm::link::Linked { carrier: linked.carrier, pump: linked.pump })
     }

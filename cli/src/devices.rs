@@ -22,7 +22,11 @@ struct Row {
 fn row(manifest: Manifest) -> Row {
     Row {
         class: manifest.class.name(),
-        ranges: manifest.ranges.iter().map(|range| format!("{}: {}", range.name, place(range.space, range.length))).collect(),
+        ranges: manifest
+            .ranges
+            .iter()
+            .map(|range| format!("{}: {}", range.name, place(range.space, range.length)))
+            .collect(),
         options: manifest
             .options
             .iter()
@@ -75,8 +79,9 @@ pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
     let recipe = if name == "vmm" {
         Recipe::vmm(asked.sandbox.level, 1, true, &[], false)
     } else {
-        let manifest =
-            BuiltIn.manifest(&name, &options).map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
+        let manifest = BuiltIn
+            .manifest(&name, &options)
+            .map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
         Recipe::host(asked.sandbox.level, &[manifest])
     };
     print!("{recipe}");

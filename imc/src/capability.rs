@@ -198,7 +198,9 @@ fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Faul
 /// An eventfd, as far as can be told where there is no `/proc` to ask.
 ///
 /// It is an anonymous inode of the kernel, like one that we make ourselves; it can be read, without waiting, but not by
-/// less than eight bytes; and it can be written to. Only an eventfd is all of this, and no step changes its count.
+/// less than eight bytes; and it can be written to, or is full. Of the kernel's objects only an eventfd is all of this, and
+/// a timer that has expired, which reads like one; no step changes its count. A full one is taken: whoever else holds it
+/// may have filled it, and must not thereby stop its receiver.
 fn check_wake(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     const NO_EVENTFD: Fault = Fault::HandleObject("it is not an eventfd");
     let status = stat::fstat(descriptor)?;
@@ -210,10 +212,10 @@ fn check_wake(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     if read_nowait(descriptor, &mut []) != Ok(0) || read_nowait(descriptor, &mut [0; 4]) != Err(Errno::EINVAL) {
         return Err(NO_EVENTFD);
     }
-    let mut polled = [PollFd::new(descriptor, PollFlags::POLLOUT)];
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN | PollFlags::POLLOUT)];
     nix::poll::poll(&mut polled, PollTimeout::ZERO)?;
     match polled[0].revents() {
-        Some(PollFlags::POLLOUT) => Ok(()),
+        Some(seen) if !seen.is_empty() && (PollFlags::POLLIN | PollFlags::POLLOUT).contains(seen) => Ok(()),
         _ => Err(NO_EVENTFD),
     }
 }

@@ -106,7 +106,9 @@ impl Place {
 
     /// Whether anything is left in the runtime folder.
     pub fn runtime_files(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.path("run")).map(|files| files.flatten().map(|file| file.path()).collect()).unwrap_or_default()
+        fs::read_dir(self.path("run"))
+            .map(|files| files.flatten().map(|file| file.path()).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -181,7 +181,6 @@ fn start<S>(
     }
 
     machine.gate.gather(threads);
-    machine.gate.gather(threads);
 
     let recipe = Recipe::vmm(config.level, config.cpus, with_kvm, &manifests, linked);
     let sealed = seal(&recipe, &held)?;

@@ -170,10 +170,11 @@ fn exits(common: &BenchCommon, signals: &Signals) -> Result<Vec<Series>> {
 fn sample(plan: &Plan, signals: &Signals) -> Result<Vec<f64>> {
     let mut console = Console::open(&ConsolePlan::Quiet)?;
     let mut vm = Vm::start(plan, &BuiltIn, signals)?;
-    let go_on = |vm: &mut Vm, console: &mut Console, time| match vm.run_until(console, signals, Instant::now() + time)? {
-        None => Ok(()),
-        Some(ended) => bail!("the bench's guest ended: {ended:?}"),
-    };
+    let go_on =
+        |vm: &mut Vm, console: &mut Console, time| match vm.run_until(console, signals, Instant::now() + time)? {
+            None => Ok(()),
+            Some(ended) => bail!("the bench's guest ended: {ended:?}"),
+        };
     go_on(&mut vm, &mut console, WARM_UP)?;
     let mut samples = Vec::new();
     for _ in 0..WINDOWS {

@@ -33,7 +33,9 @@ fn every_device() -> Vec<PlannedDevice> {
 pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
     let kvm = !asked.no_kvm && kvm_opens();
     if !kvm && !asked.no_kvm {
-        eprintln!("cofferdam: /dev/kvm cannot be opened here, so a script makes the accesses instead of a virtual processor");
+        eprintln!(
+            "cofferdam: /dev/kvm cannot be opened here, so a script makes the accesses instead of a virtual processor"
+        );
     }
     let mut devices = every_device();
     asked.sandbox.apply(&mut devices)?;

@@ -31,12 +31,7 @@ impl GuestMemory {
     /// Makes the regions of `bytes` of guest memory.
     pub fn create(bytes: u64) -> Result<GuestMemory> {
         let host = nix::sys::sysinfo::sysinfo().context("asking for the size of memory")?.ram_total();
-        ensure!(
-            bytes <= host,
-            "--memory {}M: this machine has {}M",
-            bytes >> 20,
-            host >> 20
-        );
+        ensure!(bytes <= host, "--memory {}M: this machine has {}M", bytes >> 20, host >> 20);
         let mut regions = Vec::new();
         for extent in memory::layout(bytes) {
             let name = if extent.low { "cofferdam:ram-low" } else { "cofferdam:ram" };
@@ -69,17 +64,18 @@ impl Image {
             }
             Backing::Path(path) => {
                 let shown = path.display();
-                let mut file = OpenOptions::new()
-                    .read(true)
-                    .write(!readonly)
-                    .open(path)
-                    .with_context(|| format!("disk {shown}: cannot be opened"))?;
-                let kind = file.metadata()?.file_type();
+                let kind =
+                    std::fs::metadata(path).with_context(|| format!("disk {shown}: cannot be opened"))?.file_type();
                 ensure!(
                     kind.is_file() || kind.is_block_device(),
                     "disk {shown}: is {}, not a file or block device",
                     if kind.is_dir() { "a folder" } else { "something else" }
                 );
+                let mut file = OpenOptions::new()
+                    .read(true)
+                    .write(!readonly)
+                    .open(path)
+                    .with_context(|| format!("disk {shown}: cannot be opened"))?;
                 let bytes = file.seek(SeekFrom::End(0))?;
                 ensure!(
                     bytes > 0 && bytes.is_multiple_of(SECTOR),
@@ -167,9 +163,9 @@ impl DeviceObjects {
                 Power::Memory => objects.memory = Some(false),
                 Power::LowMemory => objects.memory = Some(true),
                 Power::FileRead | Power::FileWrite => {
-                    let backing = backing
-                        .next()
-                        .with_context(|| format!("device {}: needs a file ({}), and none is given", device.label, wish.because))?;
+                    let backing = backing.next().with_context(|| {
+                        format!("device {}: needs a file ({}), and none is given", device.label, wish.because)
+                    })?;
                     objects.images.push((index, Image::open(backing, wish.power == Power::FileRead)?));
                 }
                 Power::Switch => objects.switches.push((index, Wake::create()?)),
@@ -243,7 +239,14 @@ impl Objects {
     }
 
     /// Grants to the VMM its side of device `id`, which host `host` serves; with `linked`, the device's side as well.
-    pub fn grant_vmm(&self, channel: &mut Channel, host: usize, id: usize, linked: bool, deadline: Duration) -> Result<()> {
+    pub fn grant_vmm(
+        &self,
+        channel: &mut Channel,
+        host: usize,
+        id: usize,
+        linked: bool,
+        deadline: Duration,
+    ) -> Result<()> {
         let mut bundle = Bundle::new(channel, deadline);
         let objects = &self.devices[id];
         let number = id as u8;
@@ -332,8 +335,7 @@ impl<'a> Bundle<'a> {
         let grants = Grants { grants: std::mem::take(&mut self.grants) };
         let descriptors = std::mem::take(&mut self.descriptors);
         let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-        let (schema::host::Empty, _) =
-            self.channel.call(&grants, &borrowed, self.deadline).map_err(super::refused)?;
+        let (schema::host::Empty, _) = self.channel.call(&grants, &borrowed, self.deadline).map_err(super::refused)?;
         Ok(())
     }
 }

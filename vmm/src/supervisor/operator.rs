@@ -8,7 +8,8 @@ use imc::{CallError, Channel, Packet};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 use schema::control::{
-    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, HostStatus, LINES_MAX, LogLines, Logs, Order, Status, StatusReport,
+    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, HostStatus, LINES_MAX, LogLines, Logs, Order, Status,
+    StatusReport,
 };
 use schema::host::Empty;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -162,9 +162,7 @@ impl Plan {
         }
         for (index, (device, manifest)) in self.devices.iter().zip(manifests).enumerate() {
             let together = match self.isolate {
-                Isolate::Class => {
-                    groups.iter().position(|group| manifests[group.devices[0]].class == manifest.class)
-                }
+                Isolate::Class => groups.iter().position(|group| manifests[group.devices[0]].class == manifest.class),
                 _ if device.program.is_some() => None,
                 _ => groups.iter().position(|group| {
                     group.devices.iter().any(|other| {
@@ -269,8 +267,11 @@ mod tests {
     #[test]
     fn devices_that_change_each_other_share_a_host() {
         let plan = plan(Isolate::Device, &[("floppy", Level::Seccomp), ("b", Level::Seccomp), ("dma", Level::Seccomp)]);
-        let manifests =
-            [manifest("floppy", Class::Block, &["dma"]), manifest("b", Class::Char, &[]), manifest("dma", Class::System, &[])];
+        let manifests = [
+            manifest("floppy", Class::Block, &["dma"]),
+            manifest("b", Class::Char, &[]),
+            manifest("dma", Class::System, &[]),
+        ];
         assert_eq!(names(&plan.groups(&manifests).unwrap()), [("floppy", 2), ("b", 1)]);
     }
 

@@ -30,7 +30,8 @@ impl Process {
     pub fn spawn(program: &Program, role: &str, name: &str, recipe: Recipe) -> Result<Process> {
         let (ours, theirs) = Channel::pair().context("making a channel")?;
         ours.refuse_descriptors();
-        let child = sandbox::spawn(program, role, theirs.into(), &recipe).with_context(|| format!("starting {name}"))?;
+        let child =
+            sandbox::spawn(program, role, theirs.into(), &recipe).with_context(|| format!("starting {name}"))?;
         Ok(Process { name: name.to_owned(), channel: ours, recipe, child, ended: None })
     }
 

@@ -65,10 +65,8 @@ impl Entry {
             bail!("a VM named `{name}` is running already; give another --name");
         };
         let _ = fs::remove_file(&socket);
-        let listener =
-            self::socket_for(&socket, |fd, address| Ok(bind(fd.as_raw_fd(), address)?)).with_context(|| {
-                format!("cannot make the control socket {}", socket.display())
-            })?;
+        let listener = self::socket_for(&socket, |fd, address| Ok(bind(fd.as_raw_fd(), address)?))
+            .with_context(|| format!("cannot make the control socket {}", socket.display()))?;
         listen(&listener, Backlog::new(8)?)?;
         Ok(Entry { listener, socket, lock_path, _lock: lock })
     }

@@ -91,6 +91,12 @@ impl Objects {
     fn carrier(&self, id: usize) -> Result<impl Carrier + use<>> {
         let device = &self.devices[id];
         let view = StateView::new(device.state.map()?);
-        Ok(MemoryCarrier::new(device.request.map()?, view, self.reply(id)?, self.hosts[0].0.try_clone()?, SpinBudget::NONE))
+        Ok(MemoryCarrier::new(
+            device.request.map()?,
+            view,
+            self.reply(id)?,
+            self.hosts[0].0.try_clone()?,
+            SpinBudget::NONE,
+        ))
     }
 }

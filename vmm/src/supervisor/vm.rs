@@ -133,7 +133,9 @@ impl Vm {
             let recipe = Recipe::host(group.level, &declared);
             let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
             let other = other
-                .map(|path| Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display())))
+                .map(|path| {
+                    Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
+                })
                 .transpose()?;
             let process = Process::spawn(other.as_ref().unwrap_or(&program), "cofferdam: host", &group.name, recipe)?;
             hosts.push(Host { process, group, retired: false, verdict: None });
@@ -482,8 +484,7 @@ impl Vm {
     /// How the VM's processes are, as the kernel shows them; with `audit`, what differs from the recipes.
     pub fn report(&mut self, audit: bool) -> StatusReport {
         let counted = self.counters().unwrap_or(Counted { devices: Vec::new(), exits: 0 });
-        let mut rows: Vec<HostStatus> =
-            self.hosts.iter().map(|host| self.host_status(host, &counted, audit)).collect();
+        let mut rows: Vec<HostStatus> = self.hosts.iter().map(|host| self.host_status(host, &counted, audit)).collect();
         rows.push(self.vmm_status(&counted, audit));
         StatusReport { name: self.name.clone(), total: rows.len() as u32, hosts: rows }
     }
@@ -648,7 +649,9 @@ fn open_kvm() -> Result<Kvm> {
             anyhow!("/dev/kvm: this machine has none; load the kvm module, or enable virtualization in its firmware")
         }
         std::io::ErrorKind::PermissionDenied => {
-            anyhow!("/dev/kvm: you may not open it; an administrator can add you to the group that owns it (often `kvm`)")
+            anyhow!(
+                "/dev/kvm: you may not open it; an administrator can add you to the group that owns it (often `kvm`)"
+            )
         }
         _ => anyhow!("/dev/kvm: cannot be opened: {error}"),
     })?;
@@ -719,12 +722,7 @@ fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
 
 impl Vm {
     /// Steps until the VM ends or `until` has passed.
-    pub fn run_until(
-        &mut self,
-        console: &mut Console,
-        signals: &Signals,
-        until: Instant,
-    ) -> Result<Option<Ended>> {
+    pub fn run_until(&mut self, console: &mut Console, signals: &Signals, until: Instant) -> Result<Option<Ended>> {
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             if let Some(ended) = self.step(console, None, signals, left)? {
                 return Ok(Some(ended));
