@@ -72,7 +72,7 @@ impl Host {
     }
 
     /// Gives every device a turn. Says whether any had something to do.
-    fn work(&mut self) -> Result<bool, Ended> {
+    pub(crate) fn work(&mut self) -> Result<bool, Ended> {
         let mut any = false;
         for device in &mut self.devices {
             any |= device.drain()?;

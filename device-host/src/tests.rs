@@ -1,1 +1,790 @@
+//! A toy device behind every kind of lane, and under kill -9.
+#![allow(unsafe_code)] // A child process is made by fork and leaves without destructors; a test arms a fuse in shared memory.
 
+use crate::grants::{DeviceGrants, HostGrants};
+use crate::{Engine, Host, Linked, Served, link};
+use device::manifest::{Class, Line, Manifest, Power, Range, Register, RegisterKind, Space, Switch, Tolerance, Wish};
+use device::{
+    Access, AttachError, Bell, Device, NoRegister, OptionError, Options, Outputs, Powers, Registration, Scan, Stream,
+};
+use imc::lane::{Lane, LaneError, MemoryCarrier, SpinBudget, StateView, state_region_bytes};
+use imc::{Capability, Mapping, ReadWrite, Region, RelayEnd, Wake};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use schema::host::{Grant, Purpose};
+use schema::lane::Operation;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+const LONG: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(5);
+
+/// Registers of the toy, in its one range of 64 bytes. Reads of each tell the part of the state that it is about.
+mod register {
+    /// Folds what is written into a number.
+    pub const FOLD: u64 = 0;
+    /// As `FOLD`, posted.
+    pub const POSTED: u64 = 8;
+    /// Each read counts, and gives the count.
+    pub const COUNT: u64 = 16;
+    /// Sets the deadline, in nanoseconds of the guest clock; 0: none. Reads: alarms so far.
+    pub const DEADLINE: u64 = 24;
+    /// Prints the byte that is written. Reads: the fold of all bytes typed so far.
+    pub const STREAM: u64 = 32;
+    /// Sets the level. Reads: when the last alarm ran.
+    pub const LEVEL: u64 = 40;
+    /// Reads: buttons, each of which sets the level. Writes: panic.
+    pub const BUTTON: u64 = 48;
+    /// The last one is none.
+    pub const NONE: u64 = 56;
+}
+
+struct Toy {
+    stream: Option<Box<dyn Stream>>,
+    switch: Option<Box<dyn Bell>>,
+    doorbells: Arc<AtomicU64>,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Default)]
+#[repr(C)]
+struct State {
+    fold: u64,
+    count: u64,
+    deadline: u64,
+    alarms: u64,
+    alarmed: u64,
+    typed: u64,
+    level: u64,
+    buttons: u64,
+    out_head: u32,
+    in_tail: u32,
+    marker: u64,
+}
+
+const MARKER: u64 = 0x746f_795f_746f_7921;
+
+fn fold(number: u64, value: u64) -> u64 {
+    number.wrapping_mul(31).wrapping_add(value).wrapping_add(1)
+}
+
+impl Device for Toy {
+    type State = State;
+
+    fn manifest(options: &Options) -> Result<Manifest, OptionError> {
+        options.check(&[])?;
+        let at = |offset, kind| Register { range: 0, offset, width: 8, kind };
+        let wish = |power, switch| Wish {
+            power,
+            name: "toy".into(),
+            switch,
+            bytes: 0,
+            range: 0,
+            because: "a test looks at it".into(),
+        };
+        Ok(Manifest {
+            name: "toy".into(),
+            summary: "a device for tests".into(),
+            class: Class::System,
+            ranges: vec![Range { name: "registers".into(), length: 64, space: Space::Port(0x100) }],
+            registers: vec![
+                at(register::POSTED, RegisterKind::Posted(0)),
+                at(
+                    register::FOLD,
+                    RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 0 }] },
+                ),
+            ],
+            lines: vec![Line::Isa(5)],
+            vectors: 1,
+            doorbells: vec![],
+            wishes: vec![wish(Power::Stream, None), wish(Power::Switch, Some(Switch::Exit))],
+            state_bytes: size_of::<State>() as u32,
+            bulk_bytes: 0,
+            pci: None,
+            acpi: None,
+            with: vec![],
+            options: vec![],
+        })
+    }
+
+    fn attach(_: &Options, powers: &mut Powers) -> Result<Toy, AttachError> {
+        let doorbells = powers.doorbells.clone();
+        Ok(Toy { stream: powers.stream(0).ok(), switch: powers.switch(1).ok(), doorbells })
+    }
+
+    fn power_on(&mut self) -> State {
+        State { marker: MARKER, ..State::default() }
+    }
+
+    fn check(&self, state: &State) -> bool {
+        state.marker == MARKER && state.level <= 1
+    }
+
+    fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
+        fuse();
+        let value = match at.offset {
+            register::FOLD | register::POSTED => state.fold,
+            register::COUNT => {
+                state.count += 1;
+                fuse();
+                state.count
+            }
+            register::DEADLINE => state.alarms,
+            register::STREAM => state.typed,
+            register::LEVEL => state.alarmed,
+            register::BUTTON => state.buttons,
+            _ => return Err(NoRegister),
+        };
+        Ok(value)
+    }
+
+    fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
+        match at.offset {
+            register::FOLD | register::POSTED => {
+                // Torn on purpose: a kill in between leaves neither the old nor the new number.
+                let folded = fold(state.fold, value);
+                state.fold = !folded;
+                fuse();
+                state.fold = folded;
+            }
+            register::DEADLINE => state.deadline = value,
+            register::STREAM => {
+                if let Some(stream) = &self.stream
+                    && stream.room(state.out_head) > 0
+                {
+                    stream.put(state.out_head, value as u8);
+                    fuse();
+                    state.out_head = state.out_head.wrapping_add(1);
+                }
+            }
+            register::LEVEL => state.level = value,
+            register::BUTTON => panic!("a device that panics"),
+            _ => return Err(NoRegister),
+        }
+        Ok(())
+    }
+
+    fn alarm(&mut self, state: &mut State, now: u64) {
+        state.alarms += 1;
+        state.alarmed = now;
+        state.deadline = 0;
+    }
+
+    fn button(&mut self, state: &mut State, _: u64) {
+        state.buttons += 1;
+        state.level = 1;
+    }
+
+    fn scan(&mut self, state: &mut State, _: u64) -> Scan {
+        let Some(byte) = self.stream.as_ref().and_then(|stream| stream.get(state.in_tail)) else { return Scan::Idle };
+        state.typed = fold(state.typed, u64::from(byte));
+        fuse();
+        state.in_tail = state.in_tail.wrapping_add(1);
+        self.doorbells.fetch_add(1, Ordering::Relaxed);
+        Scan::More
+    }
+
+    fn pending(&self, state: &State) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.get(state.in_tail).is_some())
+    }
+
+    fn outputs(&self, state: &State) -> Outputs {
+        fuse();
+        Outputs {
+            levels: state.level as u32,
+            deadline: Some(state.deadline).filter(|deadline| *deadline != 0),
+            postable: 1,
+            shadow: [Some(state.fold), None, None, None, None, None, None, None],
+        }
+    }
+
+    fn settle(&mut self, state: &State) {
+        fuse();
+        if let Some(stream) = &self.stream {
+            stream.publish(state.out_head, state.in_tail);
+        }
+        if let Some(switch) = &self.switch
+            && state.buttons > 0
+        {
+            switch.ring(1);
+        }
+        fuse();
+    }
+}
+
+/// Shared with a forked host: how many more steps it lives, where it is armed.
+static FUSE: OnceLock<Mapping> = OnceLock::new();
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// A point between two steps at which a host may die.
+fn fuse() {
+    if !ARMED.load(Ordering::Relaxed) {
+        return;
+    }
+    let Some(mapping) = FUSE.get() else { return };
+    // SAFETY: the first word of a page that is mapped for ever and only touched atomically.
+    let left = unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast()) };
+    if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        kill(Pid::this(), Signal::SIGKILL).unwrap();
+    }
+}
+
+fn set_fuse(steps: u64) {
+    let mapping = FUSE.get_or_init(|| Region::create("cofferdam:test", 4096).unwrap().map().unwrap());
+    // SAFETY: as in `fuse`.
+    unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast()) }.store(steps, Ordering::Relaxed);
+}
+
+const CATALOGUE: &[Registration] = &[Registration::of::<Toy>("toy")];
+
+/// What the supervisor holds of a VM with one toy.
+struct Objects {
+    request: Region<ReadWrite>,
+    state: Region<ReadWrite>,
+    stream: Region<ReadWrite>,
+    reply: Wake,
+    wake: Wake,
+    irq: Wake,
+    bell: Wake,
+    switch: Wake,
+    vector: Wake,
+}
+
+fn manifest() -> Manifest {
+    Toy::manifest(&Options::default()).unwrap()
+}
+
+impl Objects {
+    fn new() -> Objects {
+        let wake = || Wake::create().unwrap();
+        let state_bytes = state_region_bytes(size_of::<State>() as u32, 0);
+        Objects {
+            request: Region::create("cofferdam:request", imc::lane::REQUEST_BYTES).unwrap(),
+            state: Region::create("cofferdam:state", state_bytes).unwrap(),
+            stream: Region::create("cofferdam:stream", imc::STREAM_BYTES).unwrap(),
+            reply: wake(),
+            wake: wake(),
+            irq: wake(),
+            bell: wake(),
+            switch: wake(),
+            vector: wake(),
+        }
+    }
+
+    fn grants(&self) -> Vec<(Grant, OwnedFd)> {
+        fn grant(purpose: Purpose, number: u32, what: &impl Capability) -> (Grant, OwnedFd) {
+            let grant = Grant { device: 0, purpose, number, base: 0, handle: what.handle(0) };
+            (grant, what.as_fd().try_clone_to_owned().unwrap())
+        }
+        vec![
+            grant(Purpose::Wake, 0, &self.wake),
+            grant(Purpose::Irq, 0, &self.irq),
+            grant(Purpose::Request, 0, &self.request.read_only().unwrap()),
+            grant(Purpose::State, 0, &self.state),
+            grant(Purpose::Reply, 0, &self.reply),
+            grant(Purpose::Vector, 0, &self.vector),
+            grant(Purpose::Stream, 0, &self.stream),
+            grant(Purpose::Bell, 0, &self.bell),
+            grant(Purpose::Switch, 1, &self.switch),
+        ]
+    }
+
+    fn host(&self) -> Host {
+        let (mut whole, mut own, manifest) = (HostGrants::default(), DeviceGrants::default(), manifest());
+        for (grant, descriptor) in self.grants() {
+            if let Some((grant, descriptor)) = whole.add(grant, descriptor).unwrap() {
+                own.add(&manifest, &grant, descriptor).unwrap();
+            }
+        }
+        assert_eq!(whole.held().len() + own.held().len(), 6, "all eventfds, and no region");
+        let state = own.state(&manifest).unwrap();
+        let lane = own.lane(state.committed().sequence()).unwrap();
+        let mut powers = own.powers().unwrap();
+        let doorbells = powers.doorbells.clone();
+        let model = (CATALOGUE[0].attach)(&Options::default(), &mut powers).unwrap();
+        let irq = Arc::new(whole.take_irq().unwrap());
+        let engine = Engine::new(model, &manifest, state, irq, doorbells);
+        Host::new(vec![Served::new(engine, lane)], whole.take_wake().unwrap())
+    }
+
+    fn view(&self) -> StateView {
+        StateView::new(self.state.read_only().unwrap().map().unwrap())
+    }
+
+    fn lane(&self, spin: SpinBudget, deadline: Duration) -> Lane {
+        let (reply, wake) = (self.reply.try_clone().unwrap(), self.wake.try_clone().unwrap());
+        let carrier = MemoryCarrier::new(self.request.map().unwrap(), self.view(), reply, wake, spin);
+        Lane::new(Box::new(carrier), self.view(), &manifest(), deadline)
+    }
+
+    fn link(&self) -> (Lane, Box<dyn FnMut() + Send>) {
+        let Linked { carrier, pump } = link(CATALOGUE, "toy", &[], self.grants()).unwrap();
+        (Lane::new(carrier, self.view(), &manifest(), LONG), pump)
+    }
+
+    fn relay(&self) -> RelayEnd {
+        RelayEnd::new(self.stream.map().unwrap())
+    }
+
+    /// A process that serves until it is killed or told to leave.
+    fn fork(&self) -> Pid {
+        let mut host = self.host();
+        // SAFETY: the child serves what was made above, and leaves without destructors.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                ARMED.store(true, Ordering::Relaxed);
+                let served = host.start().and_then(|()| host.until_all_left());
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(i32::from(served.is_err())) }
+            }
+        }
+    }
+}
+
+/// A host that serves in a thread, until the lane is told to shut down.
+fn spawn(objects: &Objects) -> std::thread::JoinHandle<()> {
+    let mut host = objects.host();
+    host.start().unwrap();
+    std::thread::spawn(move || host.until_all_left().unwrap())
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LONG, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Runs a test once with the device linked in and once behind a lane.
+fn on_each_carrier(test: impl Fn(&Objects, &Lane)) {
+    let objects = Objects::new();
+    let (lane, mut pump) = objects.link();
+    // It ends with the process.
+    std::thread::spawn(move || {
+        loop {
+            pump()
+        }
+    });
+    test(&objects, &lane);
+
+    let objects = Objects::new();
+    let host = spawn(&objects);
+    let lane = objects.lane(SpinBudget { vmm: 100, host: 100 }, LONG);
+    test(&objects, &lane);
+    lane.operate(Operation::Shutdown, 0).unwrap();
+    host.join().unwrap();
+}
+
+#[test]
+fn registers_answer_alike_on_each_carrier() {
+    on_each_carrier(|_, lane| {
+        let mut expected = 0;
+        for value in 0..100 {
+            let offset = if value % 3 == 0 { register::FOLD } else { register::POSTED };
+            lane.write(0, offset, 8, value, 0).unwrap();
+            expected = fold(expected, value);
+            assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(value + 1));
+            assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(expected));
+            assert_eq!(lane.read(0, register::FOLD, 2, 0), Ok(expected & 0xffff));
+        }
+        let counters = lane.counters();
+        assert_eq!((counters.posted, counters.shadow), (66, 100), "after a synchronous read nothing is outstanding");
+    });
+}
+
+#[test]
+fn access_that_hits_no_register_reads_ones_and_is_counted() {
+    on_each_carrier(|_, lane| {
+        assert_eq!(lane.read(0, register::NONE, 1, 0), Ok(0xff));
+        lane.write(0, register::NONE, 8, 5, 0).unwrap();
+        for (range, offset, width) in [(1, 0, 8), (0, 61, 4), (0, 64, 1), (0, u64::MAX, 8), (0, 0, 3), (0, 0, 0)] {
+            assert_eq!(lane.read(range, offset, width, 0), Ok(imc::lane::ones(width)));
+        }
+        assert_eq!(lane.counters().unknown, 8);
+    });
+}
+
+#[test]
+fn alarm_that_is_due_runs_before_the_operation() {
+    on_each_carrier(|_, lane| {
+        lane.write(0, register::DEADLINE, 8, 100, 10).unwrap();
+        assert_eq!(lane.deadline(), Some(100));
+        assert_eq!(lane.read(0, register::DEADLINE, 8, 99), Ok(0));
+        assert_eq!(lane.read(0, register::DEADLINE, 8, 150), Ok(1));
+        assert_eq!(lane.read(0, register::LEVEL, 8, 160), Ok(150), "when the operation came");
+        assert_eq!(lane.deadline(), None);
+    });
+}
+
+#[test]
+fn alarm_operation_runs_the_alarm_only_when_it_is_due_and_tells_the_next_deadline() {
+    on_each_carrier(|objects, lane| {
+        lane.write(0, register::DEADLINE, 8, 100, 0).unwrap();
+        objects.irq.drain();
+        assert!(lane.notify(Operation::Alarm, 50));
+        wait_until("the hub is told to look again", || objects.irq.drain().is_some());
+        assert_eq!(lane.deadline(), Some(100));
+        assert!(lane.notify(Operation::Alarm, 120));
+        wait_until("the alarm has run", || lane.deadline().is_none());
+        assert_eq!(lane.read(0, register::DEADLINE, 8, 120), Ok(1));
+        assert_eq!(lane.read(0, register::LEVEL, 8, 120), Ok(120));
+    });
+}
+
+#[test]
+fn time_never_runs_backwards_for_a_device() {
+    on_each_carrier(|_, lane| {
+        lane.write(0, register::DEADLINE, 8, 90, 100).unwrap();
+        assert_eq!(lane.read(0, register::LEVEL, 8, 50), Ok(100));
+    });
+}
+
+#[test]
+fn level_that_changes_of_its_own_accord_is_told_and_one_that_a_vcpu_waits_for_is_not() {
+    on_each_carrier(|objects, lane| {
+        objects.irq.drain();
+        lane.write(0, register::LEVEL, 8, 1, 0).unwrap();
+        assert_eq!(lane.levels(), 1);
+        lane.write(0, register::LEVEL, 8, 0, 0).unwrap();
+        assert_eq!((lane.levels(), objects.irq.drain()), (0, None));
+        assert!(lane.notify(Operation::Button, 0));
+        wait_until("the level is told", || objects.irq.drain().is_some());
+        assert_eq!(lane.levels(), 1);
+        wait_until("the switch is turned", || objects.switch.drain().is_some());
+    });
+}
+
+#[test]
+fn bytes_go_in_and_out_and_are_looked_for_before_an_operation() {
+    on_each_carrier(|objects, lane| {
+        let mut relay = objects.relay();
+        for byte in b"out" {
+            lane.write(0, register::STREAM, 8, u64::from(*byte), 0).unwrap();
+        }
+        let mut printed = Vec::new();
+        wait_until("it is printed", || {
+            relay.take(&mut printed, 10);
+            printed == b"out"
+        });
+        relay.offer(b"i");
+        assert_eq!(lane.read(0, register::STREAM, 8, 0), Ok(fold(0, u64::from(b'i'))));
+        relay.offer(b"n");
+        objects.wake.signal(1).unwrap();
+        wait_until("its host is woken", || lane.doorbells() == 2);
+        assert_eq!(lane.read(0, register::STREAM, 8, 0), Ok(fold(fold(0, u64::from(b'i')), u64::from(b'n'))));
+    });
+}
+
+#[test]
+fn reset_is_power_on() {
+    on_each_carrier(|_, lane| {
+        lane.write(0, register::FOLD, 8, 1, 0).unwrap();
+        lane.write(0, register::LEVEL, 8, 1, 0).unwrap();
+        lane.operate(Operation::Reset, 0).unwrap();
+        assert_eq!((lane.read(0, register::FOLD, 8, 0), lane.levels()), (Ok(0), 0));
+    });
+}
+
+#[test]
+fn device_at_rest_does_nothing_until_it_is_asked_something() {
+    on_each_carrier(|objects, lane| {
+        let mut relay = objects.relay();
+        relay.offer(b"ab");
+        lane.operate(Operation::Quiesce, 0).unwrap();
+        assert_eq!(lane.doorbells(), 2, "what was under way is finished");
+        let resting = objects.view().committed();
+        relay.offer(b"c");
+        objects.wake.signal(1).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(objects.view().committed(), resting);
+        lane.read(0, register::COUNT, 8, 0).unwrap();
+        assert_eq!(lane.doorbells(), 3);
+    });
+}
+
+#[test]
+fn posts_share_a_commit_except_after_a_restart() {
+    let objects = Objects::new();
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    let mut host = objects.host();
+    host.start().unwrap();
+    let post_seven = || (0..7).for_each(|value| lane.write(0, register::POSTED, 8, value, 0).unwrap());
+    let before = objects.view().committed();
+    post_seven();
+    host.work().unwrap();
+    let after = objects.view().committed();
+    assert_eq!(after.sequence(), before.sequence() + 7);
+    assert_ne!(after.copy(), before.copy(), "one commit");
+    drop(host);
+
+    let mut host = objects.host();
+    host.start().unwrap();
+    let before = objects.view().committed();
+    for _ in 0..2 {
+        post_seven();
+    }
+    host.work().unwrap();
+    let after = objects.view().committed();
+    assert_eq!((after.sequence(), after.copy()), (before.sequence() + 14, before.copy()), "an even number of commits");
+}
+
+#[test]
+fn alarm_that_a_batch_makes_due_runs_within_it_in_its_place() {
+    let objects = Objects::new();
+    let lane = objects.lane(SpinBudget::NONE, SOON);
+    let mut host = objects.host();
+    host.start().unwrap();
+    lane.write(0, register::POSTED, 8, 1, 10).unwrap();
+    assert_eq!(lane.write(0, register::DEADLINE, 8, 20, 11), Err(LaneError::Late), "there is no host to answer");
+    lane.write(0, register::POSTED, 8, 2, 12).unwrap();
+    lane.write(0, register::POSTED, 8, 3, 30).unwrap();
+    while host.work().unwrap() {}
+    let served = std::thread::spawn(move || host.until_all_left().unwrap());
+    let lane_now = |offset| lane.read(0, offset, 8, 40);
+    wait_until("the host serves", || lane_now(register::DEADLINE) == Ok(1));
+    assert_eq!(lane_now(register::LEVEL), Ok(30));
+    lane.operate(Operation::Shutdown, 40).unwrap();
+    served.join().unwrap();
+}
+
+#[test]
+fn next_incarnation_goes_on_and_tells_again() {
+    let objects = Objects::new();
+    let host = spawn(&objects);
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    lane.write(0, register::FOLD, 8, 5, 7).unwrap();
+    assert!(lane.notify(Operation::Button, 8));
+    lane.operate(Operation::Shutdown, 9).unwrap();
+    host.join().unwrap();
+    while objects.irq.drain().is_some() || objects.switch.drain().is_some() {}
+
+    let host = spawn(&objects);
+    assert!(objects.irq.drain().is_some(), "levels are told again");
+    assert!(objects.switch.drain().is_some(), "what was committed may not have happened");
+    assert_eq!(lane.read(0, register::FOLD, 8, 9), Ok(fold(0, 5)));
+    assert_eq!(lane.levels(), 1);
+    lane.operate(Operation::Shutdown, 9).unwrap();
+    host.join().unwrap();
+}
+
+#[test]
+fn state_that_the_device_could_not_have_left_is_a_reset() {
+    let objects = Objects::new();
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    let host = spawn(&objects);
+    lane.write(0, register::FOLD, 8, 5, 7).unwrap();
+    lane.write(0, register::LEVEL, 8, 7, 7).unwrap();
+    lane.operate(Operation::Shutdown, 9).unwrap();
+    host.join().unwrap();
+    let host = spawn(&objects);
+    assert_eq!((lane.read(0, register::FOLD, 8, 9), lane.levels()), (Ok(0), 0));
+    lane.operate(Operation::Shutdown, 9).unwrap();
+    host.join().unwrap();
+}
+
+#[test]
+fn grant_that_was_not_asked_for_is_refused() {
+    let objects = Objects::new();
+    let refused = |change: fn(&mut Grant)| {
+        let mut own = DeviceGrants::default();
+        let (mut grant, descriptor) =
+            objects.grants().into_iter().find(|(grant, _)| grant.purpose == Purpose::Switch).unwrap();
+        change(&mut grant);
+        own.add(&manifest(), &grant, descriptor).unwrap_err()
+    };
+    assert!(refused(|grant| grant.number = 0).contains("was not asked for"), "wish 0 is a stream");
+    assert!(refused(|grant| grant.number = 9).contains("was not asked for"));
+    assert!(refused(|grant| grant.purpose = Purpose::Memory).contains("was not asked for"));
+    assert!(refused(|grant| grant.purpose = Purpose::File).contains("was not asked for"));
+    let late = |grant: &mut Grant| (grant.purpose, grant.number) = (Purpose::Vector, 1);
+    assert!(refused(late).contains("was not asked for"));
+    assert!(refused(|grant| grant.purpose = Purpose::State).contains("State"), "an eventfd is no region");
+}
+
+#[test]
+fn grant_that_comes_twice_or_not_at_all_is_refused() {
+    let objects = Objects::new();
+    let mut grants = objects.grants();
+    grants.extend(objects.grants());
+    let error = link(CATALOGUE, "toy", &[], grants).err().unwrap();
+    assert_eq!(error, "toy: `wake` was granted twice");
+    let without = |purpose| {
+        let grants = objects.grants().into_iter().filter(|(grant, _)| grant.purpose != purpose).collect();
+        link(CATALOGUE, "toy", &[], grants).err().unwrap()
+    };
+    assert_eq!(without(Purpose::Bell), "toy: `bell` was not granted");
+    assert_eq!(without(Purpose::State), "toy: `state` was not granted");
+    assert_eq!(link(CATALOGUE, "other", &[], vec![]).err().unwrap(), "there is no device `other`");
+}
+
+#[test]
+fn guest_memory_is_where_the_guest_has_it() {
+    use vm_memory::{Bytes, GuestAddress};
+    let regions = [Region::create("cofferdam:ram", 8192).unwrap(), Region::create("cofferdam:ram", 4096).unwrap()];
+    let mut manifest = manifest();
+    manifest.wishes[0].power = Power::Memory;
+    let mut own = DeviceGrants::default();
+    for (region, base) in regions.iter().zip([1 << 32, 0]) {
+        let grant = Grant { device: 0, purpose: Purpose::Memory, number: 0, base, handle: region.handle(0) };
+        own.add(&manifest, &grant, region.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    }
+    assert!(own.held().is_empty(), "regions are closed once they are mapped");
+    let memory = own.powers().unwrap().memory().unwrap();
+    memory.write_obj(77u32, GuestAddress((1 << 32) + 4096)).unwrap();
+    // SAFETY: inside the mapping, aligned, and nobody writes meanwhile.
+    let seen = unsafe { regions[0].map().unwrap().as_ptr().add(4096).cast::<u32>().read_volatile() };
+    assert_eq!(seen, 77);
+    assert!(memory.read_obj::<u8>(GuestAddress(4096)).is_err(), "the guest has nothing there");
+}
+
+/// A host in a process of its own is killed again and again: at a point between two steps of what it does, or at any moment.
+/// What it is asked meanwhile, and what goes through its stream, comes out as if nothing had happened.
+#[test]
+fn nothing_is_lost_or_doubled_when_the_host_is_killed() {
+    const KILLS: u64 = 400;
+    let objects = Arc::new(Objects::new());
+    let mut killing = Killing::start(objects.clone(), KILLS);
+    let lane = objects.lane(SpinBudget { vmm: 200, host: 200 }, LONG);
+    let mut relay = objects.relay();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut folded, mut count, mut typed) = (0, 0, 0);
+    let (mut written, mut printed) = (Vec::new(), Vec::new());
+    let mut operations = 0u64;
+    while !killing.is_done() {
+        let value = random.next() >> 8;
+        match random.next() % 8 {
+            0 => {
+                count += 1;
+                assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count));
+            }
+            1 => {
+                lane.write(0, register::FOLD, 8, value, 0).unwrap();
+                folded = fold(folded, value);
+            }
+            2 | 3 => {
+                lane.write(0, register::POSTED, 8, value, 0).unwrap();
+                folded = fold(folded, value);
+            }
+            4 => assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded)),
+            5 => {
+                lane.write(0, register::STREAM, 8, value & 0xff, 0).unwrap();
+                written.push(value as u8);
+            }
+            6 => {
+                if relay.offer(&[value as u8]) == 1 {
+                    typed = fold(typed, value & 0xff);
+                    objects.wake.signal(1).unwrap();
+                }
+            }
+            _ => {
+                let level = value & 1;
+                lane.write(0, register::LEVEL, 8, level, 0).unwrap();
+                assert_eq!(u64::from(lane.levels()), level);
+            }
+        }
+        relay.take(&mut printed, usize::MAX);
+        operations += 1;
+    }
+    let by_fuse = killing.join();
+    assert!(by_fuse > KILLS / 4, "only {by_fuse} kills were at a point between two steps");
+    assert!(operations > KILLS, "only {operations} operations");
+    assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
+    assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count + 1));
+    wait_until("all input is read", || lane.read(0, register::STREAM, 8, 0) == Ok(typed));
+    wait_until("all output is there", || {
+        relay.take(&mut printed, usize::MAX);
+        printed.len() >= written.len()
+    });
+    assert!(printed == written);
+    lane.operate(Operation::Shutdown, 0).unwrap();
+}
+
+/// Kills the host of `objects` again and again, and starts the next one. None is left when this is dropped.
+struct Killing {
+    host: Arc<Mutex<Pid>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u64>>,
+}
+
+impl Killing {
+    fn start(objects: Arc<Objects>, kills: u64) -> Killing {
+        set_fuse(u64::MAX);
+        let host = Arc::new(Mutex::new(objects.fork()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (host, stop) = (host.clone(), stop.clone());
+            let mut random = Random(0x2545_f491_4f6c_dd1d);
+            move || {
+                let mut by_fuse = 0;
+                for round in 0..kills {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let mut host = host.lock().unwrap();
+                    by_fuse += u64::from(Killing::kill(*host, round % 2 == 0, &mut random));
+                    *host = objects.fork();
+                }
+                by_fuse
+            }
+        });
+        Killing { host, stop, thread: Some(thread) }
+    }
+
+    /// Kills at a point between two steps, or at any moment. Says whether it was the first.
+    fn kill(host: Pid, by_fuse: bool, random: &mut Random) -> bool {
+        if by_fuse {
+            set_fuse(1 + random.next() % 150);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(100) {
+                std::thread::sleep(Duration::from_micros(100));
+                if waitpid(host, Some(WaitPidFlag::WNOHANG)).unwrap().pid().is_some() {
+                    set_fuse(u64::MAX);
+                    return true;
+                }
+            }
+            set_fuse(u64::MAX);
+        } else {
+            std::thread::sleep(Duration::from_micros(random.next() % 1000));
+        }
+        kill(host, Signal::SIGKILL).unwrap();
+        waitpid(host, None).unwrap();
+        false
+    }
+
+    fn is_done(&self) -> bool {
+        self.thread.as_ref().is_none_or(|thread| thread.is_finished())
+    }
+
+    /// How many were killed at a point between two steps. The last host lives on.
+    fn join(&mut self) -> u64 {
+        self.thread.take().map_or(0, |thread| thread.join().unwrap())
+    }
+}
+
+impl Drop for Killing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.join();
+        let host = *self.host.lock().unwrap();
+        kill(host, Signal::SIGKILL).unwrap();
+        waitpid(host, None).unwrap();
+    }
+}
+
+/// Random numbers; Marsaglia's xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}

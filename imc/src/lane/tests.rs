@@ -412,10 +412,7 @@ fn host_that_never_stops_committing_keeps_nobody_reading() {
         }
     });
     for _ in 0..10_000 {
-        view.levels();
-        view.deadline();
-        view.postable(0);
-        view.shadow(0, 0);
+        std::hint::black_box((view.levels(), view.deadline(), view.postable(0), view.shadow(0, 0)));
     }
     assert_eq!(carrier.call(&read(), SOON), Err(LaneError::Late));
     stop.store(true, Ordering::Relaxed);
@@ -646,7 +643,7 @@ fn no_wake_up_is_lost_in_a_million_sleeps() {
                 asleep.store(asleep.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                 // Half of the time hardly at all, else until it is nearly sure to be asked again.
                 let number = random.next();
-                if number % 2 == 0 { number >> 32 & 63 } else { 2000 }
+                if number.is_multiple_of(2) { number >> 32 & 63 } else { 2000 }
             })
         }
     });
@@ -655,7 +652,7 @@ fn no_wake_up_is_lost_in_a_million_sleeps() {
     while asleep.load(Ordering::Relaxed) < SLEEPS {
         let value = random.next();
         // Nearly always long enough to see the answer; sometimes about as long as the answer takes.
-        let vmm = if value % 4 == 0 { (value >> 32) as u32 % 8 } else { 2000 };
+        let vmm = if value.is_multiple_of(4) { (value >> 32) as u32 % 8 } else { 2000 };
         carrier.set_spin(SpinBudget { vmm, host: 0 });
         if value % 8 == 1 && carrier.post(&post(value)).is_ok() {
             expected = fold(expected, value);
