@@ -122,6 +122,28 @@ fn operators_end_and_reset_a_vm() {
 }
 
 #[test]
+fn an_operator_attaches_to_the_console() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let mut vm = start(&place, "attached");
+    let seen = place.path("seen");
+    let mut attached = place
+        .cofferdam()
+        .args(["console", "attached"])
+        .stdout(std::fs::File::create(&seen).unwrap())
+        .spawn()
+        .expect("the program starts");
+    wait_until("the console shows what the guest prints", || {
+        std::fs::read(&seen).is_ok_and(|shown| shown.windows(8).any(|dots| dots == b"........"))
+    });
+    assert!(place.run(&["stop", "attached"]).status.success());
+    assert_eq!(vm.wait(), Some(0));
+    assert!(attached.wait().unwrap().success(), "it ends with the VM");
+}
+
+#[test]
 fn two_vms_run_at_once() {
     if !kvm() {
         return;

@@ -163,3 +163,32 @@ fn a_machine_without_kvm_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/dev/kvm: this machine has none"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn forbidden_user_namespaces_are_a_sentence() {
+    let place = Place::new();
+    let mut command = place.cofferdam();
+    command.args(["demo", "--no-kvm"]);
+    // SAFETY: only async-signal-safe calls between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            // A user namespace in which no further one may be made.
+            let limit = c"/proc/sys/user/max_user_namespaces";
+            let forbidden = libc::unshare(libc::CLONE_NEWUSER) == 0 && {
+                let file = libc::open(limit.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                file >= 0 && libc::write(file, c"0".as_ptr().cast(), 1) == 1
+            };
+            if forbidden { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => {
+            println!("SKIPPED: no user namespace can be had here: {error}");
+            return;
+        }
+    };
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("user namespace") && said.contains("user.max_user_namespaces"), "{said}");
+}

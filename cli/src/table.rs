@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// A table with this header.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         // A pipe has no width to fit; people will page or grep it.
