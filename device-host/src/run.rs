@@ -10,6 +10,7 @@ use schema::Body;
 use schema::host::{
     Assign, Attach, DEVICES_MAX, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Seal, Severity,
 };
+use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ pub fn run(catalogue: &[Registration]) -> ! {
 fn sealed_host(catalogue: &[Registration]) -> Result<(Host, Sealed), String> {
     let confined = sandbox::confine().map_err(|error| error.to_string())?;
     let channel = Channel::inherit(CHANNEL).map_err(|fault| format!("the channel: {fault}"))?;
-    let mut setup = Setup { channel };
+    // Never closed: last words go over it, and a sealed process has no call to give its memory back.
+    let mut setup = ManuallyDrop::new(Setup { channel });
     setup.channel.tell(&Hello { protocol: PROTOCOL }, &[]).map_err(|error| error.to_string())?;
     let assigned = setup.assign(catalogue)?;
     let ready = setup.grants(assigned)?;
@@ -100,7 +102,7 @@ impl Setup {
         }
     }
 
-    fn seal(mut self, ready: Ready, confined: Confined) -> Result<(Host, Sealed), String> {
+    fn seal(&mut self, ready: Ready, confined: Confined) -> Result<(Host, Sealed), String> {
         let (call, Seal, _) = self.next::<Seal>()?;
         let Ready { recipe, held, mut host } = ready;
         let sealed = confined.seal(&recipe, &held).map_err(|error| error.to_string());
@@ -112,8 +114,8 @@ impl Setup {
         if let Err(error) = self.channel.reply_by_write(call, &Empty) {
             fail(&error.to_string());
         }
-        // Their memory and descriptors stay: a sealed process has no call to give them back.
-        std::mem::forget((self, recipe, held));
+        // As above.
+        std::mem::forget((recipe, held));
         Ok((host, sealed))
     }
 

@@ -71,6 +71,11 @@ impl Host {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn device(&mut self, index: usize) -> &mut Served {
+        &mut self.devices[index]
+    }
+
     /// Gives every device a turn. Says whether any had something to do.
     pub(crate) fn work(&mut self) -> Result<bool, Ended> {
         let mut any = false;

@@ -1,220 +1,32 @@
 //! A toy device behind every kind of lane, and under kill -9.
-#![allow(unsafe_code)] // A child process is made by fork and leaves without destructors; a test arms a fuse in shared memory.
+#![allow(unsafe_code)] // A child process is made by fork and leaves without destructors; a fuse lies in shared memory.
+
+#[path = "../probe/objects.rs"]
+mod objects;
+#[path = "../probe/toy.rs"]
+mod toy;
 
 use crate::grants::{DeviceGrants, HostGrants};
 use crate::{Engine, Host, Linked, Served, link};
-use device::manifest::{Class, Line, Manifest, Power, Range, Register, RegisterKind, Space, Switch, Tolerance, Wish};
-use device::{
-    Access, AttachError, Bell, Device, NoRegister, OptionError, Options, Outputs, Powers, Registration, Scan, Stream,
-};
-use imc::lane::{Lane, LaneError, MemoryCarrier, SpinBudget, StateView, state_region_bytes};
-use imc::{Capability, Mapping, ReadWrite, Region, RelayEnd, Wake};
+use device::Options;
+use device::manifest::Power;
+use imc::lane::{Lane, LaneError, SpinBudget};
+use imc::{Capability, Mapping, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+use objects::Objects;
 use schema::host::{Grant, Purpose};
 use schema::lane::Operation;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use toy::{CATALOGUE, fold, manifest, register};
 
 const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(5);
-
-/// Registers of the toy, in its one range of 64 bytes. Reads of each tell the part of the state that it is about.
-mod register {
-    /// Folds what is written into a number.
-    pub const FOLD: u64 = 0;
-    /// As `FOLD`, posted.
-    pub const POSTED: u64 = 8;
-    /// Each read counts, and gives the count.
-    pub const COUNT: u64 = 16;
-    /// Sets the deadline, in nanoseconds of the guest clock; 0: none. Reads: alarms so far.
-    pub const DEADLINE: u64 = 24;
-    /// Prints the byte that is written. Reads: the fold of all bytes typed so far.
-    pub const STREAM: u64 = 32;
-    /// Sets the level. Reads: when the last alarm ran.
-    pub const LEVEL: u64 = 40;
-    /// Reads: buttons, each of which sets the level. Writes: panic.
-    pub const BUTTON: u64 = 48;
-    /// The last one is none.
-    pub const NONE: u64 = 56;
-}
-
-struct Toy {
-    stream: Option<Box<dyn Stream>>,
-    switch: Option<Box<dyn Bell>>,
-    doorbells: Arc<AtomicU64>,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Default)]
-#[repr(C)]
-struct State {
-    fold: u64,
-    count: u64,
-    deadline: u64,
-    alarms: u64,
-    alarmed: u64,
-    typed: u64,
-    level: u64,
-    buttons: u64,
-    out_head: u32,
-    in_tail: u32,
-    marker: u64,
-}
-
-const MARKER: u64 = 0x746f_795f_746f_7921;
-
-fn fold(number: u64, value: u64) -> u64 {
-    number.wrapping_mul(31).wrapping_add(value).wrapping_add(1)
-}
-
-impl Device for Toy {
-    type State = State;
-
-    fn manifest(options: &Options) -> Result<Manifest, OptionError> {
-        options.check(&[])?;
-        let at = |offset, kind| Register { range: 0, offset, width: 8, kind };
-        let wish = |power, switch| Wish {
-            power,
-            name: "toy".into(),
-            switch,
-            bytes: 0,
-            range: 0,
-            because: "a test looks at it".into(),
-        };
-        Ok(Manifest {
-            name: "toy".into(),
-            summary: "a device for tests".into(),
-            class: Class::System,
-            ranges: vec![Range { name: "registers".into(), length: 64, space: Space::Port(0x100) }],
-            registers: vec![
-                at(register::POSTED, RegisterKind::Posted(0)),
-                at(
-                    register::FOLD,
-                    RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 0 }] },
-                ),
-            ],
-            lines: vec![Line::Isa(5)],
-            vectors: 1,
-            doorbells: vec![],
-            wishes: vec![wish(Power::Stream, None), wish(Power::Switch, Some(Switch::Exit))],
-            state_bytes: size_of::<State>() as u32,
-            bulk_bytes: 0,
-            pci: None,
-            acpi: None,
-            with: vec![],
-            options: vec![],
-        })
-    }
-
-    fn attach(_: &Options, powers: &mut Powers) -> Result<Toy, AttachError> {
-        let doorbells = powers.doorbells.clone();
-        Ok(Toy { stream: powers.stream(0).ok(), switch: powers.switch(1).ok(), doorbells })
-    }
-
-    fn power_on(&mut self) -> State {
-        State { marker: MARKER, ..State::default() }
-    }
-
-    fn check(&self, state: &State) -> bool {
-        state.marker == MARKER && state.level <= 1
-    }
-
-    fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
-        fuse();
-        let value = match at.offset {
-            register::FOLD | register::POSTED => state.fold,
-            register::COUNT => {
-                state.count += 1;
-                fuse();
-                state.count
-            }
-            register::DEADLINE => state.alarms,
-            register::STREAM => state.typed,
-            register::LEVEL => state.alarmed,
-            register::BUTTON => state.buttons,
-            _ => return Err(NoRegister),
-        };
-        Ok(value)
-    }
-
-    fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
-        match at.offset {
-            register::FOLD | register::POSTED => {
-                // Torn on purpose: a kill in between leaves neither the old nor the new number.
-                let folded = fold(state.fold, value);
-                state.fold = !folded;
-                fuse();
-                state.fold = folded;
-            }
-            register::DEADLINE => state.deadline = value,
-            register::STREAM => {
-                if let Some(stream) = &self.stream
-                    && stream.room(state.out_head) > 0
-                {
-                    stream.put(state.out_head, value as u8);
-                    fuse();
-                    state.out_head = state.out_head.wrapping_add(1);
-                }
-            }
-            register::LEVEL => state.level = value,
-            register::BUTTON => panic!("a device that panics"),
-            _ => return Err(NoRegister),
-        }
-        Ok(())
-    }
-
-    fn alarm(&mut self, state: &mut State, now: u64) {
-        state.alarms += 1;
-        state.alarmed = now;
-        state.deadline = 0;
-    }
-
-    fn button(&mut self, state: &mut State, _: u64) {
-        state.buttons += 1;
-        state.level = 1;
-    }
-
-    fn scan(&mut self, state: &mut State, _: u64) -> Scan {
-        let Some(byte) = self.stream.as_ref().and_then(|stream| stream.get(state.in_tail)) else { return Scan::Idle };
-        state.typed = fold(state.typed, u64::from(byte));
-        fuse();
-        state.in_tail = state.in_tail.wrapping_add(1);
-        self.doorbells.fetch_add(1, Ordering::Relaxed);
-        Scan::More
-    }
-
-    fn pending(&self, state: &State) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.get(state.in_tail).is_some())
-    }
-
-    fn outputs(&self, state: &State) -> Outputs {
-        fuse();
-        Outputs {
-            levels: state.level as u32,
-            deadline: Some(state.deadline).filter(|deadline| *deadline != 0),
-            postable: 1,
-            shadow: [Some(state.fold), None, None, None, None, None, None, None],
-        }
-    }
-
-    fn settle(&mut self, state: &State) {
-        fuse();
-        if let Some(stream) = &self.stream {
-            stream.publish(state.out_head, state.in_tail);
-        }
-        if let Some(switch) = &self.switch
-            && state.buttons > 0
-        {
-            switch.ring(1);
-        }
-        fuse();
-    }
-}
 
 /// Shared with a forked host: how many more steps it lives, where it is armed.
 static FUSE: OnceLock<Mapping> = OnceLock::new();
@@ -239,60 +51,7 @@ fn set_fuse(steps: u64) {
     unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast()) }.store(steps, Ordering::Relaxed);
 }
 
-const CATALOGUE: &[Registration] = &[Registration::of::<Toy>("toy")];
-
-/// What the supervisor holds of a VM with one toy.
-struct Objects {
-    request: Region<ReadWrite>,
-    state: Region<ReadWrite>,
-    stream: Region<ReadWrite>,
-    reply: Wake,
-    wake: Wake,
-    irq: Wake,
-    bell: Wake,
-    switch: Wake,
-    vector: Wake,
-}
-
-fn manifest() -> Manifest {
-    Toy::manifest(&Options::default()).unwrap()
-}
-
 impl Objects {
-    fn new() -> Objects {
-        let wake = || Wake::create().unwrap();
-        let state_bytes = state_region_bytes(size_of::<State>() as u32, 0);
-        Objects {
-            request: Region::create("cofferdam:request", imc::lane::REQUEST_BYTES).unwrap(),
-            state: Region::create("cofferdam:state", state_bytes).unwrap(),
-            stream: Region::create("cofferdam:stream", imc::STREAM_BYTES).unwrap(),
-            reply: wake(),
-            wake: wake(),
-            irq: wake(),
-            bell: wake(),
-            switch: wake(),
-            vector: wake(),
-        }
-    }
-
-    fn grants(&self) -> Vec<(Grant, OwnedFd)> {
-        fn grant(purpose: Purpose, number: u32, what: &impl Capability) -> (Grant, OwnedFd) {
-            let grant = Grant { device: 0, purpose, number, base: 0, handle: what.handle(0) };
-            (grant, what.as_fd().try_clone_to_owned().unwrap())
-        }
-        vec![
-            grant(Purpose::Wake, 0, &self.wake),
-            grant(Purpose::Irq, 0, &self.irq),
-            grant(Purpose::Request, 0, &self.request.read_only().unwrap()),
-            grant(Purpose::State, 0, &self.state),
-            grant(Purpose::Reply, 0, &self.reply),
-            grant(Purpose::Vector, 0, &self.vector),
-            grant(Purpose::Stream, 0, &self.stream),
-            grant(Purpose::Bell, 0, &self.bell),
-            grant(Purpose::Switch, 1, &self.switch),
-        ]
-    }
-
     fn host(&self) -> Host {
         let (mut whole, mut own, manifest) = (HostGrants::default(), DeviceGrants::default(), manifest());
         for (grant, descriptor) in self.grants() {
@@ -300,7 +59,7 @@ impl Objects {
                 own.add(&manifest, &grant, descriptor).unwrap();
             }
         }
-        assert_eq!(whole.held().len() + own.held().len(), 6, "all eventfds, and no region");
+        assert_eq!(whole.held().len() + own.held().len(), 5, "all eventfds, and no region");
         let state = own.state(&manifest).unwrap();
         let lane = own.lane(state.committed().sequence()).unwrap();
         let mut powers = own.powers().unwrap();
@@ -311,23 +70,9 @@ impl Objects {
         Host::new(vec![Served::new(engine, lane)], whole.take_wake().unwrap())
     }
 
-    fn view(&self) -> StateView {
-        StateView::new(self.state.read_only().unwrap().map().unwrap())
-    }
-
-    fn lane(&self, spin: SpinBudget, deadline: Duration) -> Lane {
-        let (reply, wake) = (self.reply.try_clone().unwrap(), self.wake.try_clone().unwrap());
-        let carrier = MemoryCarrier::new(self.request.map().unwrap(), self.view(), reply, wake, spin);
-        Lane::new(Box::new(carrier), self.view(), &manifest(), deadline)
-    }
-
     fn link(&self) -> (Lane, Box<dyn FnMut() + Send>) {
         let Linked { carrier, pump } = link(CATALOGUE, "toy", &[], self.grants()).unwrap();
         (Lane::new(carrier, self.view(), &manifest(), LONG), pump)
-    }
-
-    fn relay(&self) -> RelayEnd {
-        RelayEnd::new(self.stream.map().unwrap())
     }
 
     /// A process that serves until it is killed or told to leave.
@@ -338,6 +83,7 @@ impl Objects {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 ARMED.store(true, Ordering::Relaxed);
+                toy::BETWEEN_STEPS.get_or_init(|| fuse);
                 let served = host.start().and_then(|()| host.until_all_left());
                 // SAFETY: ends the child at once.
                 unsafe { libc::_exit(i32::from(served.is_err())) }
@@ -574,6 +320,33 @@ fn next_incarnation_goes_on_and_tells_again() {
 }
 
 #[test]
+fn next_incarnation_wakes_who_waits_for_what_was_committed_and_not_told() {
+    let objects = Objects::new();
+    let waiter = std::thread::spawn({
+        let lane = objects.lane(SpinBudget::NONE, LONG);
+        move || (lane.read(0, register::COUNT, 8, 0), Instant::now())
+    });
+    let mut host = objects.host();
+    host.start().unwrap();
+    let mut access = None;
+    wait_until("it is asked", || {
+        access = host.device(0).lane.take().unwrap();
+        access.is_some()
+    });
+    // Long enough for the waiter to fall asleep.
+    std::thread::sleep(SOON);
+    host.device(0).engine.serve(&access.unwrap(), |_| {});
+    drop(host);
+    let mut host = objects.host();
+    let start = Instant::now();
+    host.start().unwrap();
+    let (answer, woken) = waiter.join().unwrap();
+    assert_eq!(answer, Ok(1));
+    assert!(woken.duration_since(start) < LONG / 2);
+    assert!(!host.work().unwrap(), "and it is not done again");
+}
+
+#[test]
 fn state_that_the_device_could_not_have_left_is_a_reset() {
     let objects = Objects::new();
     let lane = objects.lane(SpinBudget::NONE, LONG);
@@ -602,7 +375,7 @@ fn grant_that_was_not_asked_for_is_refused() {
     assert!(refused(|grant| grant.number = 9).contains("was not asked for"));
     assert!(refused(|grant| grant.purpose = Purpose::Memory).contains("was not asked for"));
     assert!(refused(|grant| grant.purpose = Purpose::File).contains("was not asked for"));
-    let late = |grant: &mut Grant| (grant.purpose, grant.number) = (Purpose::Vector, 1);
+    let late = |grant: &mut Grant| (grant.purpose, grant.number) = (Purpose::Vector, 0);
     assert!(refused(late).contains("was not asked for"));
     assert!(refused(|grant| grant.purpose = Purpose::State).contains("State"), "an eventfd is no region");
 }

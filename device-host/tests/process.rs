@@ -1,0 +1,178 @@
+//! A device host as a process of its own: from hello to its end, without a sandbox and sealed.
+
+#![allow(missing_docs, unsafe_code)] // An entry is written as a broken VMM would.
+
+#[path = "../probe/objects.rs"]
+mod objects;
+#[path = "../probe/toy.rs"]
+mod toy;
+
+use imc::lane::{LaneError, SpinBudget};
+use imc::{CallError, Channel};
+use objects::Objects;
+use sandbox::{Child, End, Program, Recipe, Stage};
+use schema::host::{
+    Assign, Assignment, Attach, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Purpose, Seal,
+};
+use schema::lane::Operation;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use toy::{fold, manifest, register};
+
+const LONG: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(20);
+
+/// A host that has said hello.
+struct Host {
+    child: Child,
+    channel: Channel,
+    recipe: Recipe,
+}
+
+impl Host {
+    fn start(level: Level) -> Host {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let program = Program::open(Path::new(env!("CARGO_BIN_EXE_toy_host"))).unwrap();
+        let recipe = Recipe::host(level, &[manifest()]);
+        let child = sandbox::spawn(&program, "cofferdam: host", theirs.into(), &recipe).unwrap();
+        let mut host = Host { child, channel: ours, recipe };
+        let hello = host.channel.receive(Some(LONG)).unwrap().expect("it says hello");
+        assert_eq!(hello.decode::<Hello>().unwrap().0.protocol, PROTOCOL);
+        host
+    }
+
+    /// A host of one toy, serving.
+    fn serving(level: Level, objects: &Objects) -> Host {
+        let mut host = Host::start(level);
+        assert_eq!(host.assign("toy").unwrap().manifests, [manifest()]);
+        for (mut grant, descriptor) in objects.grants() {
+            if matches!(grant.purpose, Purpose::Wake | Purpose::Irq) {
+                grant.device = HOST_WIDE;
+            }
+            let grants = Grants { grants: vec![grant] };
+            let (Empty, _) = host.channel.call(&grants, &[descriptor.as_fd()], LONG).unwrap();
+        }
+        let (Empty, _) = host.channel.call(&Attach, &[], LONG).unwrap();
+        let (Empty, _) = host.channel.call(&Seal, &[], LONG).unwrap();
+        host
+    }
+
+    fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
+        let devices = vec![Assignment { device: device.into(), options: vec![] }];
+        let assign = Assign { level: self.recipe.level, devices };
+        self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
+    }
+
+    fn log_line(&mut self) -> String {
+        self.channel.receive(Some(LONG)).unwrap().expect("a log line").decode::<Log>().unwrap().0.text
+    }
+
+    fn end(&mut self) -> Option<End> {
+        self.child.reap(LONG)
+    }
+}
+
+const LEVELS: [Level; 3] = [Level::Off, Level::Process, Level::Seccomp];
+
+#[test]
+fn host_serves_at_every_level_and_leaves_when_told() {
+    for level in LEVELS {
+        let objects = Objects::new();
+        let mut host = Host::serving(level, &objects);
+        let lane = objects.lane(SpinBudget { vmm: 100, host: 100 }, LONG);
+        let mut relay = objects.relay();
+        let mut folded = 0;
+        for value in 0..1000 {
+            lane.write(0, register::POSTED, 8, value, 0).unwrap();
+            lane.write(0, register::STREAM, 8, value & 0xff, 0).unwrap();
+            folded = fold(folded, value);
+        }
+        assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
+        // Its next deadline and levels: it rings, sealed as it is.
+        assert!(lane.notify(Operation::Button, 0));
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(1));
+        assert_eq!(lane.levels(), 1);
+        let mut printed = Vec::new();
+        relay.take(&mut printed, usize::MAX);
+        assert_eq!(printed.len(), 1000);
+        if level != Level::Off {
+            let audit = sandbox::audit(host.child.pid, &host.recipe, Stage::Sealed).unwrap();
+            assert_eq!(audit.differences, Vec::<String>::new(), "{level:?}");
+        }
+        lane.operate(Operation::Shutdown, 0).unwrap();
+        assert_eq!(host.end(), Some(End::Exited(0)), "{level:?}");
+    }
+}
+
+#[test]
+fn next_host_goes_on_where_the_killed_one_was() {
+    let objects = Objects::new();
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    let mut folded = 0;
+    for round in 0..3 {
+        let mut host = Host::serving(Level::Seccomp, &objects);
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(round + 1));
+        lane.write(0, register::FOLD, 8, round, 0).unwrap();
+        folded = fold(folded, round);
+        host.child.kill().unwrap();
+        assert!(matches!(host.end(), Some(End::Killed(9))));
+        lane.write(0, register::POSTED, 8, 77, 0).unwrap();
+        folded = fold(folded, 77);
+    }
+    let _host = Host::serving(Level::Seccomp, &objects);
+    assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
+}
+
+#[test]
+fn host_whose_device_panics_says_so_and_ends() {
+    for level in LEVELS {
+        let objects = Objects::new();
+        let mut host = Host::serving(level, &objects);
+        let lane = objects.lane(SpinBudget::NONE, SOON);
+        assert_eq!(lane.write(0, register::BUTTON, 8, 0, 0), Err(LaneError::Late));
+        let log = host.log_line();
+        assert!(log.contains("a device that panics") && !log.contains('\n'), "{log}");
+        assert_eq!(host.end(), Some(End::Exited(101)), "{level:?}");
+    }
+}
+
+#[test]
+fn host_whose_vmm_breaks_the_rules_says_so_and_ends() {
+    for level in LEVELS {
+        let objects = Objects::new();
+        let mut host = Host::serving(level, &objects);
+        let request = objects.request.map().unwrap();
+        // Sequence 1 asks for operation 99.
+        // SAFETY: inside the mapping, aligned; the host reads it atomically.
+        unsafe { AtomicU64::from_ptr(request.as_ptr().add(2048 + 64).cast()) }.store(99 << 32 | 1, Ordering::Release);
+        objects.wake.signal(1).unwrap();
+        assert!(host.log_line().contains("operation 99"));
+        assert_eq!(host.end(), Some(End::Exited(1)), "{level:?}");
+    }
+}
+
+#[test]
+fn host_refuses_what_it_cannot_be() {
+    let mut host = Host::start(Level::Process);
+    assert_eq!(host.assign("toaster"), Err(CallError::Refused("there is no device `toaster`".into())));
+    assert_eq!(host.log_line(), "there is no device `toaster`");
+    assert_eq!(host.end(), Some(End::Exited(1)));
+}
+
+#[test]
+fn host_ends_over_a_message_that_comes_out_of_order() {
+    let mut host = Host::start(Level::Process);
+    assert_eq!(host.channel.call::<_, Empty>(&Seal, &[], LONG).err(), Some(CallError::Gone));
+    assert_eq!(host.end(), Some(End::Exited(1)));
+}
+
+#[test]
+fn host_that_was_granted_nothing_says_what_is_missing() {
+    let mut host = Host::start(Level::Process);
+    host.assign("toy").unwrap();
+    let refused = host.channel.call::<_, Empty>(&Attach, &[], LONG);
+    assert_eq!(refused.err(), Some(CallError::Refused("`wake` was not granted".into())));
+    assert_eq!(host.end(), Some(End::Exited(1)));
+}
