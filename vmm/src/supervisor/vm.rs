@@ -110,6 +110,20 @@ pub struct Vm {
     logged: u64,
     /// Log lines also go to standard error.
     verbose: bool,
+    /// The VMM was asked something since it was last heard, and may have said more than the answer.
+    asked: bool,
+}
+
+/// Something the loop waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signal,
+    Vmm,
+    Host(usize),
+    Relay(usize),
+    Input,
+    Output,
+    Operator,
 }
 
 impl Vm {
@@ -162,9 +176,12 @@ impl Vm {
             log: VecDeque::new(),
             logged: 0,
             verbose: true,
+            asked: true,
         };
         vm.set_up_hosts(plan, signals)?;
         vm.set_up_vmm(plan, boot, kvm, signals)?;
+        // What a host logged while a call waited for its reply is no longer in its socket.
+        (0..vm.hosts.len()).for_each(|at| vm.hear_host(at));
         Ok(vm)
     }
 
@@ -248,6 +265,7 @@ impl Vm {
         descriptors: &[BorrowedFd<'_>],
         deadline: Duration,
     ) -> Result<R> {
+        self.asked = true;
         match self.vmm.channel.call(body, descriptors, deadline) {
             Ok((reply, _)) => Ok(reply),
             Err(error) => Err(self.vmm.failed(error)),
@@ -267,54 +285,33 @@ impl Vm {
         signals: &Signals,
         wait: Duration,
     ) -> Result<Option<Ended>> {
-        // Messages that came while a call was waited for are no longer in the socket, so polling would not show them.
-        if let Some(ended) = self.hear_vmm() {
-            self.turn_relays(console);
-            return Ok(Some(ended));
-        }
-        let accepts = self.relays.first().is_some_and(Relay::accepts);
+        let ready = self.sleep(console, operators.as_deref(), signals, wait)?;
+        let is_ready = |source| ready.contains(&source);
+        if is_ready(Source::Signal)
+            && let Some(name) = signals.taken()
         {
-            let mut sources: Vec<PollFd<'_>> = Vec::new();
-            let mut watch = |fd| sources.push(PollFd::new(fd, PollFlags::POLLIN));
-            watch(signals.0.as_fd());
-            for process in std::iter::once(&self.vmm).chain(self.hosts.iter().map(|host| &host.process)) {
-                if process.ended().is_none() {
-                    watch(process.channel.as_fd());
-                    watch(process.pidfd());
-                }
-            }
-            for relay in self.relays.iter().filter(|_| console.hungry()) {
-                watch(relay.bell());
-            }
-            if let Some(input) = console.input().filter(|_| accepts) {
-                watch(input);
-            }
-            if let Some(operators) = &operators {
-                operators.sources().for_each(watch);
-            }
-            if let Some(output) = console.blocked_output() {
-                sources.push(PollFd::new(output, PollFlags::POLLOUT));
-            }
-            let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-            match poll(&mut sources, wait) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error).context("waiting for the VM's processes"),
-            }
-        }
-        if let Some(name) = signals.taken() {
             return Ok(Some(Ended::Signal(name)));
         }
-        console.flush();
-        self.turn_relays(console);
-        if accepts && readable(console.input()) {
-            // Only the first stream has input: there is one keyboard.
-            if let Some(relay) = self.relays.first_mut()
-                && relay.read(console) == Typed::Quit
-            {
-                return Ok(Some(Ended::Stopped));
+        if is_ready(Source::Output) {
+            console.flush();
+            self.turn_relays(console);
+        }
+        for source in &ready {
+            match source {
+                Source::Relay(at) => while self.relays[*at].turn(console) && console.hungry() {},
+                Source::Host(at) => self.hear_host(*at),
+                _ => {}
             }
         }
-        if let Some(operators) = operators
+        // Only the first stream has input: there is one keyboard.
+        if is_ready(Source::Input)
+            && let Some(relay) = self.relays.first_mut()
+            && relay.read(console) == Typed::Quit
+        {
+            return Ok(Some(Ended::Stopped));
+        }
+        if is_ready(Source::Operator)
+            && let Some(operators) = operators
             && let Some(order) = operators.serve(self, console)
         {
             match order {
@@ -323,13 +320,60 @@ impl Vm {
                 Order::Powerdown => self.press_button(),
             }
         }
-        if let Some(ended) = self.hear_vmm() {
-            // What the guest printed last is still on its way.
-            self.turn_relays(console);
-            return Ok(Some(ended));
+        if is_ready(Source::Vmm) || self.asked {
+            // What came while a call waited for its reply is no longer in the socket: polling would not show it.
+            self.asked = false;
+            if let Some(ended) = self.hear_vmm() {
+                // What the guest printed last is still on its way.
+                self.turn_relays(console);
+                return Ok(Some(ended));
+            }
         }
-        self.hear_hosts();
         Ok(None)
+    }
+
+    /// Waits for something to happen; says what.
+    fn sleep(
+        &self,
+        console: &Console,
+        operators: Option<&Operators>,
+        signals: &Signals,
+        wait: Duration,
+    ) -> Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        let mut polled = Vec::new();
+        let mut watch = |source, fd, events| {
+            sources.push(source);
+            polled.push(PollFd::new(fd, events));
+        };
+        watch(Source::Signal, signals.0.as_fd(), PollFlags::POLLIN);
+        if self.vmm.ended().is_none() {
+            watch(Source::Vmm, self.vmm.channel.as_fd(), PollFlags::POLLIN);
+            watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
+        }
+        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.retired) {
+            watch(Source::Host(at), host.process.channel.as_fd(), PollFlags::POLLIN);
+            watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
+        }
+        for (at, relay) in self.relays.iter().enumerate().filter(|_| console.hungry()) {
+            watch(Source::Relay(at), relay.bell(), PollFlags::POLLIN);
+        }
+        if let Some(input) = console.input().filter(|_| self.relays.first().is_some_and(Relay::accepts)) {
+            watch(Source::Input, input, PollFlags::POLLIN);
+        }
+        if let Some(operators) = operators {
+            operators.sources().for_each(|fd| watch(Source::Operator, fd, PollFlags::POLLIN));
+        }
+        if let Some(output) = console.blocked_output() {
+            watch(Source::Output, output, PollFlags::POLLOUT);
+        }
+        let wait = if self.asked { PollTimeout::ZERO } else { PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX) };
+        match poll(&mut polled, wait) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for the VM's processes"),
+        }
+        let happened = |polled: &PollFd<'_>| polled.revents().is_some_and(|seen| !seen.is_empty());
+        Ok(sources.into_iter().zip(&polled).filter(|(_, polled)| happened(polled)).map(|(source, _)| source).collect())
     }
 
     fn turn_relays(&mut self, console: &mut Console) {
@@ -351,7 +395,12 @@ impl Vm {
     }
 
     fn hear_vmm(&mut self) -> Option<Ended> {
-        for _ in 0..MESSAGES_PER_TURN {
+        for turn in 0..=MESSAGES_PER_TURN {
+            if turn == MESSAGES_PER_TURN {
+                // There may be more.
+                self.asked = true;
+                return None;
+            }
             match self.vmm.channel.receive(Some(Duration::ZERO)) {
                 Ok(Some(packet)) => {
                     if let Some(ended) = self.heard_from_vmm(packet) {
@@ -396,39 +445,37 @@ impl Vm {
         None
     }
 
-    fn hear_hosts(&mut self) {
-        for at in 0..self.hosts.len() {
-            if self.hosts[at].retired {
-                continue;
-            }
-            let mut fault = None;
-            for _ in 0..MESSAGES_PER_TURN {
-                match self.hosts[at].process.channel.receive(Some(Duration::ZERO)) {
-                    Ok(Some(packet)) => match packet.decode::<Log>() {
-                        Ok((log, _)) => {
-                            let name = self.hosts[at].process.name.clone();
-                            self.note(log.severity, &name, &log.text);
-                        }
-                        Err(broken) => fault = Some(broken),
-                    },
-                    Ok(None) => break,
-                    Err(broken) => {
-                        fault = Some(broken);
-                        break;
+    fn hear_host(&mut self, at: usize) {
+        if self.hosts[at].retired {
+            return;
+        }
+        let mut fault = None;
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.hosts[at].process.channel.receive(Some(Duration::ZERO)) {
+                Ok(Some(packet)) => match packet.decode::<Log>() {
+                    Ok((log, _)) => {
+                        let name = self.hosts[at].process.name.clone();
+                        self.note(log.severity, &name, &log.text);
                     }
+                    Err(broken) => fault = Some(broken),
+                },
+                Ok(None) => break,
+                Err(broken) => {
+                    fault = Some(broken);
+                    break;
                 }
             }
-            let host = &mut self.hosts[at];
-            if let Some(fault) = fault
-                && host.process.reap().is_none()
-            {
-                // Its channel is closed or abused while it lives: it has nothing to say to us any more.
-                host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
-                host.process.kill();
-            }
-            if host.process.reap().is_some() {
-                self.retire(at);
-            }
+        }
+        let host = &mut self.hosts[at];
+        if let Some(fault) = fault
+            && host.process.reap().is_none()
+        {
+            // Its channel is closed or abused while it lives: it has nothing to say to us any more.
+            host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
+            host.process.kill();
+        }
+        if host.process.reap().is_some() {
+            self.retire(at);
         }
     }
 
@@ -611,12 +658,6 @@ fn level_name(level: Level) -> &'static str {
 /// Text of a child as one bounded, harmless line: terminals obey escapes.
 fn printable(text: &str) -> String {
     text.chars().take(LOG_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn readable(fd: Option<BorrowedFd<'_>>) -> bool {
-    let Some(fd) = fd else { return false };
-    let mut source = [PollFd::new(fd, PollFlags::POLLIN)];
-    matches!(poll(&mut source, PollTimeout::ZERO), Ok(1))
 }
 
 /// Adds a capability to a message's descriptors; returns its handle.
