@@ -238,6 +238,11 @@ fn vmm_calls(kvm: bool) -> Vec<Permit> {
         permit(Call::READ, vec![Condition::On(&[Eventfd], Mode::Read)], "draining its own eventfds"),
         permit(Call::RECVMSG, vec![Condition::On(&[Channel], Mode::Read)], "messages of the supervisor"),
         permit(Call::SENDMSG, vec![Condition::On(&[Channel], Mode::Write)], "messages to the supervisor"),
+        permit(
+            Call::SHUTDOWN,
+            vec![Condition::On(&[Channel], Mode::Both)],
+            "hanging up on a supervisor that is gone or talks nonsense",
+        ),
         permit(Call::POLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::PPOLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::FUTEX, none(), "locks between vcpus"),
