@@ -333,6 +333,7 @@ calls! {
     RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
     RT_SIGRETURN = SYS_rt_sigreturn "rt_sigreturn";
     SENDMSG = SYS_sendmsg "sendmsg";
+    SHUTDOWN = SYS_shutdown "shutdown";
     SIGALTSTACK = SYS_sigaltstack "sigaltstack";
     TGKILL = SYS_tgkill "tgkill";
     WRITE = SYS_write "write";
