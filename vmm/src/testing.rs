@@ -32,6 +32,8 @@ pub const VECTOR: u64 = 16;
 pub const HANG: u64 = 20;
 /// A store has the levels change some time after it was answered.
 pub const LATER: u64 = 24;
+/// A store is answered, and nothing after it.
+pub const DEAF: u64 = 28;
 /// Bytes of the range.
 pub const TOY_BYTES: u64 = 32;
 
@@ -221,6 +223,11 @@ impl Objects {
                     lane.notify(access.sequence).unwrap();
                     if access.operation == Operation::Alarm {
                         irq.signal(1).unwrap();
+                    }
+                    if (access.operation, access.offset) == (Operation::Write, DEAF) {
+                        loop {
+                            std::thread::park();
+                        }
                     }
                     if later {
                         std::thread::sleep(Duration::from_millis(20));
