@@ -5,7 +5,7 @@ use crate::direct::Direct;
 use crate::hub::Source;
 use crate::irq::{Lines, PINS};
 use crate::kvm::Vm;
-use crate::link::{Distributor, Linker};
+use crate::link::Linker;
 use crate::machine::Device;
 use crate::memory::GuestRam;
 use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
@@ -57,7 +57,6 @@ pub struct Assembly {
     reach: Reach,
     delivery: Arc<dyn Delivery>,
     next_gsi: u32,
-    distributor: Distributor,
     waiting: Vec<(Grant, OwnedFd)>,
 }
 
@@ -77,7 +76,6 @@ impl Assembly {
             reach,
             delivery,
             next_gsi: PINS,
-            distributor: Distributor::default(),
             waiting: Vec::new(),
         }
     }
@@ -175,29 +173,11 @@ impl Assembly {
             devices_own.push((grant, descriptor));
         }
         let view = granted.view(manifest)?;
-        let shared = granted.wake.take().ok_or("has no wake")?;
-        let private = self.distributor.add().map_err(failed)?;
-        for (grant, descriptor) in &mut devices_own {
-            if grant.purpose == Purpose::Wake {
-                *descriptor = private.try_clone().map_err(failed)?.into();
-            }
+        for (grant, descriptor) in &devices_own {
             self.held.push(Held::new(descriptor.as_raw_fd(), kind_of(grant), Mode::Both));
         }
         let linked = linker.link(&manifest.name, options, devices_own)?;
-        if self.pumps.is_empty() {
-            self.hold(&shared, Mode::Read);
-            let distributor = self.distributor.clone();
-            self.pumps.push(Box::new(move || {
-                // A wake that cannot be read never will be; the devices are then woken by their lanes alone.
-                if distributor.turn(&shared).is_err() {
-                    std::thread::park();
-                }
-            }));
-        }
-        let rung = self.distributor.last();
-        self.held.extend(rung.map(|number| Held::new(number, DescriptorKind::Eventfd, Mode::Write)));
         self.pumps.push(linked.pump);
-        granted.wake = Some(private);
         Ok((linked.carrier, view))
     }
 

@@ -32,11 +32,11 @@ impl Recipe {
             limits: Vec::new(),
             descriptors: Vec::new(),
             memory: Vec::new(),
-            // Linked devices have a thread each, and one that hands their common wake on.
+            // Linked devices have a thread each, which sleeps on the device's wake.
             threads: u32::from(cpus)
                 + OTHER_THREADS
                 + if kvm { KVM_THREADS } else { 0 }
-                + if linked { devices.len() as u32 + 1 } else { 0 },
+                + if linked { devices.len() as u32 } else { 0 },
             calls: Vec::new(),
         };
         if level == Level::Off {
@@ -144,7 +144,7 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
             recipe.keep(Eventfd, Mode::Read, Count::UpTo(switches), "switch", "hears reset, power off, panic and exit");
     }
     if linked {
-        let own = 4 * each + vectors + switches + 1;
+        let own = 4 * each + vectors + switches;
         recipe =
             recipe.keep(Eventfd, Mode::Both, Count::UpTo(own), "device", "the linked devices' own ends of all these");
         let streams = count(Power::Stream);

@@ -219,7 +219,7 @@ fn linked_devices_answer_and_are_all_woken() {
     assert_eq!(rig.load(true, PORT + SCRATCH, 4), 2);
     rig.store(true, OTHER + LEVELS, 4, 1);
     assert_eq!(rig.counted().devices[1].interrupts, 1);
-    rig.objects[0].wake.signal(1).unwrap();
+    rig.objects.iter().for_each(|object| object.wake.signal(1).unwrap());
     rig.until("both pumps", |rig| rig.load(true, PORT, 4) == 102 && rig.load(true, OTHER, 4) == 101);
     rig.store(true, PORT + EXIT, 1, 9);
     assert_eq!(rig.stopped().code, 9);

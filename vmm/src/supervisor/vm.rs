@@ -9,7 +9,7 @@ use super::relay::Relay;
 use super::runtime;
 use super::window::GuestWindow;
 use anyhow::{Context, Result, anyhow, bail};
-use imc::{BlockFile, Capability, Kvm, Packet};
+use imc::{BlockFile, Capability, Fault, Kvm, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -467,12 +467,14 @@ impl Vm {
             }
         }
         let host = &mut self.hosts[at];
-        if let Some(fault) = fault
-            && host.process.reap().is_none()
-        {
-            // Its channel is closed or abused while it lives: it has nothing to say to us any more.
-            host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
-            host.process.kill();
+        match fault {
+            Some(fault) if fault != Fault::PeerGone && host.process.reap().is_none() => {
+                host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
+                host.process.kill();
+            }
+            // A process that is ending closes its channel first. One that lives on without has nothing to say any more.
+            Some(_) => host.process.kill(),
+            None => {}
         }
         if host.process.reap().is_some() {
             self.retire(at);
