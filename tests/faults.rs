@@ -8,7 +8,7 @@ use std::time::Instant;
 const HOSTS: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
 
 fn start<'a>(place: &'a Place, name: &str) -> Vm<'a> {
-    let vm = place.start(name, &tick_guest(), &["--deadline", "300"]);
+    let vm = place.start(name, &tick_guest(), &["--deadline", "2000"]);
     vm.wait_until_running();
     vm.wait_for_output();
     vm
