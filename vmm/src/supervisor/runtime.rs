@@ -1,6 +1,6 @@
 //! The runtime folder: which VMs of this user are running, and where their supervisors listen.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use std::fs::{self, File, OpenOptions};
@@ -104,7 +104,7 @@ pub fn reach(name: &str) -> Result<OwnedFd> {
     check_name(name)?;
     let (socket, _) = paths(&folder()?, name);
     socket_for(&socket, |fd, address| Ok(connect(fd.as_raw_fd(), address)?))
-        .with_context(|| format!("no VM named `{name}` is running; `cofferdam ps` lists those that are"))
+        .map_err(|_absent| anyhow!("no VM named `{name}` is running; `cofferdam ps` lists those that are"))
 }
 
 fn paths(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
