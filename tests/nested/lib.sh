@@ -41,7 +41,18 @@ dump() {
             timeout 5 cofferdam logs "$vm"
         fi
     done
+    threads
     dmesg | tail -n 5
+}
+
+# threads: what each thread of the program waits for, and how long each has run
+threads() {
+    for task in /proc/[0-9]*/task/[0-9]*; do
+        grep -q -s '^cofferdam' "$task/cmdline" || continue
+        # comm may have spaces: fields are counted behind its bracket, user and system time in ticks.
+        echo "--- ${task#/proc/} $(cat "$task/comm"): $(sed 's/.*) //' "$task/stat" | cut -d ' ' -f 1,12,13)," \
+            "$(sed 's/^\[<0>\] //; s/+.*//' "$task/stack" | head -n 6 | tr '\n' ' ')"
+    done
 }
 
 # start VM TASK ARGUMENT…: a VM in the background, as $user when that is set. Its console is VM.log and VM.in, what
@@ -116,6 +127,12 @@ ends() {
 hosts() {
     cofferdam ps --json | tr -d ' \n\t"' | tr '{' '\n' | grep "vm:$1," |
         sed -n 's/.*name:\([^,]*\),.*pid:\([0-9]*\),.*/\1 \2/p' | grep -v '^vmm '
+}
+
+# states VM: the same hosts with what ps says of them
+states() {
+    cofferdam ps --json | tr -d '\n\t"' | tr '{' '\n' | grep "vm: $1," |
+        sed -n 's/.*name: \([^,]*\),.*state: \([^,]*\),.*/\1: \2/p' | tr '\n' ';'
 }
 
 # quiet_after: no process of the program is left

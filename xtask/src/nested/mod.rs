@@ -120,6 +120,16 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
         Ok(kernel) => kernel,
         Err(error) => return skip_all(&format!("there is no guest kernel: {error:#}")),
     };
+    // Two runs would build each other's images away.
+    let lock = std::fs::File::create(places.work.join("nested.lock"));
+    if let Err(error) = lock.as_ref().map_err(ToString::to_string).and_then(|lock| {
+        lock.try_lock().or_else(|_| {
+            eprintln!("  waiting for another run that boots guests …");
+            lock.lock().map_err(|error| error.to_string())
+        })
+    }) {
+        return Outcome::fail("lock", error);
+    }
     let images = match Images::build(places, &kernel) {
         Ok(images) => images,
         Err(error) => return Outcome::fail("images", format!("{error:#}")),
