@@ -85,7 +85,7 @@ fn seal(confined: Confined, recipe: &Recipe, granted: &Granted, act: &str) {
     }
     let mut recipe = recipe.clone();
     if act == "require-missing" {
-        recipe.require("mseal").expect("a layer");
+        recipe.require("cgroup").expect("a layer");
     }
     if let Err(error) = confined.seal(&recipe, &held) {
         say(&format!("failed: {error}"));

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // prctl and close_range, which have no safe wrapper, and signal handlers reset to their default.
 
+use crate::code;
 use crate::filter::{self, FilterError};
 use crate::recipe::{Call, DescriptorKind, LayerName, Mode, Recipe, Resource, Stage, Value};
 use landlock::{ABI, Access, AccessFs, AccessNet, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
@@ -89,12 +90,15 @@ pub fn confine() -> Result<Confined, ConfineError> {
     step("making itself not dumpable", prctl(libc::PR_SET_DUMPABLE, 0))?;
     close_range(CHANNEL + 1, RawFd::MAX)?;
     default_fault_signals();
-    let mut missing = vec![LayerName::Cgroup, LayerName::OwnUser, LayerName::Label, LayerName::Mseal];
+    let mut missing = vec![LayerName::Cgroup, LayerName::OwnUser, LayerName::Label];
     if prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) < 0 {
         missing.push(LayerName::Mdwe);
     }
     if !deny_by_landlock() {
         missing.push(LayerName::Landlock);
+    }
+    if !code::seal() {
+        missing.push(LayerName::Mseal);
     }
     Ok(Confined { confined: true, missing })
 }

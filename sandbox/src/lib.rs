@@ -12,6 +12,7 @@
 //! After 2 and after 3 the supervisor calls [`audit`], which asks the kernel and believes nobody.
 
 mod audit;
+mod code;
 mod confine;
 mod filter;
 mod process;

@@ -144,7 +144,7 @@ fn a_process_that_lacks_a_required_layer_does_not_seal() {
     let probe = Probe::start(&program(), Level::Seccomp, DeviceKind::Register, "require-missing").expect("a probe");
     probe.await_confined().expect("hello");
     let said = probe.grant().expect_err("it must not seal").to_string();
-    assert!(said.contains("the sandbox layer `mseal` is required"), "{said}");
+    assert!(said.contains("the sandbox layer `cgroup` is required"), "{said}");
 }
 
 #[test]

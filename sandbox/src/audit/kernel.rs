@@ -115,7 +115,8 @@ fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) ->
             let has = std::fs::read(process.path("attr/current")).ok();
             (has.is_none() || has == own).then(|| "it has no label of SELinux or AppArmor of its own".to_owned())
         }
-        LayerName::Mseal => Some("the mappings of its code are not sealed (mseal)".to_owned()),
+        LayerName::Mseal => (!crate::code::can_be_sealed())
+            .then(|| "this kernel (before 6.10) cannot seal the mappings of its code".to_owned()),
         // Namespaces, root and the rest that may be missing because somebody allowed it.
         _ if required => None,
         LayerName::User | LayerName::Mount | LayerName::Pid | LayerName::Net => {
