@@ -1,6 +1,6 @@
 //! The process that runs devices, and the loop it runs them in.
 //!
-//! [`run`] is the body of a device host: confined, granted, sealed, then nothing but its lanes. [`link()`] makes the same
+//! [`run()`] is the body of a device host: confined, granted, sealed, then nothing but its lanes. [`link()`] makes the same
 //! device in the VMM's own process, for comparison. Both drive it through an [`Engine`], which knows states and commits; a
 //! device knows neither processes nor lanes.
 

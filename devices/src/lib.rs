@@ -1,6 +1,6 @@
 //! The device models, and the catalogue that names them.
 //!
-//! Adding a device touches its own folder and [`CATALOGUE`].
+//! Adding a device touches its own folder and `CATALOGUE`.
 
 mod acpi_pm;
 mod debug_exit;

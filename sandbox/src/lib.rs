@@ -2,14 +2,14 @@
 //!
 //! A [`Recipe`] says in plain data how a process is confined. Its life has a fixed order, which the types keep:
 //!
-//! 1. the supervisor calls [`spawn`]: namespaces, an empty root, limits, no capabilities, no new privileges, `exec`
+//! 1. the supervisor calls [`spawn()`]: namespaces, an empty root, limits, no capabilities, no new privileges, `exec`
 //!    from a descriptor with nothing but the channel;
-//! 2. the child calls [`confine`] before it reads its first message, and holds [`Confined`]: it may now receive
+//! 2. the child calls [`confine()`] before it reads its first message, and holds [`Confined`]: it may now receive
 //!    grants, map and allocate;
 //! 3. [`Confined::seal`] closes all that is not held, tightens the limits and installs the system call filter. Only
 //!    who has [`Sealed`] may serve a guest.
 //!
-//! After 2 and after 3 the supervisor calls [`audit`], which asks the kernel and believes nobody.
+//! After 2 and after 3 the supervisor calls [`audit()`], which asks the kernel and believes nobody.
 
 mod audit;
 mod code;

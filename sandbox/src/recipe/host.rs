@@ -19,7 +19,7 @@ const HOST_STACK_BYTES: u64 = 1 << 20;
 const SETUP_DESCRIPTORS: u64 = 1024;
 
 impl Recipe {
-    /// The recipe of a device host that runs `devices`. What [`super::super::spawn`] uses of it depends on `level`
+    /// The recipe of a device host that runs `devices`. What [`super::super::spawn()`] uses of it depends on `level`
     /// alone.
     #[must_use]
     pub fn host(level: Level, devices: &[Manifest]) -> Recipe {
