@@ -162,7 +162,10 @@ impl Vm<'_> {
 
     /// Waits until the hosts are all there.
     pub fn wait_until_running(&self) {
-        wait_until("the VM runs", || !self.hosts().is_empty());
+        wait_until("the VM runs", || {
+            assert!(lives(self.pid().into()), "the VM does not start; it said: {}", self.errors());
+            !self.hosts().is_empty()
+        });
     }
 
     /// Waits for the end; gives the exit status.

@@ -7,9 +7,14 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest name of a VM: with the folder it must fit a socket address of 108 bytes.
 pub const NAME_MAX: usize = 40;
+
+/// A name that is held by somebody who only cleans up is free again well within these tries.
+const CLAIM_TRIES: u32 = 20;
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 /// The user's runtime folder; made on first use, private to the user.
 pub fn folder() -> Result<PathBuf> {
@@ -61,7 +66,16 @@ impl Entry {
         check_name(name)?;
         let folder = folder()?;
         let (socket, lock_path) = paths(&folder, name);
-        let Some(lock) = lock(&lock_path)? else {
+        let mut claimed = lock(&lock_path)?;
+        // Whoever lists VMs holds the lock of a stale entry for the moment that it takes to remove it.
+        for _ in 0..CLAIM_TRIES {
+            if claimed.is_some() {
+                break;
+            }
+            std::thread::sleep(CLAIM_PAUSE);
+            claimed = self::lock(&lock_path)?;
+        }
+        let Some(lock) = claimed else {
             bail!("a VM named `{name}` is running already; give another --name");
         };
         let _ = fs::remove_file(&socket);
