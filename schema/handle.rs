@@ -10,7 +10,7 @@ pub enum Kind {
     Wake = 2,
     /// A regular file or block device, opened afresh for its holder.
     File = 3,
-    /// A pipe or terminal.
+    /// An end of a pipe.
     Stream = 4,
     /// One end of a SEQPACKET pair.
     Channel = 5,
@@ -20,6 +20,8 @@ pub enum Kind {
     Tap = 7,
     /// `/dev/kvm`.
     Kvm = 8,
+    /// One end of a SEQPACKET pair that carries data alone, never descriptors.
+    Packets = 9,
 }
 
 /// What the holder of a descriptor may do with it. Rights only shrink; each is enforced by the kernel object itself.

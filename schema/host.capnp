@@ -2,6 +2,7 @@
 # Between the supervisor and a device host. Order: hello, assign, grant…, attach, seal; then only `log`.
 
 using Imc = import "imc.capnp";
+using Lane = import "lane.capnp";
 using Manifest = import "manifest.capnp";
 
 enum Level { invalid @0; off @1; process @2; seccomp @3; strict @4; }
@@ -19,6 +20,7 @@ struct Assign {
 struct Assignment {
   device @0 :Text;
   options @1 :List(Setting);
+  carrier @2 :Lane.Carrier;   # what its lane runs over
 }
 struct Setting { name @0 :Text; value @1 :Text; }
 
@@ -38,6 +40,10 @@ enum Purpose {
   bell @10;       # eventfd of the relay for stream `number`
   switch @11;     # `number`: value of Manifest.Switch
   direct @12;     # memory of a direct range; `number`: which wish
+  packets @13;    # a lane's end, on the `socket` carrier
+  asked @14;      # the pipe by which entries come, on the `pipe` carrier
+  answers @15;    # the pipe by which answers go, on the `pipe` carrier
+  answerRegion @16;  # what a host writes, on the `virtio` carrier; what the VMM writes is its request region
 }
 
 struct Grant {

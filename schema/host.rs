@@ -1,6 +1,7 @@
 //! Between the supervisor and a device host.
 
 use crate::Handle;
+use crate::lane::Carrier;
 use crate::manifest::Manifest;
 
 /// The protocol that this program speaks.
@@ -53,6 +54,8 @@ pub struct Assignment {
     pub device: String,
     /// Its options.
     pub options: Vec<Setting>,
+    /// What its lane runs over.
+    pub carrier: Carrier,
 }
 
 /// One option's value.
@@ -99,6 +102,14 @@ pub enum Purpose {
     Switch = 11,
     /// Memory of a direct range; `number` is the index of the wish.
     Direct = 12,
+    /// A lane's end on the `socket` carrier.
+    Packets = 13,
+    /// The pipe by which entries come, on the `pipe` carrier.
+    Asked = 14,
+    /// The pipe by which answers go, on the `pipe` carrier.
+    Answers = 15,
+    /// What a host writes on the `virtio` carrier.
+    AnswerRegion = 16,
 }
 
 /// One capability handed to a device or its VMM.

@@ -8,11 +8,12 @@ enum Kind {
   region @1;     # sealed memfd
   wake @2;       # eventfd
   file @3;       # regular file or block device, opened afresh for its holder
-  stream @4;     # reserved for byte streams that are descriptors (pipe, tty); never sent to a host
+  stream @4;     # end of a pipe
   channel @5;    # SOCK_SEQPACKET end; only in the bootstrap, by inheritance
   connect @6;    # connect capability
   tap @7;
   kvm @8;        # /dev/kvm; only ever sent to the VMM
+  packets @9;    # SOCK_SEQPACKET end that carries data alone, never descriptors
 }
 
 struct Handle {

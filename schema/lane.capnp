@@ -1,5 +1,6 @@
 @0xd3c0de0100000002;
-# The access plane. On the `memory` carrier an entry is the 64 bytes of `Access`'s data section, in this layout.
+# The access plane. On the `memory` carrier an entry is the 64 bytes of `Access`'s data section, in this layout. Carriers
+# that send messages send one segment each, without a table before it: its length says which of the two it is.
 
 enum Operation {
   invalid @0;
@@ -28,8 +29,38 @@ struct Access {
 }
 
 struct Answer {
-  # The reply on carriers that send messages.
-  sequence @0 :UInt32;
-  known @1 :Bool;           # false: no register there; reads are ones
-  value @2 :UInt64;
+  # What a host tells after a commit, on carriers that send messages. Up to `now` it has the layout of the header that a
+  # `memory` host commits in place. Of fixed size, without pointers, as `Access` is.
+  value @0 :UInt64;         # reply to operation `sequence`
+  sequence @1 :UInt32;      # the last operation that has taken effect
+  levels @2 :UInt32;        # bit n: level of line n
+  deadline @3 :UInt64;      # guest clock; all ones: none
+  postable @4 :UInt32;      # bit n: writes of posted kind n may be posted
+  valid @5 :UInt32;         # bit n: shadow value n is valid
+  shadow0 @6 :UInt64;
+  shadow1 @7 :UInt64;
+  shadow2 @8 :UInt64;
+  shadow3 @9 :UInt64;
+  shadow4 @10 :UInt64;
+  shadow5 @11 :UInt64;
+  shadow6 @12 :UInt64;
+  shadow7 @13 :UInt64;
+  now @14 :UInt64;          # guest clock at the commit
+  doorbells @15 :UInt64;    # doorbells answered so far
+  unknown @16 :UInt64;      # accesses that hit no register so far
+  started @17 :Bool;        # a new incarnation: what lies beyond `sequence` is to be sent again
+  reserved0 @18 :UInt64;
+  reserved1 @19 :UInt64;
+  reserved2 @20 :UInt64;
+  reserved3 @21 :UInt64;
+}
+
+enum Carrier {
+  # What a lane runs over.
+  invalid @0;
+  memory @1;      # entries and commits in shared memory
+  socket @2;      # one SEQPACKET packet for each message
+  pipe @3;        # a pipe each way, one record for each message
+  virtio @4;      # a split virtqueue each way, in shared memory
+  inProcess @5;   # a function call
 }

@@ -1,4 +1,6 @@
-//! One operation on a device's access path.
+//! The access plane: what is asked of a device, what it answers, and over what.
+
+use crate::manifest::SHADOW_MAX;
 
 /// What an entry asks of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,13 +61,62 @@ pub struct Access {
     pub now: u64,
 }
 
-/// The reply, on carriers that send messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a host tells after a commit, on carriers that send messages: the plain type of the schema's `Answer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// Number of the operation that it answers.
-    pub sequence: u32,
-    /// False: no register there; a read is all ones.
-    pub known: bool,
-    /// What was read.
+    /// Reply to operation `sequence`.
     pub value: u64,
+    /// The last operation that has taken effect.
+    pub sequence: u32,
+    /// Bit `n`: the level of line `n`.
+    pub levels: u32,
+    /// When the device's alarm is due, in nanoseconds of the guest clock.
+    pub deadline: Option<u64>,
+    /// Bit `n`: writes of posted kind `n` may be posted.
+    pub postable: u32,
+    /// Shadow values, where valid.
+    pub shadow: [Option<u64>; SHADOW_MAX],
+    /// Guest clock at the commit.
+    pub now: u64,
+    /// Doorbells answered, over all incarnations.
+    pub doorbells: u64,
+    /// Accesses that hit no register.
+    pub unknown: u64,
+    /// This is the first word of a new incarnation: what lies beyond `sequence` is to be sent again.
+    pub started: bool,
+}
+
+/// What a lane runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u16)]
+pub enum Carrier {
+    /// Entries and commits in shared memory.
+    #[default]
+    Memory = 1,
+    /// One SEQPACKET packet for each message.
+    Socket = 2,
+    /// A pipe each way, one record for each message.
+    Pipe = 3,
+    /// A split virtqueue each way, in shared memory.
+    Virtio = 4,
+    /// A function call.
+    InProcess = 5,
+}
+
+impl Carrier {
+    /// All of them.
+    pub const ALL: [Carrier; 5] =
+        [Carrier::Memory, Carrier::Socket, Carrier::Pipe, Carrier::Virtio, Carrier::InProcess];
+
+    /// The word by which a person asks for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Carrier::Memory => "memory",
+            Carrier::Socket => "socket",
+            Carrier::Pipe => "pipe",
+            Carrier::Virtio => "virtio",
+            Carrier::InProcess => "in-process",
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 using Imc = import "imc.capnp";
 using Host = import "host.capnp";
+using Lane = import "lane.capnp";
 using Manifest = import "manifest.capnp";
 
 struct Machine {
@@ -43,6 +44,7 @@ struct AttachDevice {
   host @1 :UInt8;
   manifest @2 :Manifest.Manifest;
   options @3 :List(Host.Setting);
+  carrier @4 :Lane.Carrier;   # what its lane runs over
 }
 
 struct Start {

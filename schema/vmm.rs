@@ -2,6 +2,7 @@
 
 use crate::Handle;
 use crate::host::{Level, Setting};
+use crate::lane::Carrier;
 use crate::manifest::Manifest;
 
 /// Most guest memory regions of one VM: low memory, below the hole, above it, with room to spare.
@@ -85,6 +86,8 @@ pub struct AttachDevice {
     pub manifest: Manifest,
     /// Its options, where devices are linked into the VMM.
     pub options: Vec<Setting>,
+    /// What its lane runs over.
+    pub carrier: Carrier,
 }
 
 /// Call: build tables, seal, run.

@@ -108,6 +108,9 @@ impl DeviceGrants {
                 wished(&[Power::Switch])?;
                 numbered(&mut self.switches, number, receive(grant, descriptor)?, "switch")?;
             }
+            Purpose::Packets | Purpose::Asked | Purpose::Answers | Purpose::AnswerRegion => {
+                return Err("a lane's end came for another carrier".into());
+            }
             Purpose::Direct => return Err("memory of a direct range cannot be given to a device yet".into()),
             Purpose::Wake | Purpose::Irq => return Err("a grant for the whole host came for one device".into()),
         }

@@ -14,7 +14,7 @@ use sandbox::{Child, End, Program, Recipe, Stage};
 use schema::host::{
     Assign, Assignment, Attach, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Purpose, Seal,
 };
-use schema::lane::Operation;
+use schema::lane::{Carrier, Operation};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +60,7 @@ impl Host {
     }
 
     fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
-        let devices = vec![Assignment { device: device.into(), options: vec![] }];
+        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: Carrier::Memory }];
         let assign = Assign { level: self.recipe.level, devices };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }

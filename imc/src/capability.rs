@@ -144,7 +144,7 @@ pub(crate) fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(),
             claim(claimed, Kind::Kvm, KVM_RIGHTS)?;
             check_device(descriptor, KVM_DEVICE)
         }
-        Kind::Stream | Kind::Channel | Kind::Connect | Kind::Tap => Err(Fault::HandleKind),
+        Kind::Stream | Kind::Packets | Kind::Channel | Kind::Connect | Kind::Tap => Err(Fault::HandleKind),
     }
 }
 

@@ -113,7 +113,11 @@ fn message_over_a_bound_does_not_leave() {
     let manifest = schema::host::Setting { name, value: String::new() };
     let assign = schema::host::Assign {
         level: schema::host::Level::Off,
-        devices: vec![schema::host::Assignment { device: "d".into(), options: vec![manifest] }],
+        devices: vec![schema::host::Assignment {
+            device: "d".into(),
+            options: vec![manifest],
+            carrier: Default::default(),
+        }],
     };
     let failed = supervisor.call::<_, Empty>(&assign, &[], SOON).unwrap_err();
     let too_long = BadBody::TooLong { field: "name", length: 65, bound: 64 };

@@ -5,6 +5,7 @@ use crate::host::{
     Assign, Assignment, Attach, DEVICES_MAX, Empty, Grant, Grants, Hello, Level, Log, Manifests, OPTIONS_MAX, Purpose,
     Refusal, SENTENCE_MAX, Seal, Setting, Severity, VALUE_MAX,
 };
+use crate::lane::Carrier;
 use crate::manifest::{NAME_MAX, TEXT_MAX};
 use crate::wire::{host_capnp as wire, imc_capnp};
 use crate::{BadBody, HANDLES_MAX, Handle};
@@ -25,7 +26,8 @@ empty_record!(Seal = wire::seal);
 
 enumeration!(Level = wire::Level; Off, Process, Seccomp, Strict);
 enumeration!(Purpose = wire::Purpose;
-    Wake, Irq, Request, State, Reply, Vector, Memory, File, Stream, Bell, Switch, Direct);
+    Wake, Irq, Request, State, Reply, Vector, Memory, File, Stream, Bell, Switch, Direct, Packets, Asked,
+    Answers, AnswerRegion);
 enumeration!(Severity = wire::Severity; Error, Warning, Info, Debug);
 
 impl Record for Refusal {
@@ -78,12 +80,14 @@ impl Record for Assignment {
     }
     fn write(&self, mut to: wire::assignment::Builder<'_>) {
         to.set_device(self.device.as_str());
+        to.set_carrier(self.carrier.to_wire());
         write_list(&self.options, to.init_options(self.options.len() as u32));
     }
     fn read(from: wire::assignment::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Assignment {
             device: read_text("device", from.get_device(), TEXT_MAX)?,
             options: read_list("options", from.get_options(), OPTIONS_MAX)?,
+            carrier: Carrier::from_wire("carrier", from.get_carrier())?,
         })
     }
 }

@@ -3,7 +3,7 @@ use crate::host::{
     self, Assign, Assignment, Attach, Empty, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
 };
 use crate::host::{Seal, Setting, Severity};
-use crate::lane::{Access, Answer, Operation};
+use crate::lane::{Access, Answer, Carrier, Operation};
 use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range};
 use crate::manifest::{Register, RegisterKind, Space, Switch, Tolerance, Wish};
 use crate::vmm::{
@@ -183,14 +183,22 @@ fn messages_of_a_host_travel_unchanged() {
     travels(Assign {
         level: Level::Strict,
         devices: vec![
-            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")] },
-            Assignment { device: "uart16550".into(), options: vec![] },
+            Assignment {
+                device: "virtio-block".into(),
+                options: vec![setting("serial", "disk"), setting("x", "")],
+                carrier: Carrier::Memory,
+            },
+            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Pipe },
         ],
     });
     travels(Manifests { manifests: vec![manifest(), bare_manifest()] });
     let grant = |slot, purpose| Grant { device: 255, purpose, number: 7, base: 1 << 32, handle: handle(slot) };
     use Purpose::*;
-    for purposes in [[Wake, Irq, Request, State, Reply, Vector], [Memory, File, Stream, Bell, Switch, Direct]] {
+    let sets = [
+        [Wake, Irq, Request, State, Reply, Vector, Memory, File],
+        [Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
+    ];
+    for purposes in sets {
         travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, purpose)).collect() });
     }
     travels(Attach);
@@ -222,7 +230,15 @@ fn messages_of_the_vmm_travel_unchanged() {
         });
     }
     travels(Memory { regions: vec![GuestRegion { base: 1 << 24, handle: handle(0) }; vmm::REGIONS_MAX] });
-    travels(AttachDevice { id: 3, host: 2, manifest: manifest(), options: vec![setting("port", "0x2f8")] });
+    for carrier in Carrier::ALL {
+        travels(AttachDevice {
+            id: 3,
+            host: 2,
+            manifest: manifest(),
+            options: vec![setting("port", "0x2f8")],
+            carrier,
+        });
+    }
     travels(Start);
     travels(Retire { host: 9, why: "it died young".into() });
     travels(Button);
@@ -271,6 +287,19 @@ fn messages_of_an_operator_travel_unchanged() {
     travels(ConsoleOutput { output: vec![0xff; control::CONSOLE_MAX] });
 }
 
+const ANSWER: Answer = Answer {
+    value: 0x0807_0605_0403_0201,
+    sequence: u32::MAX,
+    levels: 0x2423_2221,
+    deadline: Some(0x3837_3635_3433_3231),
+    postable: 0x4443_4241,
+    shadow: [Some(0), Some(1), None, Some(u64::MAX), None, None, None, Some(7)],
+    now: 0x5857_5655_5453_5251,
+    doorbells: 8,
+    unknown: 9,
+    started: true,
+};
+
 #[test]
 fn accesses_travel_unchanged() {
     use Operation::*;
@@ -278,7 +307,8 @@ fn accesses_travel_unchanged() {
         assert_eq!(Operation::from_raw(operation as u16), Some(operation));
         travels(Access { sequence: u32::MAX, operation, range: 3, width: 8, offset: 1, value: u64::MAX, now: 5 });
     }
-    travels(Answer { sequence: 1, known: true, value: 2 });
+    travels(ANSWER);
+    travels(Answer { deadline: None, shadow: [None; 8], started: false, ..ANSWER });
 }
 
 /// The `memory` carrier stores these bytes without Cap'n Proto.
@@ -305,6 +335,26 @@ fn entry_of_a_lane_is_the_data_section_of_access() {
     assert_eq!(entry[16..24], access.value.to_le_bytes());
     assert_eq!(entry[24..32], access.now.to_le_bytes());
     assert_eq!(entry[32..], [0; 32]);
+}
+
+/// An answer is copied word by word into the header of a state that only its receiver keeps.
+#[test]
+fn answer_has_a_fixed_size_and_no_pointers() {
+    for answer in [ANSWER, Answer::default()] {
+        let bytes = encode(&answer).unwrap();
+        let (root, words) = bytes.split_at(8);
+        assert_eq!(root, [0, 0, 0, 0, 20, 0, 0, 0]);
+        assert_eq!(words.len(), 160);
+        assert_eq!(words[128..], [0; 32], "the reserved words");
+    }
+}
+
+#[test]
+fn answer_with_a_shadow_value_that_no_manifest_can_name_is_refused() {
+    let answer = decode_built::<Answer>(|message| {
+        message.init_root::<lane_capnp::answer::Builder<'_>>().set_valid(1 << 8);
+    });
+    assert_eq!(answer, Err(BadBody::OutOfRange("valid")));
 }
 
 #[test]
@@ -494,7 +544,7 @@ fn sender_is_told_which_field_is_too_long() {
     let name = "x".repeat(manifest::NAME_MAX + 1);
     let assign = Assign {
         level: Level::Off,
-        devices: vec![Assignment { device: "d".into(), options: vec![setting(&name, "")] }],
+        devices: vec![Assignment { device: "d".into(), options: vec![setting(&name, "")], carrier: Carrier::Memory }],
     };
     let bound = manifest::NAME_MAX;
     assert_eq!(encode(&assign), Err(BadBody::TooLong { field: "name", length: bound + 1, bound }));

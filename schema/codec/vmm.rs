@@ -2,6 +2,7 @@
 
 use super::{Record, body, clip, empty_record, enumeration, read_list, read_text, words, write_list};
 use crate::host::{DEVICES_MAX, Level, OPTIONS_MAX, SENTENCE_MAX};
+use crate::lane::Carrier;
 use crate::vmm::{
     AttachDevice, Boot, Button, CMDLINE_MAX, CPUS_MAX, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion,
     Late, Machine, Memory, REGIONS_MAX, Reason, Retire, Start, Stopped,
@@ -159,6 +160,7 @@ impl Record for AttachDevice {
     fn write(&self, mut to: wire::attach_device::Builder<'_>) {
         to.set_id(self.id);
         to.set_host(self.host);
+        to.set_carrier(self.carrier.to_wire());
         self.manifest.write(to.reborrow().init_manifest());
         write_list(&self.options, to.init_options(self.options.len() as u32));
     }
@@ -168,6 +170,7 @@ impl Record for AttachDevice {
             host: from.get_host(),
             manifest: Record::read(from.get_manifest()?)?,
             options: read_list("options", from.get_options(), OPTIONS_MAX)?,
+            carrier: Carrier::from_wire("carrier", from.get_carrier())?,
         })
     }
 }

@@ -103,7 +103,7 @@ impl Assembly {
         vm: Option<&mut Vm>,
         ram: &GuestRam,
     ) -> Result<(), String> {
-        let AttachDevice { id, host, manifest, options } = attach;
+        let AttachDevice { id, host, manifest, options, carrier: _ } = attach;
         let grants = std::mem::take(&mut self.waiting);
         let sentence = |what: String| format!("{}: {what}", manifest.name);
         if usize::from(id) != self.devices.len() || usize::from(id) >= DEVICES_MAX || usize::from(host) >= DEVICES_MAX {
@@ -302,6 +302,7 @@ impl Granted {
             Purpose::Vector => self.vectors.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Switch => self.switches.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Direct => self.direct.insert(number, receive(grant, descriptor)?).is_some(),
+            Purpose::Packets | Purpose::Asked | Purpose::Answers | Purpose::AnswerRegion => return Ok(false),
             Purpose::Memory | Purpose::File | Purpose::Stream | Purpose::Bell => return Ok(false),
         };
         if again { Err(format!("was granted its {:?} {number} twice", grant.purpose)) } else { Ok(true) }

@@ -6,7 +6,7 @@ use imc::lane::{Header, HostLane, InProcess, REQUEST_BYTES, Serve, StateWriter, 
 use imc::{BlockFile, Capability, Channel, ReadWrite, Region, Wake};
 use schema::Handle;
 use schema::host::{Empty, Grant, Grants, Hello, Level, Log, Purpose, Setting};
-use schema::lane::{Access, Operation};
+use schema::lane::{Access, Carrier, Operation};
 use schema::manifest::{Class, Line, Manifest, Pci, Power, Range, Space, Switch, Wish};
 use schema::vmm::{
     AttachDevice, Boot, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, Start, Stopped,
@@ -364,6 +364,7 @@ impl Rig {
             host: if self.linked { 0 } else { id },
             manifest: manifest.clone(),
             options: Vec::new(),
+            carrier: if self.linked { Carrier::InProcess } else { Carrier::Memory },
         };
         self.ask(&attach, &[])
     }

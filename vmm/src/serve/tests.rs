@@ -279,6 +279,7 @@ fn device_without_its_grants_is_refused() {
         host: 0,
         manifest: toy("poor", Space::Port(PORT as u16)),
         options: Vec::new(),
+        carrier: schema::lane::Carrier::Memory,
     };
     let refused = rig.ask::<_, Empty>(&attach, &[]).unwrap_err();
     assert!(refused.contains("poor: has no state region"), "{refused}");

@@ -45,7 +45,11 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("start of the program, confine, hello");
     process.require_clean(Stage::Confined)?;
     clock.mark("audit after confine");
-    let assignment = Assignment { device: device.device.clone(), options: device.options.clone() };
+    let assignment = Assignment {
+        device: device.device.clone(),
+        options: device.options.clone(),
+        carrier: schema::lane::Carrier::Memory,
+    };
     process.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
     objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
     clock.mark("assign, grants");

@@ -17,6 +17,7 @@ use sandbox::{Program, Recipe, Stage};
 use schema::Handle;
 use schema::control::{HostStatus, Order, StatusReport};
 use schema::host::{Assignment, Empty, Level, Log, Severity};
+use schema::lane::Carrier;
 use schema::manifest::Manifest;
 use schema::vmm::{
     AttachDevice, Boot, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX,
@@ -193,6 +194,7 @@ impl Vm {
             let assignments = devices.iter().map(|at| Assignment {
                 device: plan.devices[*at].device.clone(),
                 options: plan.devices[*at].options.clone(),
+                carrier: Carrier::Memory,
             });
             let planned: Vec<&Manifest> = devices.iter().map(|at| &self.manifests[*at]).collect();
             host.process.assign(host.group.level, assignments.collect(), &planned)?;
@@ -247,6 +249,7 @@ impl Vm {
                 host: host as u8,
                 manifest: self.manifests[id].clone(),
                 options: device.options.clone(),
+                carrier: if linked { Carrier::InProcess } else { Carrier::Memory },
             };
             self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
             signals.check()?;
