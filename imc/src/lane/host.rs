@@ -3,7 +3,7 @@
 
 use super::layout::{
     COMMIT, CommitWord, DEADLINE, DOORBELLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
-    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, Waiter, decode, entry_offset, header_offset, hot_offset, load_acquire,
+    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, Waiter, decode, entry_offset, header_word, hot_offset, load_acquire,
     state_region_bytes, word,
 };
 use crate::{Mapping, Wake};
@@ -124,7 +124,7 @@ impl StateWriter {
             return Err(RegionTooSmall { bytes, needed });
         }
         let committed = CommitWord(load_acquire(word(&mapping, COMMIT)));
-        let found = |offset| word(&mapping, header_offset(committed.copy()) + offset).load(Ordering::Relaxed);
+        let found = |field| word(&mapping, header_word(committed.copy(), field)).load(Ordering::Relaxed);
         let reply = (found(REPLY_AND_LEVELS) as u32, found(REPLY_VALUE));
         let header = Header { now: found(NOW), ..Header::default() };
         let mut writer = StateWriter { mapping, state_bytes, committed, reply, header };
@@ -231,13 +231,10 @@ impl StateWriter {
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// The answer is stored last, just before the commit word: a waiter that looks at their line meanwhile takes it away.
     fn write_header(&self, copy: usize) {
-        let start = header_offset(copy);
-        let store = |offset, value| word(&self.mapping, start + offset).store(value, Ordering::Relaxed);
+        let store = |field, value| word(&self.mapping, header_word(copy, field)).store(value, Ordering::Relaxed);
         let Header { levels, deadline, postable, shadow, now } = self.header;
-        store(REPLY_VALUE, self.reply.1);
-        store(REPLY_AND_LEVELS, u64::from(self.reply.0) | u64::from(levels) << 32);
-        store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
         let mut valid = 0;
         for (slot, value) in shadow.into_iter().enumerate() {
             if let Some(value) = value {
@@ -247,6 +244,9 @@ impl StateWriter {
         }
         store(MASKS, u64::from(postable) | valid << 32);
         store(NOW, now);
+        store(REPLY_VALUE, self.reply.1);
+        store(REPLY_AND_LEVELS, u64::from(self.reply.0) | u64::from(levels) << 32);
+        store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
     }
 
     fn hot(&self, copy: usize) -> *mut u8 {

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // A child process is made by fork, and leaves without destructors.
 
 use super::layout::{
-    COMMIT, DEADLINE, ENTRIES, GENERATION, REPLY_AND_LEVELS, SHADOW, WAITER, entry_offset, header_offset, load_acquire,
+    COMMIT, DEADLINE, ENTRIES, GENERATION, REPLY_AND_LEVELS, SHADOW, WAITER, entry_offset, header_word, load_acquire,
     word,
 };
 use super::*;
@@ -354,7 +354,7 @@ fn commit_that_goes_back_is_a_violation() {
 fn reply_to_another_operation_is_a_violation() {
     let objects = Objects::new();
     let mut carrier = objects.carrier(SpinBudget::NONE);
-    word(&objects.wild(), header_offset(0) + REPLY_AND_LEVELS).store(5, Ordering::Release);
+    word(&objects.wild(), header_word(0, REPLY_AND_LEVELS)).store(5, Ordering::Release);
     let wild = objects.wild();
     let host = std::thread::spawn(move || {
         std::thread::sleep(SOON);

@@ -2,7 +2,7 @@
 
 use super::layout::{
     COMMIT, CommitWord, DEADLINE, DOORBELLS, GENERATION, MASKS, NO_DEADLINE, REPLY_AND_LEVELS, REPLY_VALUE, SHADOW,
-    UNKNOWN, header_offset, load_acquire, word,
+    UNKNOWN, header_word, load_acquire, word,
 };
 use crate::Mapping;
 use schema::manifest::SHADOW_MAX;
@@ -94,7 +94,7 @@ impl StateView {
         let mut tries = 0;
         loop {
             let before = self.committed();
-            let value = read(Words { mapping: &self.0, header: header_offset(before.copy()) });
+            let value = read(Words { mapping: &self.0, copy: before.copy() });
             fence(Ordering::Acquire);
             let after = word(&self.0, COMMIT).load(Ordering::Relaxed);
             tries += 1;
@@ -109,11 +109,11 @@ impl StateView {
 #[derive(Clone, Copy)]
 pub(super) struct Words<'a> {
     mapping: &'a Mapping,
-    header: usize,
+    copy: usize,
 }
 
 impl Words<'_> {
-    pub(super) fn word(self, offset: usize) -> u64 {
-        word(self.mapping, self.header + offset).load(Ordering::Relaxed)
+    pub(super) fn word(self, field: usize) -> u64 {
+        word(self.mapping, header_word(self.copy, field)).load(Ordering::Relaxed)
     }
 }
