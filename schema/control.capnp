@@ -1,11 +1,13 @@
 @0xd3c0de0100000006;
 # Between an operator's command and the supervisor of a running VM, over its socket in the runtime folder.
 
-enum Order { invalid @0; powerdown @1; stop @2; reset @3; }
-struct Command { order @0 :Order; }            # Call; the reply is empty.
+using Imc = import "imc.capnp";
 
-struct Status { audit @0 :Bool; first @1 :UInt32; }   # Call. The reply is `StatusReport`.
-struct StatusReport {
+enum Order { invalid @0; powerdown @1; stop @2; reset @3; }
+struct Command $Imc.message(0x40) { order @0 :Order; }            # Call; the reply is empty.
+
+struct Status $Imc.message(0x41) { audit @0 :Bool; first @1 :UInt32; }   # Call. The reply is `StatusReport`.
+struct StatusReport $Imc.message(0x42) {
   name @0 :Text;
   total @1 :UInt32;
   hosts @2 :List(HostStatus);
@@ -31,8 +33,8 @@ struct HostStatus {
   doorbell @17 :UInt64;
 }
 
-struct Logs { after @0 :UInt64; }              # Call. The reply is `LogLines`.
-struct LogLines { next @0 :UInt64; lines @1 :List(Text); }
+struct Logs $Imc.message(0x43) { after @0 :UInt64; }              # Call. The reply is `LogLines`.
+struct LogLines $Imc.message(0x44) { next @0 :UInt64; lines @1 :List(Text); }
 
-struct Console { input @0 :Data; }             # Call: bytes typed. The reply is `ConsoleOutput`.
-struct ConsoleOutput { output @0 :Data; }
+struct Console $Imc.message(0x45) { input @0 :Data; }             # Call: bytes typed. The reply is `ConsoleOutput`.
+struct ConsoleOutput $Imc.message(0x46) { output @0 :Data; }

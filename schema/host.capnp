@@ -7,12 +7,12 @@ using Manifest = import "manifest.capnp";
 
 enum Level { invalid @0; off @1; process @2; seccomp @3; strict @4; }
 
-struct Hello {
+struct Hello $Imc.message(0x10) {
   # Host to supervisor, the first message: it is confined and may be looked at.
   protocol @0 :UInt16;
 }
 
-struct Assign {
+struct Assign $Imc.message(0x11) {
   # Call. The reply is `Manifests`.
   level @0 :Level;
   devices @1 :List(Assignment);
@@ -24,7 +24,7 @@ struct Assignment {
 }
 struct Setting { name @0 :Text; value @1 :Text; }
 
-struct Manifests { manifests @0 :List(Manifest.Manifest); }
+struct Manifests $Imc.message(0x12) { manifests @0 :List(Manifest.Manifest); }
 
 enum Purpose {
   invalid @0;
@@ -54,22 +54,22 @@ struct Grant {
   handle @4 :Imc.Handle;
 }
 
-struct Grants {
+struct Grants $Imc.message(0x13) {
   # Call. At most eight, one descriptor each. The reply is empty.
   grants @0 :List(Grant);
 }
 
-struct Attach {
+struct Attach $Imc.message(0x14) {
   # Call: everything is granted; map, allocate, construct. The reply is empty, or an error that says why.
 }
 
-struct Seal {
+struct Seal $Imc.message(0x15) {
   # Call: install the filter. The reply is sent by the sealed process.
 }
 
 enum Severity { invalid @0; error @1; warning @2; info @3; debug @4; }
 
-struct Log {
+struct Log $Imc.message(0x16) {
   # Host to supervisor, also VMM to supervisor.
   severity @0 :Severity;
   text @1 :Text;

@@ -1,5 +1,8 @@
 @0xd3c0de0100000001;
-# What every IMC message shares: the table that describes the descriptors which travel with it.
+# What every IMC message shares: its number, and the table that describes the descriptors which travel with it.
+
+annotation message @0xd3c0de0100000007 (struct) :UInt16;
+# The struct is a message, and this is the ordinal in its datagram's header: never 0, never used again.
 
 enum Kind {
   # The kind of kernel object behind a descriptor. A receiver derives it from the kernel and
@@ -24,9 +27,9 @@ struct Handle {
   size @3 :UInt64;     # bytes; regions only
 }
 
-struct Refusal {
+struct Refusal $message(0x01) {
   # The body of an error reply: the peer understood and declined.
   reason @0 :Text;
 }
 
-struct Empty {}
+struct Empty $message(0x02) {}

@@ -2,6 +2,8 @@
 # The access plane. On the `memory` carrier an entry is the 64 bytes of `Access`'s data section, in this layout. Carriers
 # that send messages send one segment each, without a table before it: its length says which of the two it is.
 
+using Imc = import "imc.capnp";
+
 enum Operation {
   invalid @0;
   read @1;
@@ -14,7 +16,7 @@ enum Operation {
   button @8;     # the operator pressed the power button
 }
 
-struct Access {
+struct Access $Imc.message(0x60) {
   sequence @0 :UInt32;      # of this lane, one more each time; stored last
   operation @1 :Operation;
   range @2 :UInt8;          # index into the manifest's ranges
@@ -28,7 +30,7 @@ struct Access {
   reserved3 @10 :UInt64;
 }
 
-struct Answer {
+struct Answer $Imc.message(0x61) {
   # What a host tells after a commit, on carriers that send messages. Up to `now` it has the layout of the header that a
   # `memory` host commits in place. Of fixed size, without pointers, as `Access` is.
   value @0 :UInt64;         # reply to operation `sequence`

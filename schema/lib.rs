@@ -8,6 +8,7 @@ mod body;
 mod check;
 mod codec;
 mod handle;
+mod messages;
 
 pub mod control;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod vmm;
 
 pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode, encode_in};
 pub use handle::{Handle, Kind, Rights};
+pub use messages::{ForEach, for_each_message};
 
 /// The Rust code that capnpc makes of the schema.
 #[allow(missing_docs, unsafe_code, clippy::all, clippy::pedantic)]

@@ -6,7 +6,7 @@ using Host = import "host.capnp";
 using Lane = import "lane.capnp";
 using Manifest = import "manifest.capnp";
 
-struct Machine {
+struct Machine $Imc.message(0x20) {
   # Call. Descriptors: /dev/kvm if `kvm`, kernel if present, initrd if present.
   cpus @0 :UInt8;
   memoryBytes @1 :UInt64;
@@ -14,12 +14,13 @@ struct Machine {
   inProcess @3 :Bool;               # devices are linked into the VMM
   spin @4 :Bool;                    # hosts and vcpus may wait by polling
   boot :union {
-    none @5 :Void;                  # no vcpu runs: accesses come by `drive`
-    kernel @6 :Kernel;
-    flat @7 :Flat;                  # a micro guest
+    invalid @5 :Void;
+    none @6 :Void;                  # no vcpu runs: accesses come by `drive`
+    kernel @7 :Kernel;
+    flat @8 :Flat;                  # a micro guest
   }
-  kvm @8 :Imc.Handle;               # absent: no KVM
-  level @9 :Host.Level;             # how strictly the VMM seals itself
+  kvm @9 :Imc.Handle;               # absent: no KVM
+  level @10 :Host.Level;            # how strictly the VMM seals itself
 }
 struct Kernel {
   kernel @0 :Imc.Handle;
@@ -32,13 +33,13 @@ struct Flat {
   base @1 :UInt64;
 }
 
-struct Memory {
+struct Memory $Imc.message(0x21) {
   # Call: guest memory in ascending order, at most eight a message. The reply is empty.
   regions @0 :List(GuestRegion);
 }
 struct GuestRegion { base @0 :UInt64; handle @1 :Imc.Handle; }
 
-struct AttachDevice {
+struct AttachDevice $Imc.message(0x22) {
   # Call, after the grants of this device (`Host.Grants`, whose `device` is `id`).
   id @0 :UInt8;
   host @1 :UInt8;
@@ -47,33 +48,33 @@ struct AttachDevice {
   carrier @4 :Lane.Carrier;   # what its lane runs over
 }
 
-struct Start {
+struct Start $Imc.message(0x23) {
   # Call: build tables, seal, run. The reply is sent once vcpus may run.
 }
 
-struct Retire {
+struct Retire $Imc.message(0x24) {
   # Event: this host is gone; its devices read as ones.
   host @0 :UInt8;
   why @1 :Text;
 }
-struct Button {}    # Event: press the power button.
+struct Button $Imc.message(0x25) {}    # Event: press the power button.
 
 enum Reason { invalid @0; poweredOff @1; reset @2; panicked @3; exit @4; failed @5; }
-struct Stopped {
+struct Stopped $Imc.message(0x26) {
   # VMM to supervisor.
   reason @0 :Reason;
   code @1 :UInt32;     # for `exit`: the value the guest wrote
   text @2 :Text;       # for `failed`: what happened
 }
-struct Late {
+struct Late $Imc.message(0x27) {
   # VMM to supervisor: a host missed its deadline or broke the lane's rules.
   host @0 :UInt8;
   violation @1 :Bool;
   text @2 :Text;
 }
 
-struct Counters {}   # Call. The reply is `Counted`.
-struct Counted { devices @0 :List(DeviceCounters); exits @1 :UInt64; }
+struct Counters $Imc.message(0x28) {}   # Call. The reply is `Counted`.
+struct Counted $Imc.message(0x29) { devices @0 :List(DeviceCounters); exits @1 :UInt64; }
 struct DeviceCounters {
   id @0 :UInt8;
   shadow @1 :UInt64;
@@ -84,7 +85,7 @@ struct DeviceCounters {
   interrupts @6 :UInt64;   # level changes applied
 }
 
-struct Drive {
+struct Drive $Imc.message(0x2a) {
   # Call: one access made by the supervisor, through the bus, as a vcpu would. The reply is `Driven`.
   write @0 :Bool;
   port @1 :Bool;
@@ -92,4 +93,4 @@ struct Drive {
   width @3 :UInt8;
   value @4 :UInt64;
 }
-struct Driven { value @0 :UInt64; }
+struct Driven $Imc.message(0x2b) { value @0 :UInt64; }

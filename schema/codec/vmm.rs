@@ -109,6 +109,7 @@ impl Record for Machine {
 
 fn read_boot(from: wire::machine::boot::Reader<'_>) -> Result<Boot, BadBody> {
     Ok(match from.which().map_err(|_| BadBody::Unknown("boot"))? {
+        wire::machine::boot::Invalid(()) => return Err(BadBody::Unknown("boot")),
         wire::machine::boot::None(()) => Boot::None,
         wire::machine::boot::Kernel(from) => {
             let from = from?;

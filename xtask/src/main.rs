@@ -48,7 +48,7 @@ enum Chore {
         #[arg(long)]
         program: Option<PathBuf>,
     },
-    /// Compile the schema anew after a change of schema/*.capnp
+    /// Compile the schema anew and write the golden messages, after a change of schema/*.capnp
     Schema,
 }
 
@@ -67,7 +67,7 @@ fn run() -> Result<bool> {
     let arguments = Arguments::parse();
     let tree = Tree::find()?;
     match arguments.chore {
-        Chore::Schema => schema::write(&tree.top).map(|()| true),
+        Chore::Schema => schema::write(&tree.cargo, &tree.top).map(|()| true),
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
         Chore::Nested { list: true, .. } => {
             for scenario in nested::scenarios(&tree.top)? {

@@ -30,8 +30,8 @@ pub fn check(top: &Path) -> Outcome {
     }
 }
 
-/// Writes the compiled schema anew.
-pub fn write(top: &Path) -> Result<()> {
+/// Writes anew what is made of the schema: its compiled form, and the golden bytes of each message.
+pub fn write(cargo: &Path, top: &Path) -> Result<()> {
     let fresh = compile(top)?;
     std::fs::write(top.join(COMPILED), fresh).context(COMPILED)?;
     // The schema's tests compare this with the sources where there is no `capnp` program.
@@ -39,6 +39,16 @@ pub fn write(top: &Path) -> Result<()> {
     let stamped = Command::new("sh").args(["-c", stamp]).env("LC_ALL", "C").current_dir(top).status()?;
     if !stamped.success() {
         bail!("{stamp}: {stamped}");
+    }
+    // The plain types know the values, so the schema's own test writes them.
+    let golden = ["test", "--quiet", "--package", "cofferdam-schema", "--lib", "golden_files"];
+    let written = Command::new(cargo).args(golden).env("COFFERDAM_WRITE_GOLDEN", "1").current_dir(top).output()?;
+    if !written.status.success() {
+        bail!(
+            "the schema's tests: {}{}",
+            String::from_utf8_lossy(&written.stdout),
+            String::from_utf8_lossy(&written.stderr)
+        );
     }
     Ok(())
 }
