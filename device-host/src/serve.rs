@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use imc::Wake;
-use imc::lane::{BadEntry, HostLane};
+use imc::lane::{BadEntry, HostLane, Patience};
 use sandbox::Sealed;
 use schema::lane::Operation;
 use std::io;
@@ -14,6 +14,7 @@ const TURN_MAX: u32 = 64;
 pub struct Host {
     devices: Vec<Served>,
     wake: Wake,
+    patience: Patience,
 }
 
 /// A device with its lane.
@@ -40,7 +41,7 @@ impl Host {
     /// A host of these devices, which were started.
     #[must_use]
     pub fn new(devices: Vec<Served>, wake: Wake) -> Host {
-        Host { devices, wake }
+        Host { devices, wake, patience: Patience::default() }
     }
 
     /// Serves until every device was told to leave. Only a sealed process may.
@@ -86,20 +87,23 @@ impl Host {
         Ok(any)
     }
 
-    /// Looks for more as often as the VMM wants. Says whether there is some.
+    /// Looks for more, at most as often as the VMM wants. Says whether there is some.
     fn look(&mut self) -> Result<bool, Ended> {
         // Lanes of one host are published the same count; of several the largest.
-        let spin = self.devices.iter().map(|device| device.lane.spin()).max().unwrap_or(0);
-        for _ in 0..spin {
+        let most = self.devices.iter().map(|device| device.lane.spin()).max().unwrap_or(0);
+        let looks = self.patience.looks(most);
+        for look in 0..looks {
             for device in &mut self.devices {
                 // What is said to be pending counts only once it is found: a device that is wrong about it must not keep
                 // its host awake.
                 if device.lane.has_next() || (device.engine.pending() && device.engine.scan()) {
+                    self.patience.came(look);
                     return Ok(true);
                 }
             }
             std::hint::spin_loop();
         }
+        self.patience.missed(looks, most);
         Ok(false)
     }
 

@@ -1,7 +1,7 @@
 //! The `memory` carrier: entries in shared memory, answers by a commit word.
 
 use super::layout::{ENTRIES, SPIN, WAITER, Waiter, encode, entry_offset, has_happened, word};
-use super::{Carrier, LaneError, PostError, Request, Retirement, StateView};
+use super::{Carrier, LaneError, Patience, PostError, Request, Retirement, StateView};
 use crate::{Mapping, Wake};
 use schema::lane::Access;
 use std::sync::Arc;
@@ -13,11 +13,15 @@ use std::time::{Duration, Instant};
 const USELESS_WAKES: u32 = 16;
 /// Then it looks this often. Short against what a person notices, long against what a processor does.
 const DOUBTFUL_WAIT: Duration = Duration::from_micros(500);
+/// How often a waiter that may share a core with the host lets it go first. The host mostly answers then before anybody has
+/// gone to sleep, which spares both the calls for it; where another process takes the turn, sleeping is right.
+const YIELDS: u32 = 2;
 /// How often the reply is read anew when the host commits meanwhile; each try already has bounded ones of its own.
 const REPLY_TRIES: u32 = 16;
 
-/// How long each side looks at shared memory before it sleeps. Counts of looks, not times: a sealed host has no clock. A
-/// look is a pause instruction and some loads, 20 to 60 ns.
+/// How long each side looks at shared memory, at most, before it sleeps; how much of it is spent each time is learnt
+/// ([`Patience`]). Counts of looks, not times: a sealed host has no clock. A look is a pause instruction and some loads, 20 to
+/// 60 ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpinBudget {
     /// Looks of the VMM for an answer.
@@ -40,7 +44,12 @@ pub struct MemoryCarrier {
     view: StateView,
     wake: Wake,
     retirement: Arc<Retirement>,
+    /// Looks that a waiter spends at most.
     spin: u32,
+    /// What was learnt of a host that is awake, and of one that is rung.
+    patience: [Patience; 2],
+    /// The last entry found the host asleep.
+    rang: bool,
     /// Sequence of the last entry.
     issued: u32,
     /// The last committed sequence that was seen.
@@ -59,8 +68,18 @@ impl MemoryCarrier {
         assert!(request.writable(), "the VMM writes the request region");
         let committed = view.committed().sequence();
         let retirement = Retirement::new(Some(reply));
-        let mut carrier =
-            MemoryCarrier { request, view, wake, retirement, spin: 0, issued: committed, seen: committed, rung: 0 };
+        let mut carrier = MemoryCarrier {
+            request,
+            view,
+            wake,
+            retirement,
+            spin: 0,
+            patience: Default::default(),
+            rang: false,
+            issued: committed,
+            seen: committed,
+            rung: 0,
+        };
         carrier.set_spin(spin);
         carrier
     }
@@ -119,7 +138,8 @@ impl MemoryCarrier {
     /// Wakes the host if it sleeps, once for each time that it went to sleep.
     fn ring(&mut self) -> Result<(), LaneError> {
         let generation = self.view.generation();
-        if generation & 1 == 0 || generation == self.rung {
+        self.rang = generation & 1 != 0;
+        if !self.rang || generation == self.rung {
             return Ok(());
         }
         // A vcpu must not wait for room, and an honest host never fills its own wake.
@@ -133,11 +153,23 @@ impl MemoryCarrier {
 
     /// Waits until `sequence` is committed.
     fn wait(&mut self, sequence: u32, deadline: Duration) -> Result<(), LaneError> {
-        for _ in 0..self.spin {
+        let regime = usize::from(self.rang);
+        let looks = self.patience[regime].looks(self.spin);
+        for look in 0..looks {
             if self.is_committed(sequence)? {
+                self.patience[regime].came(look);
                 return Ok(());
             }
             std::hint::spin_loop();
+        }
+        self.patience[regime].missed(looks, self.spin);
+        if self.spin == 0 {
+            for _ in 0..YIELDS {
+                if self.is_committed(sequence)? {
+                    return Ok(());
+                }
+                std::thread::yield_now();
+            }
         }
         let end = Instant::now() + deadline;
         word(&self.request, WAITER).store(Waiter::waits_for(sequence), Ordering::Relaxed);

@@ -18,6 +18,7 @@ mod host;
 mod in_process;
 mod layout;
 mod memory;
+mod patience;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use host::{BadEntry, Header, HostLane, RegionTooSmall, StateWriter};
 pub use in_process::{InProcess, Serve};
 pub use layout::{CommitWord, REQUEST_BYTES, state_region_bytes};
 pub use memory::{MemoryCarrier, SpinBudget};
+pub use patience::Patience;
 pub use rules::{Lane, LaneCounters};
 pub use view::StateView;
 
