@@ -49,7 +49,11 @@ enum Chore {
         program: Option<PathBuf>,
     },
     /// Compile the schema anew and write the golden messages, after a change of schema/*.capnp
-    Schema,
+    Schema {
+        /// Also record what it means as that of this release: later schemas are held to it
+        #[arg(long, value_name = "VERSION")]
+        release: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,7 +71,13 @@ fn run() -> Result<bool> {
     let arguments = Arguments::parse();
     let tree = Tree::find()?;
     match arguments.chore {
-        Chore::Schema => schema::write(&tree.cargo, &tree.top).map(|()| true),
+        Chore::Schema { release } => {
+            schema::write(&tree.cargo, &tree.top)?;
+            if let Some(version) = release {
+                schema::release(&tree.top, &version)?;
+            }
+            Ok(true)
+        }
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
         Chore::Nested { list: true, .. } => {
             for scenario in nested::scenarios(&tree.top)? {
@@ -177,6 +187,7 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
     step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
     step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
     step("schema", When::NotFiltered, &|| schema::check(&tree.top));
+    step("schema history", When::NotFiltered, &|| schema::check_history(&tree.top));
     step("clippy", When::NotFiltered, &|| {
         tree.cargo_check("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])
     });

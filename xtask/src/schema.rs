@@ -1,5 +1,8 @@
 //! Keeps `schema/compiled/schema.cgr`, which the build reads in place of the sources, equal to them.
 
+mod history;
+mod meaning;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,9 +11,42 @@ use capnp::schema_capnp::code_generator_request;
 
 use crate::packages;
 use crate::report::Outcome;
+use meaning::Meaning;
 
 /// The compiled schema, from the top of the tree.
 const COMPILED: &str = "schema/compiled/schema.cgr";
+
+/// Whether the schema keeps the house's rules and what each release promised.
+pub fn check_history(top: &Path) -> Outcome {
+    const NAME: &str = "schema history";
+    let compare = || -> Result<(Vec<String>, usize)> {
+        let schema = kept(top)?;
+        let released = history::released(top)?;
+        let broken = released.iter().flat_map(|(version, then)| history::broken(version, then, &schema));
+        Ok((history::rules(&schema).into_iter().chain(broken).collect(), released.len()))
+    };
+    match compare() {
+        Ok((broken, _)) if !broken.is_empty() => Outcome::fail(NAME, broken.join("\n")),
+        Ok((_, 0)) => Outcome::skip(NAME, "no schema has been released yet"),
+        Ok(_) => Outcome::pass(),
+        Err(error) => Outcome::fail(NAME, format!("{error:#}")),
+    }
+}
+
+/// Records what the schema means as that of a release.
+pub fn release(top: &Path, version: &str) -> Result<()> {
+    let outcome = check_history(top);
+    if let Some(finding) = outcome.failed.first() {
+        bail!("this schema cannot be released:\n{}", finding.why);
+    }
+    let path = history::record(top, version, &kept(top)?)?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn kept(top: &Path) -> Result<Meaning> {
+    Meaning::of_compiled(&std::fs::read(top.join(COMPILED)).context(COMPILED)?)
+}
 
 /// Compiles the schema again and compares: byte by byte, and where the compilers differ, node by node.
 pub fn check(top: &Path) -> Outcome {
