@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use imc::Wake;
-use imc::lane::{BadEntry, HostLane, Patience};
+use imc::lane::{BadEntry, HostLane, Patience, Sleeper, sleep};
 use sandbox::Sealed;
 use schema::lane::Operation;
 use std::io;
@@ -56,7 +56,7 @@ impl Host {
                 return Ok(());
             }
             if !self.look()? {
-                self.sleep()?;
+                sleep(self)?;
             }
         }
     }
@@ -106,21 +106,33 @@ impl Host {
         self.patience.missed(looks, most);
         Ok(false)
     }
+}
 
-    /// Sleeps until the wake is rung, unless there turns out to be something to do.
-    fn sleep(&mut self) -> Result<(), Ended> {
+impl Sleeper for Host {
+    type Reason = Result<(), Ended>;
+
+    fn fall_asleep(&mut self) {
         for device in &mut self.devices {
             device.engine.state().fall_asleep();
         }
-        // From here on a VMM that publishes rings. What it published before is seen by this look.
-        let found = self.work()?;
-        if !found {
-            self.wake.sleep()?;
+    }
+
+    fn look(&mut self) -> Option<Result<(), Ended>> {
+        match self.work() {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(ended) => Some(Err(ended)),
         }
+    }
+
+    fn rest(&mut self) -> Option<Result<(), Ended>> {
+        Some(self.wake.sleep().map(drop).map_err(Ended::from))
+    }
+
+    fn wake_up(&mut self) {
         for device in &mut self.devices {
             device.engine.state().wake_up();
         }
-        Ok(())
     }
 }
 

@@ -3,9 +3,10 @@
 
 use super::layout::{
     COMMIT, CommitWord, DEADLINE, DOORBELLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
-    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, Waiter, decode, entry_offset, header_word, hot_offset, load_acquire,
+    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, header_word, hot_offset, load_acquire,
     state_region_bytes, word,
 };
+use super::waiting::{generation, waiter};
 use crate::{Mapping, Wake};
 use schema::lane::Access;
 use schema::manifest::SHADOW_MAX;
@@ -58,9 +59,9 @@ impl HostLane {
         Ok(Some(access))
     }
 
-    /// Wakes the VMM's waiter, if it sleeps until `committed` or earlier. Call it after the commit, which fences.
+    /// Wakes the VMM's waiter, if it sleeps until `committed` or earlier. Call it after the commit.
     pub fn notify(&self, committed: u32) -> io::Result<()> {
-        if Waiter::is_satisfied(word(&self.request, WAITER).load(Ordering::Relaxed), committed) {
+        if waiter::must_ring(word(&self.request, WAITER), committed) {
             self.reply.signal(1)?;
         }
         Ok(())
@@ -128,9 +129,7 @@ impl StateWriter {
         let reply = (found(REPLY_AND_LEVELS) as u32, found(REPLY_VALUE));
         let header = Header { now: found(NOW), ..Header::default() };
         let mut writer = StateWriter { mapping, state_bytes, committed, reply, header };
-        // The one before may have ended asleep, with its ring taken: only a new generation is rung again.
-        let generation = writer.generation();
-        writer.set_generation((generation | 1).wrapping_add(1));
+        writer.wake_up();
         Ok(writer)
     }
 
@@ -183,8 +182,7 @@ impl StateWriter {
     /// Makes the working copy current together with what the VMM sees of it. With a reply, operation `reply.0` and all
     /// before it have then taken effect; without, it is an event.
     ///
-    /// On return the commit is ordered before any look at whether somebody waits for it, and before any change to the copy
-    /// that was current.
+    /// On return the commit is ordered before any change to the copy that was current.
     pub fn commit(&mut self, header: Header, reply: Option<(u32, u64)>) {
         let next = match reply {
             Some((sequence, _)) => self.committed.after(sequence),
@@ -194,7 +192,7 @@ impl StateWriter {
         self.header = header;
         self.write_header(next.copy());
         word(&self.mapping, COMMIT).store(next.0, Ordering::Release);
-        fence(Ordering::SeqCst);
+        fence(Ordering::Release);
         if !self.has_state() {
             word(&self.mapping, FORMAT).store(FORMAT_MAGIC | u64::from(self.state_bytes), Ordering::Release);
         }
@@ -203,15 +201,12 @@ impl StateWriter {
 
     /// Says that the host is about to sleep. On return that is ordered before its last look for work.
     pub fn fall_asleep(&mut self) {
-        let generation = self.generation();
-        self.set_generation(generation | 1);
-        fence(Ordering::SeqCst);
+        generation::fall_asleep(word(&self.mapping, GENERATION));
     }
 
     /// Says that it is awake.
     pub fn wake_up(&mut self) {
-        let generation = self.generation();
-        self.set_generation((generation | 1).wrapping_add(1));
+        generation::wake_up(word(&self.mapping, GENERATION));
     }
 
     /// Doorbells that the device answered, over all incarnations.
@@ -252,13 +247,5 @@ impl StateWriter {
     fn hot(&self, copy: usize) -> *mut u8 {
         // SAFETY: `new` checked that the region holds both copies.
         unsafe { self.mapping.as_ptr().add(hot_offset(self.state_bytes, copy)) }
-    }
-
-    fn generation(&self) -> u64 {
-        word(&self.mapping, GENERATION).load(Ordering::Relaxed)
-    }
-
-    fn set_generation(&mut self, generation: u64) {
-        word(&self.mapping, GENERATION).store(generation, Ordering::Release);
     }
 }

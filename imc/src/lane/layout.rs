@@ -41,7 +41,7 @@ const _: () = assert!(RING + ENTRIES as usize * ENTRY_BYTES == REQUEST_BYTES as 
 
 /// How many times a host that found nothing to do looks again before it sleeps.
 pub(super) const SPIN: usize = 0;
-/// [`Waiter`].
+/// Whether the VMM's waiter sleeps, and for which sequence.
 pub(super) const WAITER: usize = 8;
 
 /// [`CommitWord`].
@@ -162,23 +162,6 @@ pub(super) const fn has_happened(sequence: u32, committed: u32) -> bool {
     committed.wrapping_sub(sequence) < 1 << 31
 }
 
-/// The waiter word: whether the VMM's waiter sleeps, and for which sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Waiter;
-
-impl Waiter {
-    pub(super) const NOBODY: u64 = 0;
-
-    pub(super) const fn waits_for(sequence: u32) -> u64 {
-        1 << 32 | sequence as u64
-    }
-
-    /// Whether this word says that somebody waits for what `committed` brought.
-    pub(super) const fn is_satisfied(word: u64, committed: u32) -> bool {
-        word >> 32 == 1 && has_happened(word as u32, committed)
-    }
-}
-
 /// The words of an entry, in the layout of the data section of the schema's `Access`. The first one is stored last: it
 /// holds the sequence.
 pub(super) const fn encode(access: &Access) -> [u64; 4] {
@@ -261,16 +244,6 @@ mod tests {
         assert_eq!((wrapped.sequence(), wrapped.events(), wrapped.copy()), (7, 0, 0));
         let last_operation = CommitWord(u64::from(u32::MAX) << 32 | 4);
         assert_eq!((last_operation.after(0).sequence(), last_operation.after(0).events()), (0, 2));
-    }
-
-    #[test]
-    fn waiter_is_satisfied_by_its_sequence_and_later_ones_across_the_wrap() {
-        let waits = Waiter::waits_for(u32::MAX);
-        assert!(!Waiter::is_satisfied(waits, u32::MAX - 1));
-        assert!(Waiter::is_satisfied(waits, u32::MAX));
-        assert!(Waiter::is_satisfied(waits, 3));
-        assert!(!Waiter::is_satisfied(Waiter::NOBODY, 3));
-        assert!(Waiter::is_satisfied(Waiter::waits_for(0), 0), "waiting for sequence 0 is waiting");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The `memory` carrier: entries in shared memory, answers by a commit word.
 
-use super::layout::{ENTRIES, SPIN, WAITER, Waiter, encode, entry_offset, has_happened, word};
+use super::layout::{ENTRIES, SPIN, WAITER, encode, entry_offset, has_happened, word};
+use super::waiting::{self, Rung, Sleeper, waiter};
 use super::{Carrier, LaneError, Patience, PostError, Request, Retirement, StateView};
 use crate::{Mapping, Wake};
 use schema::lane::Access;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often a waiter may be woken for nothing before it stops believing its eventfd. A ring that came too late for the
@@ -48,14 +49,11 @@ pub struct MemoryCarrier {
     spin: u32,
     /// What was learnt of a host that is awake, and of one that is rung.
     patience: [Patience; 2],
-    /// The last entry found the host asleep.
-    rang: bool,
     /// Sequence of the last entry.
     issued: u32,
     /// The last committed sequence that was seen.
     seen: u32,
-    /// The sleep generation that was last rung.
-    rung: u64,
+    rung: Rung,
 }
 
 impl MemoryCarrier {
@@ -75,10 +73,9 @@ impl MemoryCarrier {
             retirement,
             spin: 0,
             patience: Default::default(),
-            rang: false,
             issued: committed,
             seen: committed,
-            rung: 0,
+            rung: Rung::default(),
         };
         carrier.set_spin(spin);
         carrier
@@ -130,30 +127,24 @@ impl MemoryCarrier {
             word(&self.request, at + 8 * (index + 1)).store(value, Ordering::Relaxed);
         }
         word(&self.request, at).store(first, Ordering::Release);
-        // Before the look whether the host sleeps: else both could miss each other.
-        fence(Ordering::SeqCst);
         self.ring()
     }
 
     /// Wakes the host if it sleeps, once for each time that it went to sleep.
     fn ring(&mut self) -> Result<(), LaneError> {
-        let generation = self.view.generation();
-        self.rang = generation & 1 != 0;
-        if !self.rang || generation == self.rung {
+        if !self.rung.must_ring(self.view.generation()) {
             return Ok(());
         }
         // A vcpu must not wait for room, and an honest host never fills its own wake.
         if !self.wake.has_room() {
             return Err(self.violation("its wake is stuffed full".into()));
         }
-        self.wake.signal(1).map_err(|error| self.violation(format!("its wake cannot be rung: {error}")))?;
-        self.rung = generation;
-        Ok(())
+        self.wake.signal(1).map_err(|error| self.violation(format!("its wake cannot be rung: {error}")))
     }
 
     /// Waits until `sequence` is committed.
     fn wait(&mut self, sequence: u32, deadline: Duration) -> Result<(), LaneError> {
-        let regime = usize::from(self.rang);
+        let regime = usize::from(self.rung.found_asleep());
         let looks = self.patience[regime].looks(self.spin);
         for look in 0..looks {
             if self.is_committed(sequence)? {
@@ -172,35 +163,7 @@ impl MemoryCarrier {
             }
         }
         let end = Instant::now() + deadline;
-        word(&self.request, WAITER).store(Waiter::waits_for(sequence), Ordering::Relaxed);
-        // Before the next look at the commit word: else a host could commit, see no waiter, and never ring.
-        fence(Ordering::SeqCst);
-        let result = self.sleep(sequence, end);
-        word(&self.request, WAITER).store(Waiter::NOBODY, Ordering::Relaxed);
-        result
-    }
-
-    fn sleep(&mut self, sequence: u32, end: Instant) -> Result<(), LaneError> {
-        let mut useless = 0;
-        loop {
-            if self.is_committed(sequence)? {
-                return Ok(());
-            }
-            self.check()?;
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(LaneError::Late);
-            }
-            match self.retirement.waiter() {
-                Some(reply) if useless < USELESS_WAKES => {
-                    if !matches!(reply.wait(left), Ok(false)) {
-                        reply.drain();
-                        useless += 1;
-                    }
-                }
-                _ => std::thread::sleep(left.min(DOUBTFUL_WAIT)),
-            }
-        }
+        waiting::sleep(&mut Waiter { carrier: self, sequence, end, useless: 0 })
     }
 
     /// The reply to the last operation, which is committed.
@@ -255,5 +218,51 @@ impl Carrier for MemoryCarrier {
 
     fn name(&self) -> &'static str {
         "memory"
+    }
+}
+
+/// A vcpu that waits until `sequence` is committed, or for its `end`.
+struct Waiter<'a> {
+    carrier: &'a mut MemoryCarrier,
+    sequence: u32,
+    end: Instant,
+    /// How often it was woken for nothing.
+    useless: u32,
+}
+
+impl Sleeper for Waiter<'_> {
+    type Reason = Result<(), LaneError>;
+
+    fn fall_asleep(&mut self) {
+        waiter::fall_asleep(word(&self.carrier.request, WAITER), self.sequence);
+    }
+
+    fn look(&mut self) -> Option<Result<(), LaneError>> {
+        match self.carrier.is_committed(self.sequence) {
+            Ok(false) => self.carrier.check().err().map(Err),
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn rest(&mut self) -> Option<Result<(), LaneError>> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Some(Err(LaneError::Late));
+        }
+        match self.carrier.retirement.waiter() {
+            Some(reply) if self.useless < USELESS_WAKES => {
+                if !matches!(reply.wait(left), Ok(false)) {
+                    reply.drain();
+                    self.useless += 1;
+                }
+            }
+            _ => std::thread::sleep(left.min(DOUBTFUL_WAIT)),
+        }
+        None
+    }
+
+    fn wake_up(&mut self) {
+        waiter::wake_up(word(&self.carrier.request, WAITER));
     }
 }

@@ -23,6 +23,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod view;
+mod waiting;
 
 pub use host::{BadEntry, Header, HostLane, RegionTooSmall, StateWriter};
 pub use in_process::{InProcess, Serve};
@@ -31,11 +32,12 @@ pub use memory::{MemoryCarrier, SpinBudget};
 pub use patience::Patience;
 pub use rules::{Lane, LaneCounters};
 pub use view::StateView;
+pub use waiting::{Sleeper, sleep};
 
 use crate::Wake;
 use schema::lane::Operation;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One operation, before it has a sequence.
@@ -104,7 +106,7 @@ pub enum PostError {
 
 /// Ends a lane, from any thread and without its lock.
 pub struct Retirement {
-    retired: AtomicBool,
+    retired: AtomicU64,
     waiter: Option<Wake>,
 }
 
@@ -112,24 +114,25 @@ impl Retirement {
     /// For a carrier whose waiter sleeps on `waiter`, if it sleeps at all.
     #[must_use]
     pub fn new(waiter: Option<Wake>) -> Arc<Retirement> {
-        Arc::new(Retirement { retired: AtomicBool::new(false), waiter })
+        Arc::new(Retirement { retired: AtomicU64::new(0), waiter })
     }
 
     /// From now on each operation is answered [`LaneError::Gone`] at once; who waits is woken.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::SeqCst);
-        if let Some(waiter) = &self.waiter {
-            // Without room it is readable anyway. An error would leave the waiter to its deadline.
-            if waiter.has_room() {
+        waiting::retire(&self.retired, || {
+            if let Some(waiter) = self.waiter()
+                && waiter.has_room()
+            {
+                // An error would leave the waiter to its deadline.
                 let _ = waiter.signal(1);
             }
-        }
+        });
     }
 
     /// Whether it is retired.
     #[must_use]
     pub fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::SeqCst)
+        self.retired.load(Ordering::Relaxed) != 0
     }
 
     fn waiter(&self) -> Option<&Wake> {

@@ -1,6 +1,8 @@
 //! Both ends of a lane, played by threads, by processes, and step by step.
 #![allow(unsafe_code)] // A child process is made by fork, and leaves without destructors.
 
+pub(super) mod wakes;
+
 use super::layout::{
     COMMIT, DEADLINE, ENTRIES, GENERATION, REPLY_AND_LEVELS, SHADOW, WAITER, entry_offset, header_word, load_acquire,
     word,
@@ -13,7 +15,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use schema::lane::Access;
 use schema::manifest::{Class, Manifest, Register, RegisterKind, Tolerance};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const STATE_BYTES: u32 = 24;
@@ -55,7 +57,7 @@ impl Objects {
         let state = StateWriter::new(self.state.map().unwrap(), STATE_BYTES, 0).unwrap();
         let request = self.request.read_only().unwrap().map().unwrap();
         let lane = HostLane::new(request, self.reply.try_clone().unwrap(), state.committed().sequence());
-        Host { lane, state, wake: self.wake.try_clone().unwrap(), header: PLAIN, sleeps: 0 }
+        Host { lane, state, wake: self.wake.try_clone().unwrap(), header: PLAIN }
     }
 
     /// The state region as an attacker in the host has it.
@@ -105,7 +107,6 @@ struct Host {
     state: StateWriter,
     wake: Wake,
     header: Header,
-    sleeps: u64,
 }
 
 fn fold(number: u64, value: u64) -> u64 {
@@ -143,47 +144,44 @@ impl Host {
     }
 
     /// Serves until it is told to shut down, and sleeps whenever there is nothing to do. Before that it looks again as often
-    /// as `looks` says. Says how often it slept.
-    fn serve(mut self, mut looks: impl FnMut() -> u64) -> u64 {
+    /// as `looks` says.
+    fn serve(mut self, mut looks: impl FnMut() -> u64) {
         loop {
             while let Some(operation) = self.step() {
                 if operation == Operation::Shutdown {
-                    return self.sleeps;
+                    return;
                 }
             }
             if (0..looks()).any(|_| self.lane.has_next()) {
                 continue;
             }
-            self.state.fall_asleep();
-            if !self.lane.has_next() {
-                self.sleeps += 1;
-                // A wake that comes soon is taken without the kernel's putting the thread to sleep, which takes a hundred
-                // times as long as what is tested.
-                if !(0..20).any(|_| self.wake.drain().is_some()) {
-                    self.wake.sleep().unwrap();
-                }
-            }
-            self.state.wake_up();
+            sleep(&mut self);
         }
     }
 }
 
-/// Random numbers; Marsaglia's xorshift64.
-struct Random(u64);
+impl Sleeper for Host {
+    type Reason = ();
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+    fn fall_asleep(&mut self) {
+        self.state.fall_asleep();
     }
 
-    /// A pause of up to some hundred nanoseconds: as long as what it is to make collide.
-    fn pause(&mut self) {
-        for _ in 0..self.next() % 512 {
-            std::hint::black_box(());
+    fn look(&mut self) -> Option<()> {
+        self.lane.has_next().then_some(())
+    }
+
+    fn rest(&mut self) -> Option<()> {
+        // A wake that comes soon is taken without the kernel's putting the thread to sleep, which takes a hundred times as
+        // long as what is tested.
+        if !(0..20).any(|_| self.wake.drain().is_some()) {
+            self.wake.sleep().unwrap();
         }
+        Some(())
+    }
+
+    fn wake_up(&mut self) {
+        self.state.wake_up();
     }
 }
 
@@ -624,58 +622,14 @@ fn function_call_is_a_carrier_too() {
     assert_eq!(lane.read(0, 9, 1, 0), Err(LaneError::Gone));
 }
 
-/// Each side publishes while the other is about to fall asleep. A wake-up that is lost shows as a call that takes as long as
-/// it may.
-///
-/// With any one of the four SeqCst fences taken out it was seen to fail, though not in every run.
-#[test]
-fn no_wake_up_is_lost_in_a_million_sleeps() {
-    const SLEEPS: u64 = 1_000_000;
-    let objects = Objects::new();
-    let mut carrier = objects.carrier(SpinBudget::NONE);
-    let host = objects.host();
-    let asleep = Arc::new(AtomicU64::new(0));
-    let served = std::thread::spawn({
-        let asleep = asleep.clone();
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        move || {
-            host.serve(|| {
-                asleep.store(asleep.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                // Half of the time hardly at all, else until it is nearly sure to be asked again.
-                let number = random.next();
-                if number.is_multiple_of(2) { number >> 32 & 63 } else { 2000 }
-            })
-        }
-    });
-    let mut random = Random(0xd1b5_4a32_d192_ed03);
-    let mut expected = 0;
-    while asleep.load(Ordering::Relaxed) < SLEEPS {
-        let value = random.next();
-        // Nearly always long enough to see the answer; sometimes about as long as the answer takes.
-        let vmm = if value.is_multiple_of(4) { (value >> 32) as u32 % 8 } else { 2000 };
-        carrier.set_spin(SpinBudget { vmm, host: 0 });
-        if value % 8 == 1 && carrier.post(&post(value)).is_ok() {
-            expected = fold(expected, value);
-        }
-        expected = fold(expected, value);
-        let start = Instant::now();
-        assert_eq!(carrier.call(&request(Operation::Write, value), LONG), Ok(expected));
-        // A waiter that is not rung finds its answer at its deadline.
-        assert!(start.elapsed() < LONG, "a waiter was not woken");
-        random.pause();
-    }
-    carrier.call(&request(Operation::Shutdown, 0), LONG).unwrap();
-    assert!(served.join().unwrap() > 0);
-}
-
 /// A child process that serves `objects` until it is killed or told to leave.
-fn fork_host(objects: &Objects) -> Pid {
+fn fork_host(objects: &Objects, looks: impl FnMut() -> u64) -> Pid {
     let host = objects.host();
     // SAFETY: the child touches only what was made above, allocates nothing, and leaves without destructors.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            host.serve(|| 0);
+            host.serve(looks);
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(0) }
         }
@@ -686,7 +640,7 @@ fn fork_host(objects: &Objects) -> Pid {
 fn host_in_another_process_answers() {
     let objects = Objects::new();
     let mut carrier = objects.carrier(SpinBudget { vmm: 200, host: 0 });
-    let child = fork_host(&objects);
+    let child = fork_host(&objects, || 0);
     let mut expected = 0;
     for value in 0..5000 {
         expected = fold(expected, value);
@@ -704,13 +658,13 @@ fn host_in_another_process_answers() {
 fn host_that_is_killed_is_late_until_the_next_one_answers_what_it_was_asked() {
     let objects = Objects::new();
     let mut carrier = objects.carrier(SpinBudget::NONE);
-    let child = fork_host(&objects);
+    let child = fork_host(&objects, || 0);
     assert_eq!(carrier.call(&request(Operation::Write, 1), LONG), Ok(fold(0, 1)));
     kill(child, Signal::SIGKILL).unwrap();
     waitpid(child, None).unwrap();
     assert_eq!(carrier.call(&request(Operation::Write, 2), SOON), Err(LaneError::Late));
     assert_eq!(carrier.resume(SOON), Err(LaneError::Late));
-    let child = fork_host(&objects);
+    let child = fork_host(&objects, || 0);
     assert_eq!(carrier.resume(LONG), Ok(fold(fold(0, 1), 2)));
     carrier.call(&request(Operation::Shutdown, 0), LONG).unwrap();
     waitpid(child, None).unwrap();

@@ -7,7 +7,7 @@ use super::layout::{
 use crate::Mapping;
 use schema::manifest::SHADOW_MAX;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// How often a read is tried again when the host commits meanwhile. A commit takes longer than a read, so an honest host is
 /// overtaken at once; a hostile one must not keep a vcpu here.
@@ -84,9 +84,9 @@ impl StateView {
         consistent.then_some(reply)
     }
 
-    /// The sleep generation. Whoever asks has published what it wants seen, and fenced.
-    pub(super) fn generation(&self) -> u64 {
-        word(&self.0, GENERATION).load(Ordering::Relaxed)
+    /// The sleep generation.
+    pub(super) fn generation(&self) -> &AtomicU64 {
+        word(&self.0, GENERATION)
     }
 
     /// Reads words of the current header, and whether they belong together.
