@@ -1,6 +1,6 @@
 //! What every message body is.
 
-use crate::Handle;
+use crate::handle::Handles;
 use capnp::Word;
 use capnp::message::{ReaderOptions, SegmentArray, SingleSegmentAllocator};
 
@@ -30,8 +30,8 @@ pub trait Body: Sized {
     /// Reads and checks the root of `message`.
     fn decode(message: &Reader<'_>) -> Result<Self, BadBody>;
     /// The descriptors that the body claims to travel with, in the order of the body's fields.
-    fn handles(&self) -> Vec<Handle> {
-        Vec::new()
+    fn handles(&self) -> Handles {
+        Handles::default()
     }
 }
 
@@ -85,7 +85,12 @@ impl Default for Scratch {
 impl Scratch {
     /// Builds `body` as one segment and appends it to `into`.
     pub fn encode<B: Body>(&mut self, body: &B, into: &mut Vec<u8>) -> Result<(), BadBody> {
-        encode_in(&mut self.0, body, |segment| into.extend_from_slice(segment))
+        self.lend(body, |segment| into.extend_from_slice(segment))
+    }
+
+    /// Builds `body` as one segment and lends it to `use_segment`.
+    pub fn lend<B: Body, T>(&mut self, body: &B, use_segment: impl FnOnce(&[u8]) -> T) -> Result<T, BadBody> {
+        encode_in(&mut self.0, body, use_segment)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The table that describes the descriptors of a message.
 
+use crate::HANDLES_MAX;
+
 /// The kind of kernel object behind a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
@@ -68,4 +70,43 @@ pub struct Handle {
     pub rights: Rights,
     /// Claimed size in bytes, for regions; otherwise zero.
     pub size: u64,
+}
+
+/// The descriptors that a body names, in the order of its fields.
+///
+/// Those beyond [`HANDLES_MAX`] are counted and not kept: such a body is refused whatever they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handles {
+    kept: [Option<Handle>; HANDLES_MAX],
+    named: usize,
+}
+
+impl Handles {
+    /// How many the body names, also when those are too many.
+    pub fn len(&self) -> usize {
+        self.named
+    }
+
+    /// Whether the body names none.
+    pub fn is_empty(&self) -> bool {
+        self.named == 0
+    }
+
+    /// Those that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Handle> {
+        self.kept.iter().flatten()
+    }
+}
+
+impl FromIterator<Handle> for Handles {
+    fn from_iter<I: IntoIterator<Item = Handle>>(handles: I) -> Handles {
+        let mut all = Handles::default();
+        for handle in handles {
+            if let Some(place) = all.kept.get_mut(all.named) {
+                *place = Some(handle);
+            }
+            all.named += 1;
+        }
+        all
+    }
 }

@@ -17,7 +17,7 @@ pub mod manifest;
 pub mod vmm;
 
 pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode, encode_in};
-pub use handle::{Handle, Kind, Rights};
+pub use handle::{Handle, Handles, Kind, Rights};
 pub use messages::{ForEach, for_each_message};
 
 /// The Rust code that capnpc makes of the schema.

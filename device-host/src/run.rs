@@ -42,6 +42,8 @@ pub fn run(catalogue: &[Registration]) -> ! {
 fn sealed_host(catalogue: &[Registration]) -> Result<(Host, Sealed), String> {
     let confined = sandbox::confine().map_err(|error| error.to_string())?;
     let channel = Channel::inherit(CHANNEL).map_err(|fault| format!("the channel: {fault}"))?;
+    // Once sealed, it says its last words by a plain `write(2)`.
+    channel.never_wait_to_write().map_err(|fault| format!("the channel: {fault}"))?;
     // Never closed: last words go over it, and a sealed process has no call to give its memory back.
     let mut setup = ManuallyDrop::new(Setup { channel });
     setup.channel.tell(&Hello { protocol: PROTOCOL }, &[]).map_err(|error| error.to_string())?;

@@ -1,39 +1,74 @@
 //! Descriptors with a type and rights, derived from the kernel.
 
 use crate::region::{ReadOnly, ReadWrite, Region, Rights, SIZE_SEALS};
-use crate::wake::{Wake, read_nowait};
+use crate::wake::{self, Wake};
 use crate::{Fault, Frozen};
 use nix::errno::Errno;
 use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::{self, FileStat, SFlag};
+use nix::sys::uio;
 use schema::{Handle, Kind};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// A capability: a descriptor whose type says what it is and what may be done with it.
-pub trait Capability: Sized + AsFd {
+///
+/// The types are a closed list: nothing that could be authority against its receiver is among them.
+pub trait Capability: Sized + AsFd + FromVerified {
     /// What a message claims of it, as its descriptor number `slot`.
     fn handle(&self, slot: u8) -> Handle;
 
-    /// Takes a received descriptor for what it is claimed to be, if the kernel agrees.
+    /// Whether a claim is one of this type, whatever the descriptor is.
     ///
     /// # Errors
-    /// [`Fault::HandleKind`], [`Fault::HandleRights`] when the claim is not this type's;
-    /// [`Fault::HandleObject`] when the object is not as claimed. The descriptor is closed then.
-    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault>;
+    /// [`Fault::HandleKind`], [`Fault::HandleRights`] when it is not.
+    fn accepts(claimed: &Handle) -> Result<(), Fault>;
+
+    /// Takes a descriptor for what it is claimed to be, if the kernel agrees.
+    ///
+    /// What came in a message was looked at when that was decoded; there
+    /// [`Descriptors::take_as`](crate::Descriptors::take_as) does the same without asking the kernel again.
+    ///
+    /// # Errors
+    /// Those of [`Capability::accepts`]; [`Fault::HandleObject`] when the object is not as claimed. The descriptor is
+    /// closed then.
+    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
+        Self::accepts(claimed)?;
+        let verified = verify(descriptor.as_fd(), claimed)?;
+        Self::from_verified(descriptor, verified)
+    }
+}
+
+pub(crate) use verified::{FromVerified, Verified};
+
+mod verified {
+    //! Nobody outside makes a capability of an unverified descriptor, or a capability type of his own.
+
+    use super::{Fault, Handle, OwnedFd};
+
+    /// A claim that the kernel has agreed to and that the type accepts.
+    pub struct Verified<'a>(pub(crate) &'a Handle);
+
+    pub trait FromVerified: Sized {
+        fn from_verified(descriptor: OwnedFd, verified: Verified<'_>) -> Result<Self, Fault>;
+    }
 }
 
 impl<R: Rights> Capability for Region<R> {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::Region, rights: R::CLAIM, size: self.bytes() }
     }
-    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
-        claim(claimed, Kind::Region, R::CLAIM)?;
-        check_region(descriptor.as_fd(), claimed)?;
-        Ok(Region::new(descriptor, claimed.size))
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Region, R::CLAIM)
+    }
+}
+
+impl<R: Rights> FromVerified for Region<R> {
+    fn from_verified(descriptor: OwnedFd, verified: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Region::new(descriptor, verified.0.size))
     }
 }
 
@@ -41,9 +76,13 @@ impl Capability for Wake {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::Wake, rights: WAKE_RIGHTS, size: 0 }
     }
-    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
-        claim(claimed, Kind::Wake, WAKE_RIGHTS)?;
-        check_wake(descriptor.as_fd())?;
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Wake, WAKE_RIGHTS)
+    }
+}
+
+impl FromVerified for Wake {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
         Ok(Wake::from_checked(descriptor))
     }
 }
@@ -86,10 +125,14 @@ impl Capability for BlockFile {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::File, rights: file_rights(self.readonly), size: 0 }
     }
-    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
-        let file = BlockFile::new(File::from(descriptor))?;
-        claim(claimed, Kind::File, file_rights(file.readonly))?;
-        Ok(file)
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::File, claimed.rights)
+    }
+}
+
+impl FromVerified for BlockFile {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        BlockFile::new(File::from(descriptor))
     }
 }
 
@@ -121,31 +164,39 @@ impl Capability for Kvm {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::Kvm, rights: KVM_RIGHTS, size: 0 }
     }
-    fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
-        claim(claimed, Kind::Kvm, KVM_RIGHTS)?;
-        Kvm::new(descriptor)
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Kvm, KVM_RIGHTS)
+    }
+}
+
+impl FromVerified for Kvm {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Kvm(descriptor))
     }
 }
 
 /// Whether a received descriptor is what its handle claims, of whatever kind. Kinds that no message may carry are refused:
 /// a channel comes by inheritance alone, and nothing that could be authority against its receiver is taken.
-pub(crate) fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+pub(crate) fn verify<'a>(descriptor: BorrowedFd<'_>, claimed: &'a Handle) -> Result<Verified<'a>, Fault> {
     match claimed.kind {
-        Kind::Region => check_region(descriptor, claimed),
+        Kind::Region => check_region(descriptor, claimed)?,
         Kind::Wake => {
-            claim(claimed, Kind::Wake, WAKE_RIGHTS)?;
-            check_wake(descriptor)
+            Wake::accepts(claimed)?;
+            check_wake(descriptor)?;
         }
         Kind::File => {
             let (readonly, _) = check_file(descriptor)?;
-            claim(claimed, Kind::File, file_rights(readonly))
+            claim(claimed, Kind::File, file_rights(readonly))?;
         }
         Kind::Kvm => {
-            claim(claimed, Kind::Kvm, KVM_RIGHTS)?;
-            check_device(descriptor, KVM_DEVICE)
+            Kvm::accepts(claimed)?;
+            check_device(descriptor, KVM_DEVICE)?;
         }
-        Kind::Stream | Kind::Packets | Kind::Channel | Kind::Connect | Kind::Tap => Err(Fault::HandleKind),
+        Kind::Stream | Kind::Packets | Kind::Channel | Kind::Connect | Kind::Tap => {
+            return Err(Fault::HandleKind);
+        }
     }
+    Ok(Verified(claimed))
 }
 
 const WAKE_RIGHTS: schema::Rights = schema::Rights::SIGNAL.and(schema::Rights::WAIT);
@@ -195,29 +246,31 @@ fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Faul
     if fits { Ok(()) } else { Err(Fault::HandleRights) }
 }
 
-/// An eventfd, as far as can be told where there is no `/proc` to ask.
+/// An eventfd, as far as can be told where there is no `/proc` to ask: three questions, none of which changes its count.
 ///
-/// It is an anonymous inode of the kernel, like one that we make ourselves; it can be read, without waiting, but not by
-/// less than eight bytes; and it can be written to, or is full. Of the kernel's objects only an eventfd is all of this, and
-/// a timer that has expired, which reads like one; no step changes its count. A full one is taken: whoever else holds it
-/// may have filled it, and must not thereby stop its receiver.
+/// 1. It is an anonymous inode of the kernel, like one that we made ourselves.
+/// 2. It can be read without waiting, but not by less than eight bytes. Besides an eventfd, a timer and a signalfd are so.
+/// 3. Nothing can be written to it. A timer and a signalfd refuse even that: they have no such operation.
 fn check_wake(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     const NO_EVENTFD: Fault = Fault::HandleObject("it is not an eventfd");
     let status = stat::fstat(descriptor)?;
+    if (status.st_dev, status.st_ino, status.st_mode) != anonymous_inode()? {
+        return Err(NO_EVENTFD);
+    }
+    let readable = wake::read_nowait(descriptor, &mut [0; 4]) == Err(Errno::EINVAL);
+    let writable = uio::writev(descriptor, &[]) == Ok(0);
+    if readable && writable { Ok(()) } else { Err(NO_EVENTFD) }
+}
+
+/// Device, number and mode of the one inode that all eventfds of the running kernel share.
+fn anonymous_inode() -> Result<(u64, u64, u32), Fault> {
+    static FOUND: OnceLock<(u64, u64, u32)> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(*found);
+    }
     let own = Wake::create().map_err(|error| Fault::Io(errno(&error)))?;
-    let own = stat::fstat(&own)?;
-    if status.st_mode != own.st_mode || status.st_dev != own.st_dev || status.st_ino != own.st_ino {
-        return Err(NO_EVENTFD);
-    }
-    if read_nowait(descriptor, &mut []) != Ok(0) || read_nowait(descriptor, &mut [0; 4]) != Err(Errno::EINVAL) {
-        return Err(NO_EVENTFD);
-    }
-    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN | PollFlags::POLLOUT)];
-    nix::poll::poll(&mut polled, PollTimeout::ZERO)?;
-    match polled[0].revents() {
-        Some(seen) if !seen.is_empty() && (PollFlags::POLLIN | PollFlags::POLLOUT).contains(seen) => Ok(()),
-        _ => Err(NO_EVENTFD),
-    }
+    let status = stat::fstat(&own)?;
+    Ok(*FOUND.get_or_init(|| (status.st_dev, status.st_ino, status.st_mode)))
 }
 
 /// A regular file or block device, open for reading or for both; whether it is the first, and its status.

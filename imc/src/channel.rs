@@ -1,24 +1,23 @@
 //! One end of a channel to exactly one peer process.
 
-use crate::capability;
+use crate::datagram::{self, DESCRIPTORS_MAX, Wait};
 use crate::header::{DATAGRAM_MAX, HEADER_BYTES, Header, Type};
-use crate::receive::{self, DESCRIPTORS_MAX};
+use crate::packet::{Datagram, Descriptors, Home, Packet, body_of, one_to_one, open};
+use crate::socket;
+use crate::table::{Key, Table};
 use crate::wake::poll_timeout;
 use crate::{CallError, Fault, SendError};
 use capnp::Word;
 use nix::errno::Errno;
 use nix::poll::{self, PollFd, PollFlags, PollTimeout};
-use nix::sys::socket::{
-    self, AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, sockopt,
-};
+use nix::sys::socket::Shutdown;
 use schema::host::Refusal;
-use schema::{Body, HANDLES_MAX, Scratch};
-use slab::Slab;
+use schema::{Body, Scratch};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Most calls under way in each direction. A peer that leaves so many unanswered has stopped working.
@@ -32,64 +31,69 @@ pub const WAITING_MAX: usize = 256;
 /// After a [`Fault`] the channel is shut down: what a peer says after it broke the protocol means nothing.
 pub struct Channel {
     socket: OwnedFd,
-    /// Set once, by the first fault; packets that are not decoded yet share it.
-    fault: Arc<OnceLock<Fault>>,
+    /// Who else may hold our end.
+    holders: Holders,
+    home: Arc<Home>,
     descriptors_refused: AtomicBool,
     /// Our calls: each awaited, or abandoned at its deadline until its reply comes.
-    calls: Slab<u32>,
-    generation: u32,
-    /// The peer's calls that we have not answered.
-    owed: Vec<u64>,
+    calls: Table<()>,
+    /// The peer's calls that we have not answered, by the numbers that it gave them.
+    owed: Table<u64>,
     waiting: VecDeque<Packet>,
     scratch: Scratch,
-    outgoing: Vec<u8>,
     incoming: Box<[Word]>,
     received: Vec<OwnedFd>,
 }
 
-/// A call of the peer's, to be answered once.
+/// Who holds the open file of a channel's end, and with it the options and flags of the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallId(u64);
-
-/// A message that was received: a call or an event, not decoded yet.
-#[derive(Debug)]
-pub struct Packet {
-    /// Which message it claims to be.
-    pub ordinal: u16,
-    /// For a call: where the answer goes.
-    pub call: Option<CallId>,
-    schema_id: u64,
-    body: Box<[Word]>,
-    descriptors: Descriptors,
-    fault: Arc<OnceLock<Fault>>,
+pub(crate) enum Holders {
+    /// We alone, so a wait is left to the socket's own receive timeout, which is set to this now; `None`: for ever.
+    Alone { timeout: Option<Duration> },
+    /// Perhaps the peer as well: it made the pair. Nothing that it could change is relied on.
+    Shared,
 }
 
-/// The descriptors of one message, by slot. What is not taken is closed.
-#[derive(Debug, Default)]
-pub struct Descriptors([Option<OwnedFd>; HANDLES_MAX]);
+/// How long to wait for a datagram.
+pub(crate) struct Patience {
+    wait: Option<Duration>,
+    end: Option<Instant>,
+    /// Nothing has been waited for yet.
+    fresh: bool,
+}
+
+/// A call of the peer's, to be answered once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId(Key<u64>);
 
 impl Channel {
     /// A new channel; one end is meant for a process about to be started.
     pub fn pair() -> io::Result<(Channel, Channel)> {
-        let (one, other) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        Ok((Channel::new(one), Channel::new(other)))
+        let (one, other) = socket::pair()?;
+        Ok((Channel::of(one), Channel::of(other)))
     }
 
     /// Adopts the end that was left at this descriptor number when the process was started; once for each number.
     ///
-    /// Our end is made non-blocking, so that a plain `write(2)` of a sealed process can never wait for its peer. The flag
-    /// is the end's own: the peer has another open file.
+    /// Whoever started the process keeps no copy of it.
     ///
     /// # Errors
     /// [`Fault::HandleObject`] when it is not an unnamed `AF_UNIX` `SOCK_SEQPACKET` socket.
     pub fn inherit(number: RawFd) -> Result<Channel, Fault> {
-        let socket = inherited::adopt(number)?;
-        check_socket(socket.as_fd(), true)?;
-        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        let socket = socket::adopt(number)?;
+        socket::check(socket.as_fd(), true)?;
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
-        fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Channel::new(socket))
+        Ok(Channel::of(socket))
+    }
+
+    /// From now on not even a plain `write(2)` waits for the peer: for a process that will be sealed
+    /// ([`Channel::tell_by_write`]). The flag is our end's own: the peer has another open file.
+    pub fn never_wait_to_write(&self) -> Result<(), Fault> {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let flags = OFlag::from_bits_retain(fcntl(&self.socket, FcntlArg::F_GETFL)?);
+        fcntl(&self.socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(())
     }
 
     /// Takes a connected socket, which may have a name: an operator's.
@@ -97,24 +101,28 @@ impl Channel {
     /// # Errors
     /// [`Fault::HandleObject`] when it is not a connected `AF_UNIX` `SOCK_SEQPACKET` socket.
     pub fn from_fd(socket: OwnedFd) -> Result<Channel, Fault> {
-        check_socket(socket.as_fd(), false)?;
-        Ok(Channel::new(socket))
+        socket::check(socket.as_fd(), false)?;
+        Ok(Channel::new(socket, Holders::Shared))
     }
 
-    fn new(socket: OwnedFd) -> Channel {
+    /// A channel over an end that nobody else holds.
+    pub(crate) fn of(socket: OwnedFd) -> Channel {
+        Channel::new(socket, Holders::Alone { timeout: None })
+    }
+
+    pub(crate) fn new(socket: OwnedFd, holders: Holders) -> Channel {
+        let home = Arc::<Home>::default();
         Channel {
             socket,
-            fault: Arc::default(),
+            holders,
             descriptors_refused: AtomicBool::new(false),
-            calls: Slab::with_capacity(CREDIT),
-            generation: 0,
-            owed: Vec::with_capacity(CREDIT),
+            calls: Table::with_bound(CREDIT),
+            owed: Table::with_bound(CREDIT),
             waiting: VecDeque::new(),
             scratch: Scratch::default(),
-            outgoing: Vec::with_capacity(DATAGRAM_MAX),
-            // One word more than the largest message, so that a longer one is seen to be.
-            incoming: vec![capnp::word(0, 0, 0, 0, 0, 0, 0, 0); DATAGRAM_MAX / size_of::<Word>() + 1].into(),
+            incoming: home.memory(),
             received: Vec::with_capacity(DESCRIPTORS_MAX),
+            home,
         }
     }
 
@@ -125,7 +133,7 @@ impl Channel {
     pub fn refuse_descriptors(&self) {
         self.descriptors_refused.store(true, Ordering::Relaxed);
         // An older kernel does not know the option; the check on receipt is there for it.
-        let _ = passrights::deny(self.socket.as_fd());
+        let _ = socket::deny_rights(self.socket.as_fd());
     }
 
     /// Asks, and waits for the answer until `deadline` has passed. Messages that arrive meanwhile are kept for
@@ -140,14 +148,10 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
         deadline: Duration,
     ) -> Result<(R, Descriptors), CallError> {
-        let end = Instant::now().checked_add(deadline);
-        if self.calls.len() >= CREDIT {
-            return Err(CallError::Late);
-        }
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let key = self.calls.insert(self.generation);
-        let txid = number(key, self.generation);
-        if let Err(error) = self.send_until(Type::Call, txid, body, descriptors, end) {
+        let mut patience = Patience::of(Some(deadline));
+        let Ok(key) = self.calls.insert(()) else { return Err(CallError::Late) };
+        let txid = key.to_bits();
+        if let Err(error) = self.send_in_time(Type::Call, txid, body, descriptors, &patience) {
             self.calls.remove(key);
             return Err(match error {
                 SendError::Full => CallError::Late,
@@ -156,8 +160,8 @@ impl Channel {
             });
         }
         loop {
-            let header = match self.admit(end) {
-                Ok(Some(header)) => header,
+            let Admitted { header, call } = match self.admit(&mut patience) {
+                Ok(Some(admitted)) => admitted,
                 Ok(None) => return Err(CallError::Late),
                 Err(_) => return Err(self.gone()),
             };
@@ -175,8 +179,9 @@ impl Channel {
                 Type::Reply | Type::Error => self.received.clear(),
                 _ if self.waiting.len() >= WAITING_MAX => return Err(CallError::Violation(self.fail(Fault::NoCredit))),
                 _ => {
-                    let packet = self.packet(&header);
-                    self.waiting.push_back(packet);
+                    // A copy of its own size: many may be kept.
+                    let body = Datagram::copy(&self.incoming, &header, &self.home);
+                    self.waiting.push_back(Packet::new(&header, call, body, &mut self.received));
                 }
             }
         }
@@ -192,7 +197,7 @@ impl Channel {
     ///
     /// Never waits on an [inherited](Channel::inherit) channel.
     pub fn tell_by_write<M: Body>(&self, body: &M) -> Result<(), SendError> {
-        if self.fault.get().is_some() {
+        if self.home.fault.get().is_some() {
             return Err(SendError::Gone);
         }
         write(self.socket.as_fd(), Type::Event, 0, body)
@@ -205,12 +210,12 @@ impl Channel {
 
     /// As [`Channel::reply`], by one `write(2)` and without allocating: the first words of a sealed process.
     pub fn reply_by_write<R: Body>(&mut self, to: CallId, body: &R) -> Result<(), SendError> {
-        if self.fault.get().is_some() {
+        if self.home.fault.get().is_some() {
             return Err(SendError::Gone);
         }
-        let at = self.owed.iter().position(|owed| *owed == to.0).ok_or(SendError::NotOwed)?;
-        write(self.socket.as_fd(), Type::Reply, to.0, body)?;
-        self.owed.swap_remove(at);
+        let txid = *self.owed.get(to.0).ok_or(SendError::NotOwed)?;
+        write(self.socket.as_fd(), Type::Reply, txid, body)?;
+        self.owed.remove(to.0);
         Ok(())
     }
 
@@ -222,13 +227,17 @@ impl Channel {
         if let Some(packet) = self.waiting.pop_front() {
             return Ok(Some(packet));
         }
-        let end = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let mut patience = Patience::of(wait);
         loop {
-            let Some(header) = self.admit(end)? else { return Ok(None) };
+            let Some(Admitted { header, call }) = self.admit(&mut patience)? else { return Ok(None) };
             match header.kind {
                 // The reply to a call that was given up.
                 Type::Reply | Type::Error => self.received.clear(),
-                _ => return Ok(Some(self.packet(&header))),
+                _ => {
+                    let words = std::mem::replace(&mut self.incoming, self.home.memory());
+                    let body = Datagram::whole(words, &header, &self.home);
+                    return Ok(Some(Packet::new(&header, call, body, &mut self.received)));
+                }
             }
         }
     }
@@ -252,6 +261,11 @@ impl Channel {
         }
     }
 
+    /// Whether this call of the peer's still waits for its answer.
+    pub fn owes(&self, call: CallId) -> bool {
+        self.owed.get(call.0).is_some()
+    }
+
     fn answer<R: Body>(
         &mut self,
         kind: Type,
@@ -259,13 +273,12 @@ impl Channel {
         body: &R,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), SendError> {
-        let at = self.owed.iter().position(|owed| *owed == to.0).ok_or(SendError::NotOwed)?;
-        self.send(kind, to.0, body, descriptors)?;
-        self.owed.swap_remove(at);
+        let txid = *self.owed.get(to.0).ok_or(SendError::NotOwed)?;
+        self.send(kind, txid, body, descriptors)?;
+        self.owed.remove(to.0);
         Ok(())
     }
 
-    /// Sends one datagram, or says at once why not.
     fn send<B: Body>(
         &mut self,
         kind: Type,
@@ -273,71 +286,62 @@ impl Channel {
         body: &B,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), SendError> {
-        if self.fault.get().is_some() {
+        if self.home.fault.get().is_some() {
             return Err(SendError::Gone);
         }
-        if !one_to_one(&body.handles(), descriptors.len()) {
-            return Err(SendError::Handles);
-        }
-        self.outgoing.clear();
-        self.outgoing.resize(HEADER_BYTES, 0);
-        self.scratch.encode(body, &mut self.outgoing)?;
-        let header = header::<B>(kind, txid, descriptors.len() as u8, self.outgoing.len() - HEADER_BYTES);
-        self.outgoing[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-
-        let mut numbers = [-1; HANDLES_MAX];
-        for (number, descriptor) in numbers.iter_mut().zip(descriptors) {
-            *number = descriptor.as_raw_fd();
-        }
-        let rights = [ControlMessage::ScmRights(&numbers[..descriptors.len()])];
-        let control = if descriptors.is_empty() { &[] } else { &rights[..] };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let sent =
-            socket::sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&self.outgoing)], control, flags, None);
-        sent.map(drop).map_err(send_error)
+        send(self.socket.as_fd(), &mut self.scratch, kind, txid, body, descriptors)
     }
 
-    fn send_until<B: Body>(
+    fn send_in_time<B: Body>(
         &mut self,
         kind: Type,
         txid: u64,
         body: &B,
         descriptors: &[BorrowedFd<'_>],
-        end: Option<Instant>,
+        patience: &Patience,
     ) -> Result<(), SendError> {
         loop {
             match self.send(kind, txid, body, descriptors) {
-                Err(SendError::Full) if self.ready(PollFlags::POLLOUT, end).unwrap_or(false) => {}
+                Err(SendError::Full) if self.ready(PollFlags::POLLOUT, patience).unwrap_or(false) => {}
                 result => return result,
             }
         }
     }
 
     /// Takes the next datagram into `incoming` and `received`, and checks all that needs no knowledge of its body.
-    /// `None`: nothing came before `end`.
-    fn admit(&mut self, end: Option<Instant>) -> Result<Option<Header>, Fault> {
-        if let Some(fault) = self.fault.get() {
+    /// `None`: nothing came in time.
+    fn admit(&mut self, patience: &mut Patience) -> Result<Option<Admitted>, Fault> {
+        if let Some(fault) = self.home.fault.get() {
             let fault = fault.clone();
             return Err(self.fail(fault));
         }
-        match self.next_datagram(end).and_then(|bytes| bytes.map(|bytes| self.check(bytes)).transpose()) {
+        match self.next_datagram(patience).and_then(|bytes| bytes.map(|bytes| self.check(bytes)).transpose()) {
             Err(fault) => Err(self.fail(fault)),
-            admitted => Ok(admitted?),
+            admitted => admitted,
         }
     }
 
     /// Waits for a datagram and owns its descriptors.
-    fn next_datagram(&mut self, end: Option<Instant>) -> Result<Option<usize>, Fault> {
+    ///
+    /// In the ordinary case one `recvmsg(2)`, which waits by itself. Whatever comes between, a signal or a message that
+    /// was not the awaited one, the rest is waited for with `poll(2)`, which can be told how long.
+    fn next_datagram(&mut self, patience: &mut Patience) -> Result<Option<usize>, Fault> {
+        let mut wait = if patience.begin() { self.leave_the_wait_to_the_socket(patience.wait) } else { Wait::Never };
         loop {
             self.received.clear();
             let into = Word::words_to_bytes_mut(&mut self.incoming);
-            let delivery = match receive::receive(self.socket.as_fd(), into, &mut self.received) {
+            let delivery = match datagram::receive(self.socket.as_fd(), into, &mut self.received, wait) {
                 Ok(delivery) => delivery,
                 // The peer died without reading all that we sent. What it sent before is still to come, then the end. The
                 // kernel says so once: the error is cleared by telling it.
-                Err(Errno::ECONNRESET | Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) if self.ready(PollFlags::POLLIN, end)? => continue,
-                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::ECONNRESET) => continue,
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    wait = Wait::Never;
+                    if !patience.is_none() && self.ready(PollFlags::POLLIN, patience)? {
+                        continue;
+                    }
+                    return Ok(None);
+                }
                 Err(error) => return Err(error.into()),
             };
             return match delivery {
@@ -352,11 +356,23 @@ impl Channel {
         }
     }
 
-    fn check(&mut self, bytes: usize) -> Result<Header, Fault> {
+    /// Sets the socket's receive timeout, where it is ours alone and is not set so already.
+    fn leave_the_wait_to_the_socket(&mut self, wait: Option<Duration>) -> Wait {
+        let Holders::Alone { timeout } = &mut self.holders else { return Wait::Never };
+        if *timeout != wait {
+            if socket::set_receive_timeout(self.socket.as_fd(), wait).is_err() {
+                return Wait::Never;
+            }
+            *timeout = wait;
+        }
+        Wait::AsLongAsTheSocketDoes
+    }
+
+    fn check(&mut self, bytes: usize) -> Result<Admitted, Fault> {
         let header = Header::parse(&Word::words_to_bytes(&self.incoming)[..bytes])?;
         match header.kind {
             Type::Call => {
-                if header.txid == 0 || self.owed.contains(&header.txid) {
+                if header.txid == 0 || self.owed.iter().any(|owed| *owed == header.txid) {
                     return Err(Fault::BadTxid);
                 }
                 if self.owed.len() >= CREDIT {
@@ -364,10 +380,7 @@ impl Channel {
                 }
             }
             Type::Reply | Type::Error => {
-                let (key, generation) = (header.txid as u32 as usize, (header.txid >> 32) as u32);
-                if self.calls.get(key) != Some(&generation) {
-                    return Err(Fault::BadTxid);
-                }
+                self.calls.get(Key::from_bits(header.txid)).ok_or(Fault::BadTxid)?;
             }
             Type::Event if header.txid != 0 => return Err(Fault::BadTxid),
             Type::Event => {}
@@ -379,70 +392,38 @@ impl Channel {
         if self.descriptors_refused.load(Ordering::Relaxed) && !self.received.is_empty() {
             return Err(Fault::HandleCount);
         }
+        let mut call = None;
         match header.kind {
-            Type::Call => self.owed.push(header.txid),
-            Type::Reply | Type::Error => drop(self.calls.remove(header.txid as u32 as usize)),
+            Type::Call => call = Some(CallId(self.owed.insert(header.txid).map_err(|_| Fault::NoCredit)?)),
+            Type::Reply | Type::Error => drop(self.calls.remove(Key::from_bits(header.txid))),
             _ => {}
         }
-        Ok(header)
+        Ok(Admitted { header, call })
     }
 
     /// Decodes the reply in `incoming` where it lies.
     fn open_reply<R: Body>(&mut self, header: &Header) -> Result<(R, Descriptors), Fault> {
-        let mut descriptors = Descriptors::default();
-        self.move_descriptors(&mut descriptors);
-        let body = &Word::words_to_bytes(&self.incoming)[HEADER_BYTES..][..header.body_bytes as usize];
-        Ok((open(header.ordinal, header.schema_id, body, &descriptors)?, descriptors))
+        let mut descriptors = Descriptors::own(&mut self.received);
+        let body = body_of(&self.incoming, header.body_bytes as usize);
+        Ok((open(header.ordinal, header.schema_id, body, &mut descriptors)?, descriptors))
     }
 
-    fn packet(&mut self, header: &Header) -> Packet {
-        let mut descriptors = Descriptors::default();
-        self.move_descriptors(&mut descriptors);
-        let first = HEADER_BYTES / size_of::<Word>();
-        let words = header.body_bytes as usize / size_of::<Word>();
-        Packet {
-            ordinal: header.ordinal,
-            call: (header.kind == Type::Call).then_some(CallId(header.txid)),
-            schema_id: header.schema_id,
-            body: self.incoming[first..first + words].into(),
-            descriptors,
-            fault: Arc::clone(&self.fault),
-        }
-    }
-
-    fn move_descriptors(&mut self, to: &mut Descriptors) {
-        for (slot, descriptor) in to.0.iter_mut().zip(self.received.drain(..)) {
-            *slot = Some(descriptor);
-        }
-    }
-
-    /// Waits until the socket is ready, at most until `end`. An error or a hang-up is ready, too: the next call says which.
-    fn ready(&self, events: PollFlags, end: Option<Instant>) -> Result<bool, Errno> {
-        loop {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let mut polled = [PollFd::new(self.socket.as_fd(), events)];
-            match poll::poll(&mut polled, left.map_or(PollTimeout::NONE, poll_timeout)) {
-                Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error),
-            }
-        }
+    fn ready(&self, events: PollFlags, patience: &Patience) -> Result<bool, Errno> {
+        ready(self.socket.as_fd(), events, patience)
     }
 
     /// Closes the channel over the first fault; returns that one.
     fn fail(&mut self, fault: Fault) -> Fault {
         self.received.clear();
-        let first = self.fault.get_or_init(|| fault).clone();
+        let first = self.home.fault.get_or_init(|| fault).clone();
         // The peer may be gone; then there is nobody to tell.
-        let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         first
     }
 
     /// Why a call on a failed channel has no reply.
     fn gone(&self) -> CallError {
-        match self.fault.get() {
+        match self.home.fault.get() {
             None | Some(Fault::PeerGone) => CallError::Gone,
             Some(Fault::Io(error)) => CallError::Failed(SendError::Io(*error)),
             Some(fault) => CallError::Violation(fault.clone()),
@@ -465,66 +446,68 @@ impl From<Channel> for OwnedFd {
     }
 }
 
-impl Packet {
-    /// Whether it claims to be this message.
-    pub fn is<B: Body>(&self) -> bool {
-        self.ordinal == B::ORDINAL
+/// A datagram that may come now; it lies in `incoming` and `received`.
+struct Admitted {
+    header: Header,
+    /// For a call: that it is owed an answer.
+    call: Option<CallId>,
+}
+
+impl Patience {
+    /// Begins now; `None`: for ever.
+    pub(crate) fn of(wait: Option<Duration>) -> Patience {
+        let end = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Instant::now().checked_add(wait));
+        Patience { wait, end, fresh: true }
     }
 
-    /// Decodes the body and checks its descriptors against the kernel. A fault closes the channel that it came by.
-    pub fn decode<B: Body>(self) -> Result<(B, Descriptors), Fault> {
-        match open(self.ordinal, self.schema_id, Word::words_to_bytes(&self.body), &self.descriptors) {
-            Ok(body) => Ok((body, self.descriptors)),
-            Err(fault) => {
-                // Not an error: an earlier fault has closed the channel already.
-                let _ = self.fault.set(fault.clone());
-                Err(fault)
-            }
+    /// Whether nothing may be waited for at all.
+    pub(crate) fn is_none(&self) -> bool {
+        self.wait.is_some_and(|wait| wait.is_zero())
+    }
+
+    /// Whether the whole time is to be waited now, for the first time.
+    fn begin(&mut self) -> bool {
+        std::mem::take(&mut self.fresh) && !self.is_none()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        if self.is_none() { self.wait } else { self.end.map(|end| end.saturating_duration_since(Instant::now())) }
+    }
+}
+
+/// Waits until the socket is ready, as long as patience lasts. An error or a hang-up is ready, too: the next call says
+/// which.
+pub(crate) fn ready(socket: BorrowedFd<'_>, events: PollFlags, patience: &Patience) -> Result<bool, Errno> {
+    loop {
+        let left = patience.left();
+        let mut polled = [PollFd::new(socket, events)];
+        match poll::poll(&mut polled, left.map_or(PollTimeout::NONE, poll_timeout)) {
+            Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-impl Descriptors {
-    /// Takes the descriptor of this slot, once.
-    pub fn take(&mut self, slot: u8) -> Option<OwnedFd> {
-        self.0.get_mut(usize::from(slot))?.take()
+/// Sends one datagram, or says at once why not.
+pub(crate) fn send<B: Body>(
+    socket: BorrowedFd<'_>,
+    scratch: &mut Scratch,
+    kind: Type,
+    txid: u64,
+    body: &B,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), SendError> {
+    if !one_to_one(&body.handles(), descriptors.len()) {
+        return Err(SendError::Handles);
     }
-
-    /// How many are left.
-    pub fn len(&self) -> usize {
-        self.0.iter().flatten().count()
-    }
-
-    /// Whether none is left.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// The part of receiving that knows the message: type, body, descriptors, in this order.
-fn open<B: Body>(ordinal: u16, schema_id: u64, body: &[u8], descriptors: &Descriptors) -> Result<B, Fault> {
-    if ordinal != B::ORDINAL {
-        return Err(Fault::UnknownOrdinal(ordinal));
-    }
-    if schema_id != B::SCHEMA_ID {
-        return Err(Fault::SchemaMismatch);
-    }
-    let body: B = schema::decode(body)?;
-    let handles = body.handles();
-    if !one_to_one(&handles, descriptors.len()) {
-        return Err(Fault::HandleCount);
-    }
-    for handle in &handles {
-        let descriptor = descriptors.0.get(usize::from(handle.slot)).and_then(Option::as_ref);
-        capability::verify(descriptor.ok_or(Fault::HandleCount)?.as_fd(), handle)?;
-    }
-    Ok(body)
-}
-
-/// Whether each of the first `count` slots is named by exactly one handle, and no other is.
-fn one_to_one(handles: &[schema::Handle], count: usize) -> bool {
-    let named = handles.iter().fold(0u32, |seen, handle| seen | 1u32.checked_shl(u32::from(handle.slot)).unwrap_or(0));
-    count <= HANDLES_MAX && handles.len() == count && named == (1 << count) - 1
+    let sent = scratch.lend(body, |segment| {
+        let header = header::<B>(kind, txid, descriptors.len() as u8, segment.len());
+        datagram::send(socket, &header.to_bytes(), segment, descriptors)
+    })?;
+    sent.map_err(send_error)
 }
 
 /// Sends a small message by one `write(2)`, without allocating.
@@ -545,79 +528,11 @@ fn header<B: Body>(kind: Type, txid: u64, handles: u8, body_bytes: usize) -> Hea
     Header { ordinal: B::ORDINAL, txid, kind, handles, body_bytes: body_bytes as u32, schema_id: B::SCHEMA_ID }
 }
 
-/// A call's number: its place, which is used again, and a generation, which is not.
-fn number(key: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | key as u64
-}
-
 fn send_error(error: Errno) -> SendError {
     match error {
         // ENOBUFS: no memory for a datagram of this size at the moment.
         Errno::EAGAIN | Errno::ENOBUFS => SendError::Full,
         Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => SendError::Gone,
         other => SendError::Io(other),
-    }
-}
-
-fn check_socket(socket: BorrowedFd<'_>, unnamed: bool) -> Result<(), Fault> {
-    const OTHER: Fault = Fault::HandleObject("it is not a SEQPACKET socket of the Unix family");
-    if socket::getsockopt(&socket, sockopt::SockType).map_err(|_| OTHER)? != SockType::SeqPacket {
-        return Err(OTHER);
-    }
-    // The address says the family, and `getpeername` that the socket is connected.
-    let own = socket::getsockname::<UnixAddr>(socket.as_raw_fd()).map_err(|_| OTHER)?;
-    let peer = socket::getpeername::<UnixAddr>(socket.as_raw_fd())
-        .map_err(|_| Fault::HandleObject("it is a socket without a peer"))?;
-    if unnamed && !(own.is_unnamed() && peer.is_unnamed()) {
-        return Err(Fault::HandleObject("it is a socket with a name"));
-    }
-    Ok(())
-}
-
-mod inherited {
-    //! The one place where a number becomes a descriptor.
-    #![allow(unsafe_code)] // A number says nothing about its owner.
-
-    use crate::Fault;
-    use nix::errno::Errno;
-    use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    /// The numbers that were adopted, as bits.
-    static ADOPTED: AtomicU64 = AtomicU64::new(0);
-
-    pub(super) fn adopt(number: RawFd) -> Result<OwnedFd, Fault> {
-        let bit = u32::try_from(number).ok().and_then(|number| 1u64.checked_shl(number));
-        let bit = bit.filter(|_| number > 2).ok_or(Fault::Io(Errno::EBADF))?;
-        // SAFETY: borrowed for one call that fails when nothing is open at this number.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD)?;
-        if ADOPTED.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
-            return Err(Fault::Io(Errno::EBUSY));
-        }
-        // SAFETY: it is open, it was left there for us by whoever started the process, and nobody adopts it twice.
-        Ok(unsafe { OwnedFd::from_raw_fd(number) })
-    }
-}
-
-mod passrights {
-    //! `SO_PASSRIGHTS`, which nix and libc do not know yet.
-    #![allow(unsafe_code)] // setsockopt by number.
-
-    use nix::errno::Errno;
-    use std::os::fd::{AsRawFd, BorrowedFd};
-
-    /// `SO_PASSRIGHTS` of `asm-generic/socket.h`, Linux 6.16.
-    const SO_PASSRIGHTS: libc::c_int = 83;
-
-    /// Denies the peer the sending of descriptors.
-    pub(super) fn deny(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-        let off: libc::c_int = 0;
-        let bytes = size_of_val(&off) as libc::socklen_t;
-        // SAFETY: the value is an int that outlives the call, and `bytes` is its size.
-        let set = unsafe {
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), bytes)
-        };
-        Errno::result(set).map(drop)
     }
 }

@@ -11,17 +11,22 @@ pub mod lane;
 
 mod capability;
 mod channel;
+mod datagram;
 mod fault;
 mod header;
-mod receive;
+mod packet;
 mod region;
+mod socket;
 mod stream;
+mod table;
 mod wake;
 
 pub use capability::{BlockFile, Capability, Kvm};
-pub use channel::{CREDIT, CallId, Channel, Descriptors, Packet, SMALL_BODY_BYTES, WAITING_MAX};
+pub use channel::{CREDIT, CallId, Channel, SMALL_BODY_BYTES, WAITING_MAX};
 pub use fault::{CallError, Fault, SendError};
 pub use header::DATAGRAM_MAX;
+pub use packet::{Descriptors, Packet};
 pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
 pub use stream::{DeviceEnd, RING_BYTES, RelayEnd, STREAM_BYTES};
+pub use table::{Key, Table};
 pub use wake::Wake;

@@ -53,8 +53,8 @@ macro_rules! body {
                 fn decode(message: &$crate::Reader<'_>) -> Result<Self, $crate::BadBody> {
                     $crate::codec::Record::read(message.get_root::<module::Reader<'_>>()?)
                 }
-                $(fn handles(&self) -> Vec<$crate::Handle> {
-                    let handles: fn(&Self) -> Vec<$crate::Handle> = $handles;
+                $(fn handles(&self) -> $crate::Handles {
+                    let handles: fn(&Self) -> $crate::Handles = $handles;
                     handles(self)
                 })?
             }

@@ -1,8 +1,10 @@
-//! One `recvmsg(2)`, written out: whatever a hostile sender does, each descriptor that the kernel puts into our table is owned
-//! before anything else is looked at, so that none can leak.
-#![allow(unsafe_code)] // The kernel hands descriptors over as numbers in a byte buffer.
+//! One `sendmsg(2)` and one `recvmsg(2)`, written out: neither allocates, and whatever a hostile sender does, each descriptor
+//! that the kernel puts into our table is owned before anything else is looked at, so that none can leak.
+#![allow(unsafe_code)] // The kernel takes descriptors, and hands them over, as numbers in a byte buffer.
 
+use crate::header::HEADER_BYTES;
 use nix::errno::Errno;
+use schema::HANDLES_MAX;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -11,9 +13,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub(crate) const DESCRIPTORS_MAX: usize = 253;
 
 /// `CMSG_SPACE` for that many, in 64-bit words, which are aligned as a `cmsghdr` must be.
-const CONTROL_WORDS: usize =
+const CONTROL_WORDS: usize = control_words(DESCRIPTORS_MAX);
+
+const fn control_words(descriptors: usize) -> usize {
     // SAFETY: a computation on its argument alone.
-    unsafe { libc::CMSG_SPACE((DESCRIPTORS_MAX * size_of::<RawFd>()) as u32) as usize }.div_ceil(size_of::<u64>());
+    unsafe { libc::CMSG_SPACE((descriptors * size_of::<RawFd>()) as u32) as usize }.div_ceil(size_of::<u64>())
+}
 
 /// What one `recvmsg` delivered, beside the bytes and the descriptors.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +31,65 @@ pub(crate) struct Delivery {
     pub descriptors_cut: bool,
 }
 
-/// Takes the next datagram, if there is one, without waiting.
+/// Whether a call may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Whatever the flags of the open file say: others may hold it.
+    Never,
+    /// As long as the socket's own receive timeout, unless the open file says otherwise.
+    AsLongAsTheSocketDoes,
+}
+
+/// Sends one datagram, or says at once why not.
+///
+/// # Panics
+/// With more than [`HANDLES_MAX`] descriptors.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    header: &[u8; HEADER_BYTES],
+    body: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    assert!(descriptors.len() <= HANDLES_MAX);
+    // Only read by the kernel, as `sendmsg` promises.
+    let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut parts = [part(header), part(body)];
+    let mut control = [0u64; control_words(HANDLES_MAX)];
+    // SAFETY: all of `msghdr` may be zero: null pointers with zero lengths.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
+    if !descriptors.is_empty() {
+        let bytes = size_of_val(descriptors) as u32;
+        message.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: a computation on its argument alone.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
+        // SAFETY: `message` describes at least one header's room in `control`, which is aligned for it.
+        let first = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
+        first.cmsg_level = libc::SOL_SOCKET;
+        first.cmsg_type = libc::SCM_RIGHTS;
+        // SAFETY: a computation on its argument alone.
+        first.cmsg_len = unsafe { libc::CMSG_LEN(bytes) } as _;
+        // SAFETY: the data of `first` follows it.
+        let numbers = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
+        for (index, descriptor) in descriptors.iter().enumerate() {
+            // SAFETY: `control` has room for HANDLES_MAX numbers, and there are no more; they need not be aligned.
+            unsafe { numbers.add(index).write_unaligned(descriptor.as_raw_fd()) };
+        }
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the message describes `header`, `body` and `control`, which outlive the call.
+    Errno::result(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) }).map(drop)
+}
+
+/// Takes the next datagram, if there is one.
 ///
 /// Its descriptors are appended to `descriptors`, close-on-exec, whatever else is wrong with it.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     into: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
+    wait: Wait,
 ) -> Result<Delivery, Errno> {
     let mut control = [MaybeUninit::<u64>::uninit(); CONTROL_WORDS];
     let mut vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
@@ -43,7 +100,7 @@ pub(crate) fn receive(
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
 
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let flags = libc::MSG_CMSG_CLOEXEC | if wait == Wait::Never { libc::MSG_DONTWAIT } else { 0 };
     // SAFETY: the header describes `into` and `control`, both writable for their whole lengths and alive until after the call.
     let received = Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
 
