@@ -2,7 +2,7 @@
 
 use crate::datagram::{self, DESCRIPTORS_MAX, Wait};
 use crate::header::{DATAGRAM_MAX, HEADER_BYTES, Header, Type};
-use crate::packet::{Datagram, Descriptors, Home, Packet, body_of, one_to_one, open};
+use crate::packet::{Datagram, Descriptors, Home, Packet, body_of, one_to_one, open, slots};
 use crate::socket;
 use crate::table::{Key, Table};
 use crate::wake::poll_timeout;
@@ -403,9 +403,8 @@ impl Channel {
 
     /// Decodes the reply in `incoming` where it lies.
     fn open_reply<R: Body>(&mut self, header: &Header) -> Result<(R, Descriptors), Fault> {
-        let mut descriptors = Descriptors::own(&mut self.received);
         let body = body_of(&self.incoming, header.body_bytes as usize);
-        Ok((open(header.ordinal, header.schema_id, body, &mut descriptors)?, descriptors))
+        open(header.ordinal, header.schema_id, body, slots(&mut self.received))
     }
 
     fn ready(&self, events: PollFlags, patience: &Patience) -> Result<bool, Errno> {

@@ -1,9 +1,9 @@
 //! A message that was received, and the descriptors that came with it.
 
+use crate::Fault;
 use crate::capability::{Capability, Verified, verify};
 use crate::channel::CallId;
 use crate::header::{HEADER_BYTES, Header, Type};
-use crate::Fault;
 use capnp::Word;
 use schema::{Body, HANDLES_MAX, Handle, Handles};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,14 +18,16 @@ pub struct Packet {
     pub call: Option<CallId>,
     schema_id: u64,
     body: Datagram,
-    descriptors: Descriptors,
+    slots: Slots,
 }
+
+/// What came with a message, by slot.
+pub(crate) type Slots = [Option<OwnedFd>; HANDLES_MAX];
 
 impl Packet {
     pub(crate) fn new(header: &Header, call: Option<CallId>, body: Datagram, received: &mut Vec<OwnedFd>) -> Packet {
         debug_assert!(matches!(header.kind, Type::Call | Type::Event));
-        let descriptors = Descriptors::own(received);
-        Packet { ordinal: header.ordinal, call, schema_id: header.schema_id, body, descriptors }
+        Packet { ordinal: header.ordinal, call, schema_id: header.schema_id, body, slots: slots(received) }
     }
 
     /// Whether it claims to be this message.
@@ -35,36 +37,23 @@ impl Packet {
 
     /// Decodes the body and checks its descriptors against the kernel. A fault closes the channel that it came by.
     pub fn decode<B: Body>(self) -> Result<(B, Descriptors), Fault> {
-        let Packet { ordinal, schema_id, body, mut descriptors, .. } = self;
-        match open(ordinal, schema_id, body.body(), &mut descriptors) {
-            Ok(opened) => Ok((opened, descriptors)),
-            Err(fault) => {
-                // Not an error: an earlier fault has closed the channel already.
-                let _ = body.home.fault.set(fault.clone());
-                Err(fault)
-            }
-        }
+        let Packet { ordinal, schema_id, body, slots, .. } = self;
+        open(ordinal, schema_id, body.body(), slots).inspect_err(|fault| {
+            // Not an error: an earlier fault has closed the channel already.
+            let _ = body.home.fault.set(fault.clone());
+        })
     }
 }
 
 /// The descriptors of one message, by slot, each of them what its handle in the message claims. What is not taken is closed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Descriptors {
-    slots: [Option<OwnedFd>; HANDLES_MAX],
+    slots: Slots,
     /// What the kernel agreed to when the message was decoded.
     verified: Handles,
 }
 
 impl Descriptors {
-    /// Takes over what `recvmsg` delivered: of at most [`HANDLES_MAX`], as was checked.
-    pub(crate) fn own(received: &mut Vec<OwnedFd>) -> Descriptors {
-        let mut descriptors = Descriptors::default();
-        for (slot, descriptor) in descriptors.slots.iter_mut().zip(received.drain(..)) {
-            *slot = Some(descriptor);
-        }
-        descriptors
-    }
-
     /// Takes the descriptor of this slot, once.
     pub fn take(&mut self, slot: u8) -> Option<OwnedFd> {
         self.slots.get_mut(usize::from(slot))?.take()
@@ -154,13 +143,22 @@ pub(crate) fn body_of(datagram: &[Word], bytes: usize) -> &[u8] {
     &Word::words_to_bytes(datagram)[HEADER_BYTES..][..bytes]
 }
 
+/// Takes over what `recvmsg` delivered: of at most [`HANDLES_MAX`], as was checked.
+pub(crate) fn slots(received: &mut Vec<OwnedFd>) -> Slots {
+    let mut slots = Slots::default();
+    for (slot, descriptor) in slots.iter_mut().zip(received.drain(..)) {
+        *slot = Some(descriptor);
+    }
+    slots
+}
+
 /// The part of receiving that knows the message: type, body, descriptors, in this order.
 pub(crate) fn open<B: Body>(
     ordinal: u16,
     schema_id: u64,
     body: &[u8],
-    descriptors: &mut Descriptors,
-) -> Result<B, Fault> {
+    slots: Slots,
+) -> Result<(B, Descriptors), Fault> {
     if ordinal != B::ORDINAL {
         return Err(Fault::UnknownOrdinal(ordinal));
     }
@@ -169,15 +167,14 @@ pub(crate) fn open<B: Body>(
     }
     let body: B = schema::decode(body)?;
     let handles = body.handles();
-    if !one_to_one(&handles, descriptors.len()) {
+    if !one_to_one(&handles, slots.iter().flatten().count()) {
         return Err(Fault::HandleCount);
     }
     for handle in handles.iter() {
-        let descriptor = descriptors.slots.get(usize::from(handle.slot)).and_then(Option::as_ref);
+        let descriptor = slots.get(usize::from(handle.slot)).and_then(Option::as_ref);
         verify(descriptor.ok_or(Fault::HandleCount)?.as_fd(), handle)?;
     }
-    descriptors.verified = handles;
-    Ok(body)
+    Ok((body, Descriptors { slots, verified: handles }))
 }
 
 /// Whether each of the first `count` slots is named by exactly one handle, and no other is.
