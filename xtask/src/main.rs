@@ -54,6 +54,8 @@ enum Chore {
         #[arg(long, value_name = "VERSION")]
         release: Option<String>,
     },
+    /// Read the golden messages with pycapnp and in C++
+    Golden,
 }
 
 fn main() -> ExitCode {
@@ -77,6 +79,13 @@ fn run() -> Result<bool> {
                 schema::release(&tree.top, &version)?;
             }
             Ok(true)
+        }
+        Chore::Golden => {
+            let mut report = Report::default();
+            let begun = Instant::now();
+            report.add("golden messages", tree.read_golden(), begun.elapsed());
+            println!("{}", report.render());
+            Ok(report.succeeded())
         }
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
         Chore::Nested { list: true, .. } => {
@@ -155,6 +164,11 @@ impl Tree {
         outcome
     }
 
+    /// The golden messages, read in other languages.
+    fn read_golden(&self) -> Outcome {
+        schema::readers::check(&schema::readers::Places { top: &self.top, work: &self.work(), logs: &self.logs() })
+    }
+
     fn guests(&self, program: PathBuf, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
         let places = nested::Places { top: &self.top, work: self.work(), program };
         nested::run(&places, wanted)
@@ -187,6 +201,7 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
     step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
     step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
     step("schema", When::NotFiltered, &|| schema::check(&tree.top));
+    step("golden messages", When::NotFiltered, &|| tree.read_golden());
     step("schema history", When::NotFiltered, &|| schema::check_history(&tree.top));
     step("clippy", When::NotFiltered, &|| {
         tree.cargo_check("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::command;
 
-/// A program and the package that has it.
+/// A program, or the full path of another file, and the package that has it.
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -21,6 +21,10 @@ const NEEDS: &[Need] = &[
     Need { program: "mkfs.ext4", package: "e2fsprogs" },
     Need { program: "xz", package: "xz-utils" },
     Need { program: "capnp", package: "capnproto" },
+    Need { program: "g++", package: "g++" },
+    Need { program: "/usr/include/capnp/compat/json.h", package: "libcapnp-dev" },
+    Need { program: "python3", package: "python3" },
+    Need { program: "pip3", package: "python3-pip" },
     Need { program: "strace", package: "strace" },
 ];
 

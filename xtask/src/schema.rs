@@ -2,6 +2,7 @@
 
 mod history;
 mod meaning;
+pub mod readers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

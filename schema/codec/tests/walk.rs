@@ -54,8 +54,11 @@ impl<'a> Walk<'a> {
                 }
                 field::Slot(slot) => self.slot(at, data, slot.get_offset() as usize, field.get_type().which(), key),
             };
-            if member || !is_default(&value) {
+            if member || says_something(&value) {
                 self.spoken.push(format!("{name}.{key}"));
+            }
+            // What is empty is there all the same; what is not there is null.
+            if member || says_something(&value) || value.is_array() || value == "" {
                 fields.insert(key.to_owned(), value);
             }
         }
@@ -146,14 +149,13 @@ fn exact(number: u64) -> Value {
     if number < 1 << 53 { json!(number) } else { json!(number.to_string()) }
 }
 
-fn is_default(value: &Value) -> bool {
+fn says_something(value: &Value) -> bool {
     match value {
-        Value::Null => true,
-        Value::Bool(set) => !set,
-        Value::Number(number) => number.as_u64() == Some(0),
-        Value::String(text) => text.is_empty() || text == "invalid",
-        Value::Array(items) => items.is_empty(),
-        // A group is there when something in it is; a struct that is pointed to is there.
-        Value::Object(_) => false,
+        Value::Null => false,
+        Value::Bool(set) => *set,
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::String(text) => !text.is_empty() && text != "invalid",
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(_) => true,
     }
 }
