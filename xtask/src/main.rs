@@ -56,6 +56,8 @@ enum Chore {
     },
     /// Read the golden messages with pycapnp and in C++
     Golden,
+    /// Build the program that measures other message layers for `cofferdam bench calls`
+    BenchPeers,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn run() -> Result<bool> {
             println!("{}", report.render());
             Ok(report.succeeded())
         }
+        Chore::BenchPeers => bench_peers(&tree),
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
         Chore::Nested { list: true, .. } => {
             for scenario in nested::scenarios(&tree.top)? {
@@ -96,6 +99,21 @@ fn run() -> Result<bool> {
         }
         Chore::Nested { names, program, .. } => guests(&tree, &names, program),
     }
+}
+
+/// The workspace of the program that measures other message layers. What it depends on is no part of the product's.
+const PEERS: &str = "benches/peers/Cargo.toml";
+
+/// Builds that program, where `cofferdam bench calls` looks for it.
+fn bench_peers(tree: &Tree) -> Result<bool> {
+    let target = tree.target.join("peers");
+    let mut command = Command::new(&tree.cargo);
+    command.args(["build", "--release", "--locked", "--manifest-path", PEERS, "--target-dir"]).arg(&target);
+    let built = command.current_dir(&tree.top).status().context("cannot run cargo")?.success();
+    if built {
+        println!("{}", target.join("release/peers").display());
+    }
+    Ok(built)
 }
 
 /// Where the tree and its products are.
@@ -199,6 +217,9 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
         Err(why) => Outcome::skip("system packages", why),
     });
     step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
+    step("formatting of the peers", When::NotFiltered, &|| {
+        tree.cargo_check("rustfmt of the peers", &["fmt", "--manifest-path", PEERS, "--check"], &[])
+    });
     step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
     step("schema", When::NotFiltered, &|| schema::check(&tree.top));
     step("golden messages", When::NotFiltered, &|| tree.read_golden());
