@@ -73,6 +73,17 @@ fn arrows_between_crates_run_one_way() {
 }
 
 #[test]
+fn what_the_peers_depend_on_never_enters_the_product() {
+    let ours = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let theirs = fs::read_to_string(root().join("benches/peers/Cargo.lock")).unwrap();
+    for peer in ["ipc-channel", "capnp-rpc", "capnp-futures", "iceoryx2", "zbus", "tokio"] {
+        let line = format!("name = \"{peer}\"\n");
+        assert!(theirs.contains(&line), "the peers no longer depend on {peer}");
+        assert!(!ours.contains(&line), "the product depends on {peer}");
+    }
+}
+
+#[test]
 fn the_vmm_names_no_device() {
     let names: Vec<&str> = devices::catalogue().iter().map(|entry| entry.name).collect();
     for folder in ["vmm/src", "imc/src", "sandbox/src", "device-host/src", "schema"] {

@@ -174,6 +174,14 @@ pub enum BenchKind {
     Exits(BenchCommon),
     /// Starting a device host up to its first answer, against starting an empty program.
     Spawn(BenchCommon),
+    /// Messages between two processes, against a bare socket, other message layers and what the machine allows.
+    Calls {
+        /// The program that measures other message layers; `cargo xtask bench-peers` builds it. [default: where it built it]
+        #[arg(long, value_name = "PATH")]
+        peers: Option<PathBuf>,
+        #[command(flatten)]
+        common: BenchCommon,
+    },
     /// Booting a kernel, against the same with --isolate none.
     Boot {
         /// Kernel to boot.

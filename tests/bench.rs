@@ -1,0 +1,95 @@
+//! What the benches print. Nothing here depends on how fast anything is.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+fn bench(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cofferdam")).arg("bench").args(words).output().unwrap()
+}
+
+/// The rows of one round, each of which has been compared with another row of the same run.
+fn rows(words: &[&str]) -> Vec<Value> {
+    let output = bench(&[words, &["--json", "--rounds", "1"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("cofferdam: answer"), "the other process complains: {said}");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for row in &rows {
+        let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field} of {row}"));
+        assert!(matches!(row["placement"].as_str(), Some("same" | "cross" | "any")), "{row}");
+        assert!(number(row, "median") > 0.0 && number(row, "p99") >= number(row, "median"), "{row}");
+        assert!(row["unit"].is_string() && row["rounds"].as_u64().is_some_and(|count| count > 0), "{row}");
+        let base = rows.iter().find(|base| base["name"] == row["base"] && base["placement"] == row["placement"]);
+        let ratio = number(row, "median") / number(base.unwrap_or_else(|| panic!("no base: {row}")), "median");
+        assert!((number(row, "ratio") / ratio - 1.0).abs() < 1e-9, "{row}");
+    }
+    rows
+}
+
+fn names(rows: &[Value], placement: &str) -> BTreeSet<String> {
+    let placed = rows.iter().filter(|row| row["placement"] == placement);
+    placed.map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A program that says of itself what the peers' program does.
+fn peers(folder: &tempfile::TempDir, script: &str) -> String {
+    let path = folder.path().join("peers");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn peers_that_are_not_there_are_missed_in_a_sentence() {
+    let output = bench(&["calls", "--peers", "/nowhere/peers"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/peers"));
+}
+
+#[test]
+fn peer_that_fails_ends_the_bench_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"test $# = 0 && echo '{"name":"broken","polls":false}'"#;
+    let output = bench(&["calls", "--rounds", "1", "--peers", &peers(&folder, script)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("broken"));
+}
+
+#[test]
+fn calls_are_compared_with_the_bare_socket_the_bounds_and_the_peers_of_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"if test $# = 0
+        then echo '{"name":"mail","polls":false}'; echo '{"name":"telegraph","polls":true}'
+        else echo '{"samples":[5e9,6e9]}'
+        fi"#;
+    let rows = rows(&["calls", "--peers", &peers(&folder, script)]);
+    let same = names(&rows, "same");
+    for name in [
+        "64 B, raw SEQPACKET",
+        "64 B, raw SEQPACKET with a descriptor",
+        "64 B, typed call",
+        "64 B, typed call with a capability",
+        "64 B, mail",
+        "4 KiB, region and wake",
+        "64 KiB, region and wake",
+        "64 KiB, mail",
+        "bound, eventfd",
+        "bound, futex",
+        "bound, pipe",
+    ] {
+        assert!(same.contains(name), "{name} is missing: {same:?}");
+    }
+    assert!(!same.contains("64 B, telegraph"), "polling needs two processors");
+    assert!(names(&rows, "any").contains("bound, empty system call"));
+    let cross = names(&rows, "cross");
+    if cross.is_empty() {
+        println!("SKIPPED: one processor, so nothing runs on two");
+        return;
+    }
+    for name in ["bound, cache line", "bound, two cache lines", "64 B, telegraph", "64 B, typed call"] {
+        assert!(cross.contains(name), "{name} is missing: {cross:?}");
+    }
+}
