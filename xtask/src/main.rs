@@ -232,6 +232,10 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
         tree.cargo_check("rustdoc", &words, &[("RUSTDOCFLAGS", "--deny warnings")])
     });
     step("tests", When::Always, &|| unit::run(&tree.cargo, &tree.top, filter, &tree.logs()));
+    step("ten million sleeps", When::NotQuickNorFiltered, &|| {
+        let words = ["test", "--package", "cofferdam-imc", "--lib", "no_wake_up_is_lost", "--", "--nocapture"];
+        tree.cargo_check("sleeps", &words, &[("COFFERDAM_SLEEPS", "10000000")])
+    });
     step("release build", When::NotQuick, &|| tree.build_program());
     step("guests", When::NotQuick, &|| {
         let mut outcome = tree.guests(tree.program(), |scenario| match filter {
