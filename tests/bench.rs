@@ -93,3 +93,31 @@ fn calls_are_compared_with_the_bare_socket_the_bounds_and_the_peers_of_the_same_
         assert!(cross.contains(name), "{name} is missing: {cross:?}");
     }
 }
+
+#[test]
+fn carriers_are_compared_with_a_function_call_and_the_bounds_of_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"if test $# = 0
+        then echo '{"name":"mail","polls":false}'; echo '{"name":"iceoryx2 polling","polls":true}'
+        else echo '{"samples":[5e9,6e9]}'
+        fi"#;
+    let rows = rows(&["carriers", "--peers", &peers(&folder, script)]);
+    let (same, cross) = (names(&rows, "same"), names(&rows, "cross"));
+    for placed in [&same, &cross].into_iter().filter(|placed| !placed.is_empty()) {
+        for what in ["access, asleep", "posted write", "shadow read"] {
+            for carrier in ["memory", "in-process"] {
+                assert!(placed.contains(&format!("{what}, {carrier}")), "{what} over {carrier} is missing: {placed:?}");
+            }
+        }
+    }
+    if cross.is_empty() {
+        println!("SKIPPED: one processor, so nothing stays awake");
+        return;
+    }
+    assert!(!cross.contains("64 B, mail"), "only who polls is compared with accesses");
+    let bases = |name: &str| {
+        let named = rows.iter().filter(|row| row["name"] == name);
+        named.map(|row| row["base"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(bases("access, awake, memory"), ["bound, two cache lines", "64 B, iceoryx2 polling"]);
+}

@@ -182,6 +182,14 @@ pub enum BenchKind {
         #[command(flatten)]
         common: BenchCommon,
     },
+    /// An access to a device over each carrier, against a function call, other message layers and what the machine allows.
+    Carriers {
+        /// As for `calls`.
+        #[arg(long, value_name = "PATH")]
+        peers: Option<PathBuf>,
+        #[command(flatten)]
+        common: BenchCommon,
+    },
     /// Booting a kernel, against the same with --isolate none.
     Boot {
         /// Kernel to boot.

@@ -274,7 +274,7 @@ fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<O
 }
 
 /// How many looks fit into [`POLL`]. Whether there is a processor for each side is the supervisor's to know.
-fn calibrate() -> SpinBudget {
+pub(crate) fn calibrate() -> SpinBudget {
     let word = std::sync::atomic::AtomicU32::new(0);
     let start = Instant::now();
     for _ in 0..TIMED_LOOKS {

@@ -3,6 +3,7 @@
 mod boot;
 mod bounds;
 mod calls;
+mod carriers;
 mod clock;
 mod contest;
 mod exits;
@@ -24,6 +25,7 @@ pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
     let (common, series) = match &asked.what {
         BenchKind::Exits(common) => (common, exits::exits(common, signals)?),
         BenchKind::Spawn(common) => (common, spawn::spawn(common)?),
+        BenchKind::Carriers { peers, common } => (common, carriers::carriers(peers.as_deref(), common)?),
         BenchKind::Calls { peers, common } => (common, calls::calls(peers.as_deref(), common)?),
         BenchKind::Boot { kernel, initrd, cmdline, common } => {
             (common, boot::boot(kernel, initrd.as_deref(), cmdline, common, signals)?)

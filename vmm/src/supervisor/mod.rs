@@ -9,6 +9,7 @@ mod grants;
 pub mod operator;
 mod plan;
 mod process;
+mod reach;
 mod relay;
 pub mod runtime;
 mod timing;
@@ -19,6 +20,7 @@ pub use console::{Console, ConsolePlan, Typed};
 pub use plan::{
     Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
 };
+pub use reach::{Reached, reach};
 pub use timing::{Spawned, time_empty_program, time_spawn};
 pub use vm::{Ended, Signals, Vm};
 pub use window::GuestWindow;

@@ -119,8 +119,8 @@ pub fn answer_eventfds(common: &Common) -> Result<()> {
 fn pipes(seats: Seats) -> Result<Vec<f64>> {
     let (theirs_in, ours_out) = std::io::pipe()?;
     let (ours_in, theirs_out) = std::io::pipe()?;
-    let _other = Other::start(Answering::Pipe, seats, theirs_in, theirs_out)?;
     let (mut input, mut output) = (File::from(OwnedFd::from(ours_in)), File::from(OwnedFd::from(ours_out)));
+    let _other = Other::start(Answering::Pipe, seats, theirs_in, theirs_out)?;
     let mut word = [0; 8];
     samples(|count| {
         for _ in 0..count {

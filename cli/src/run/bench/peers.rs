@@ -54,6 +54,17 @@ impl Peers {
         Ok(Peers { found: Some((path, peers)) })
     }
 
+    /// Of its peers this one alone.
+    pub fn only(mut self, name: &str) -> Peers {
+        self.found.iter_mut().for_each(|(_, peers)| peers.retain(|peer| peer.name == name));
+        self
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.found.as_ref().is_none_or(|(_, peers)| peers.is_empty())
+    }
+
     /// Adds each peer with `there` bytes to the other process and `back` bytes from it, compared with `base`.
     pub fn add(
         &self,

@@ -1,0 +1,102 @@
+//! One device and the way to it, without a machine around them: for `cofferdam bench carriers`.
+
+use super::grants::Objects;
+use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Pins, Plan, PlannedDevice};
+use super::process::{Process, SETUP};
+use crate::attach::{Assembly, Reach};
+use crate::link::Linker;
+use crate::memory::GuestRam;
+use crate::serve::calibrate;
+use crate::vectors::Polled;
+use anyhow::{Context, Result, anyhow};
+use imc::lane::{Lane, SpinBudget};
+use imc::{Channel, Wake};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use sandbox::{Program, Recipe, Stage};
+use schema::host::{Assignment, Empty, Grants, Level};
+use schema::lane::Carrier;
+use schema::vmm::AttachDevice;
+use std::sync::Arc;
+
+/// A device that serves, and the VMM's end of its lane in this process.
+pub struct Reached {
+    /// The way to it.
+    pub lane: Lane,
+    /// Its host, which ends with this; none where it is linked in.
+    _host: Option<Process>,
+    _objects: Objects,
+}
+
+/// Starts a sealed host for `device`, as [`super::Vm::start`] does, or links it in, and attaches its lane here, as the VMM
+/// does. With `poll` each side looks for a while before it sleeps. The calling thread is the vcpu, and runs where `pins`
+/// says.
+pub fn reach(
+    device: &PlannedDevice,
+    catalogue: &dyn Catalogue,
+    linker: &dyn Linker,
+    carrier: Carrier,
+    poll: bool,
+    pins: Pins,
+) -> Result<Reached> {
+    let linked = carrier == Carrier::InProcess;
+    let plan = Plan {
+        name: "reach".to_owned(),
+        cpus: 1,
+        memory_bytes: 64 << 20,
+        boot: BootPlan::None,
+        devices: vec![device.clone()],
+        isolate: if linked { Isolate::None } else { Isolate::Device },
+        level: Level::Seccomp,
+        deadline: DEADLINE,
+        kvm: false,
+        pins: Some(pins),
+    };
+    let manifests = plan.manifests(catalogue)?;
+    let objects = Objects::create(&plan, &manifests, 1)?;
+    let host = if linked {
+        None
+    } else {
+        let recipe = Recipe::host(Level::Seccomp, &manifests);
+        let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
+        host.greet()?;
+        host.require_clean(Stage::Confined)?;
+        let assignment = Assignment { device: device.device.clone(), options: device.options.clone(), carrier };
+        host.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
+        objects.grant_host(&mut host.channel, 0, &[0], SETUP)?;
+        host.attach_and_seal()?;
+        pin(host.pid(), pins.hosts)?;
+        Some(host)
+    };
+    pin(0, pins.vmm)?;
+    let spin = if poll { calibrate() } else { SpinBudget::NONE };
+    let reach = Reach { deadline: DEADLINE, linked, spin };
+    let mut assembly = Assembly::new(reach, Arc::new(Polled::new(Wake::create()?)));
+    grant_here(&objects, &mut assembly, linked)?;
+    let attach =
+        AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
+    assembly.attach(attach, linker, None, &GuestRam::new()).map_err(|error| anyhow!("{error}"))?;
+    let attached = assembly.devices.pop().context("nothing was attached")?;
+    Ok(Reached { lane: attached.lane, _host: host, _objects: objects })
+}
+
+/// Grants the VMM's side to this process itself, over a channel, as a VMM is granted it.
+fn grant_here(objects: &Objects, assembly: &mut Assembly, linked: bool) -> Result<()> {
+    let (mut ours, mut theirs) = Channel::pair()?;
+    std::thread::scope(|scope| {
+        let granting = scope.spawn(move || objects.grant_vmm(&mut ours, 0, 0, linked, SETUP));
+        while let Ok(Some(packet)) = theirs.receive(Some(SETUP)) {
+            let call = packet.call.context("an event came in place of grants")?;
+            let (grants, mut descriptors) = packet.decode::<Grants>()?;
+            assembly.grant(grants, &mut descriptors).map_err(|error| anyhow!("{error}"))?;
+            theirs.reply(call, &Empty, &[]).map_err(|error| anyhow!("{error}"))?;
+        }
+        granting.join().map_err(|_| anyhow!("the granting thread panicked"))?
+    })
+}
+
+fn pin(pid: i32, cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(pid), &set).with_context(|| format!("running process {pid} on processor {cpu}"))
+}
