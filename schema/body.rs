@@ -22,6 +22,9 @@ pub trait Body: Sized {
     /// The Cap'n Proto type id of the body's struct.
     const SCHEMA_ID: u64;
 
+    /// Whether two of its descriptors may be one memory. Rarely: who is due two regions relies on their being two.
+    const ALIASES: bool = false;
+
     /// Words that the encoded body takes, or which field is over its bound. The builder cannot fail, only panic, so a
     /// sender asks first; [`Scratch::encode`] does.
     fn measure(&self) -> Result<usize, BadBody>;

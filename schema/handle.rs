@@ -110,3 +110,23 @@ impl FromIterator<Handle> for Handles {
         all
     }
 }
+
+/// Event, over a connect capability alone: an end of a new channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The end.
+    pub end: Handle,
+}
+
+/// A buffer of one call: part of a region that the callee holds already. It ends with the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The callee's own key of the region.
+    pub region: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// What the callee may do: [`Rights::READ`], [`Rights::WRITE`] or both.
+    pub rights: Rights,
+}

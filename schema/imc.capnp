@@ -33,3 +33,16 @@ struct Refusal $message(0x01) {
 }
 
 struct Empty $message(0x02) {}
+
+struct Connection $message(0x03) {
+  # Event, over a connect capability alone: here is an end of a new channel. The one message that carries an end.
+  end @0 :Handle;
+}
+
+struct Lease {
+  # A buffer of one call: part of a region that the callee holds. It ends with the reply.
+  region @0 :UInt64;   # the callee's own key of it
+  offset @1 :UInt64;
+  length @2 :UInt64;
+  rights @3 :UInt32;   # bits as in `Handle`: read, write
+}

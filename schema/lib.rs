@@ -14,10 +14,11 @@ pub mod control;
 pub mod host;
 pub mod lane;
 pub mod manifest;
+pub mod sample;
 pub mod vmm;
 
 pub use body::{BODY_MAX, BadBody, Body, Builder, HANDLES_MAX, NESTING_MAX, Reader, Scratch, decode, encode_in};
-pub use handle::{Handle, Handles, Kind, Rights};
+pub use handle::{Connection, Handle, Handles, Kind, Lease, Rights};
 pub use messages::{ForEach, for_each_message};
 
 /// The Rust code that capnpc makes of the schema.
@@ -28,5 +29,5 @@ pub mod wire {
             pub mod $module { include!(concat!(env!("OUT_DIR"), "/", stringify!($module), ".rs")); }
         )*};
     }
-    generated!(imc_capnp, lane_capnp, manifest_capnp, host_capnp, vmm_capnp, control_capnp);
+    generated!(imc_capnp, lane_capnp, manifest_capnp, host_capnp, vmm_capnp, control_capnp, sample_capnp);
 }

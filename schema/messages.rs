@@ -1,12 +1,13 @@
 //! All messages, for what treats them alike.
 
-use crate::Body;
 use crate::control::{Command, Console, ConsoleOutput, LogLines, Logs, Status, StatusReport};
 use crate::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, Refusal, Seal};
 use crate::lane::{Access, Answer};
+use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Retire, Start, Stopped,
 };
+use crate::{Body, Connection};
 use std::fmt::Debug;
 
 /// Something that is done with each kind of message.
@@ -21,6 +22,7 @@ macro_rules! with_messages {
         $then! {
             Refusal,
             Empty,
+            Connection,
             Hello,
             Assign,
             Manifests,
@@ -49,6 +51,11 @@ macro_rules! with_messages {
             ConsoleOutput,
             Access,
             Answer,
+            Share,
+            Shared,
+            Add,
+            Sum,
+            Door,
         }
     };
 }

@@ -1,6 +1,7 @@
 //! Descriptors with a type and rights, derived from the kernel.
 
-use crate::region::{ReadOnly, ReadWrite, Region, Rights, SIZE_SEALS};
+use crate::connect::{self, CONNECT_RIGHTS, Connect};
+use crate::region::{self, ReadOnly, ReadWrite, Region, Rights, SIZE_SEALS};
 use crate::wake::{self, Wake};
 use crate::{Fault, Frozen};
 use nix::errno::Errno;
@@ -8,7 +9,7 @@ use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
 use nix::libc;
 use nix::sys::stat::{self, FileStat, SFlag};
 use nix::sys::uio;
-use schema::{Handle, Kind};
+use schema::{HANDLES_MAX, Handle, Kind};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,8 +38,8 @@ pub trait Capability: Sized + AsFd + FromVerified {
     /// closed then.
     fn receive(descriptor: OwnedFd, claimed: &Handle) -> Result<Self, Fault> {
         Self::accepts(claimed)?;
-        let verified = verify(descriptor.as_fd(), claimed)?;
-        Self::from_verified(descriptor, verified)
+        verify(descriptor.as_fd(), claimed)?;
+        Self::from_verified(descriptor, Verified(claimed))
     }
 }
 
@@ -113,6 +114,16 @@ impl BlockFile {
         };
         Ok(BlockFile { file, readonly, bytes })
     }
+
+    /// The same file with less power: a fresh open for reading.
+    ///
+    /// There is no way back for a holder without `/proc`, or who by the file's own permissions may not write to it:
+    /// the kernel has no read-only file for others.
+    ///
+    /// Needs `/proc` itself.
+    pub fn read_only(&self) -> Result<BlockFile, Fault> {
+        BlockFile::new(File::from(region::reopen_read_only(self.as_fd())?))
+    }
 }
 
 impl AsFd for BlockFile {
@@ -133,6 +144,65 @@ impl Capability for BlockFile {
 impl FromVerified for BlockFile {
     fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
         BlockFile::new(File::from(descriptor))
+    }
+}
+
+/// A tap network interface: an open `/dev/net/tun` that is attached to one.
+///
+/// It can neither be attached elsewhere nor made anew by who holds it: for that one needs power over the network.
+#[derive(Debug)]
+pub struct Tap(OwnedFd);
+
+impl Tap {
+    /// Takes an open and attached `/dev/net/tun`.
+    ///
+    /// # Errors
+    /// [`Fault::HandleObject`] when it is something else, or not attached, or to an interface of IP packets.
+    pub fn new(descriptor: OwnedFd) -> Result<Self, Fault> {
+        check_tap(descriptor.as_fd())?;
+        Ok(Tap(descriptor))
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Tap> for OwnedFd {
+    fn from(tap: Tap) -> OwnedFd {
+        tap.0
+    }
+}
+
+impl Capability for Tap {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Tap, rights: DEVICE_RIGHTS, size: 0 }
+    }
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Tap, DEVICE_RIGHTS)
+    }
+}
+
+impl FromVerified for Tap {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Tap(descriptor))
+    }
+}
+
+impl Capability for Connect {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Connect, rights: CONNECT_RIGHTS, size: 0 }
+    }
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Connect, CONNECT_RIGHTS)
+    }
+}
+
+impl FromVerified for Connect {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Connect::from_checked(descriptor))
     }
 }
 
@@ -162,10 +232,10 @@ impl From<Kvm> for OwnedFd {
 
 impl Capability for Kvm {
     fn handle(&self, slot: u8) -> Handle {
-        Handle { slot, kind: Kind::Kvm, rights: KVM_RIGHTS, size: 0 }
+        Handle { slot, kind: Kind::Kvm, rights: DEVICE_RIGHTS, size: 0 }
     }
     fn accepts(claimed: &Handle) -> Result<(), Fault> {
-        claim(claimed, Kind::Kvm, KVM_RIGHTS)
+        claim(claimed, Kind::Kvm, DEVICE_RIGHTS)
     }
 }
 
@@ -175,11 +245,32 @@ impl FromVerified for Kvm {
     }
 }
 
-/// Whether a received descriptor is what its handle claims, of whatever kind. Kinds that no message may carry are refused:
-/// a channel comes by inheritance alone, and nothing that could be authority against its receiver is taken.
-pub(crate) fn verify<'a>(descriptor: BorrowedFd<'_>, claimed: &'a Handle) -> Result<Verified<'a>, Fault> {
+/// The identity of a region's memory: device and inode, as the kernel numbers them.
+pub(crate) type Memory = (u64, u64);
+
+/// Whether the received descriptors are what the handles claim, each by itself and, unless `aliases`, none the memory of
+/// another.
+pub(crate) fn verify_all<'a>(
+    all: impl Iterator<Item = (BorrowedFd<'a>, &'a Handle)>,
+    aliases: bool,
+) -> Result<(), Fault> {
+    let mut seen: [Option<Memory>; HANDLES_MAX] = [None; HANDLES_MAX];
+    for (place, (descriptor, handle)) in (0..HANDLES_MAX).zip(all) {
+        let memory = verify(descriptor, handle)?;
+        if !aliases && memory.is_some() && seen.contains(&memory) {
+            return Err(Fault::HandleObject("it is the memory of another descriptor of the message"));
+        }
+        seen[place] = memory;
+    }
+    Ok(())
+}
+
+/// Whether a received descriptor is what its handle claims, of whatever kind; and for a region, which memory it is. Kinds
+/// that no message may carry are refused: a channel comes by inheritance alone, or to an acceptor, and nothing that could
+/// be authority against its receiver is taken.
+fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Option<Memory>, Fault> {
     match claimed.kind {
-        Kind::Region => check_region(descriptor, claimed)?,
+        Kind::Region => return check_region(descriptor, claimed).map(Some),
         Kind::Wake => {
             Wake::accepts(claimed)?;
             check_wake(descriptor)?;
@@ -192,17 +283,24 @@ pub(crate) fn verify<'a>(descriptor: BorrowedFd<'_>, claimed: &'a Handle) -> Res
             Kvm::accepts(claimed)?;
             check_device(descriptor, KVM_DEVICE)?;
         }
-        Kind::Stream | Kind::Packets | Kind::Channel | Kind::Connect | Kind::Tap => {
-            return Err(Fault::HandleKind);
+        Kind::Connect => {
+            Connect::accepts(claimed)?;
+            connect::check(descriptor)?;
         }
+        Kind::Tap => {
+            Tap::accepts(claimed)?;
+            check_tap(descriptor)?;
+        }
+        Kind::Stream | Kind::Packets | Kind::Channel => return Err(Fault::HandleKind),
     }
-    Ok(Verified(claimed))
+    Ok(None)
 }
 
 const WAKE_RIGHTS: schema::Rights = schema::Rights::SIGNAL.and(schema::Rights::WAIT);
-const KVM_RIGHTS: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE);
-/// Major and minor number of `/dev/kvm` (Linux, `Documentation/admin-guide/devices.txt`: misc, 232).
+const DEVICE_RIGHTS: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE);
+// Linux, `Documentation/admin-guide/devices.txt`: major and minor number.
 const KVM_DEVICE: (u64, u64) = (10, 232);
+const TUN_DEVICE: (u64, u64) = (10, 200);
 
 fn file_rights(readonly: bool) -> schema::Rights {
     if readonly { schema::Rights::READ } else { schema::Rights::READ.and(schema::Rights::WRITE) }
@@ -219,7 +317,7 @@ fn claim(claimed: &Handle, kind: Kind, rights: schema::Rights) -> Result<(), Fau
 }
 
 /// A memfd whose size is sealed and as claimed, and which can do exactly what is claimed.
-fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Memory, Fault> {
     // Only memfds have seals; asking also excludes files whose page faults somebody else could stall.
     let seals = fcntl::fcntl(descriptor, FcntlArg::F_GET_SEALS)
         .map_err(|_| Fault::HandleObject("it is not a memfd"))
@@ -243,7 +341,7 @@ fn check_region(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Faul
         Frozen::CLAIM => write_sealed && mode != OFlag::O_WRONLY,
         _ => false,
     };
-    if fits { Ok(()) } else { Err(Fault::HandleRights) }
+    if fits { Ok((status.st_dev, status.st_ino)) } else { Err(Fault::HandleRights) }
 }
 
 /// An eventfd, as far as can be told where there is no `/proc` to ask: three questions, none of which changes its count.
@@ -300,6 +398,34 @@ fn check_device(descriptor: BorrowedFd<'_>, (major, minor): (u64, u64)) -> Resul
         return Err(Fault::HandleRights);
     }
     Ok(())
+}
+
+fn check_tap(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    check_device(descriptor, TUN_DEVICE)?;
+    let flags = tap::interface_flags(descriptor).map_err(|_| Fault::HandleObject("it is attached to no interface"))?;
+    if flags & libc::IFF_TAP == 0 {
+        return Err(Fault::HandleObject("it is attached to an interface of IP packets"));
+    }
+    Ok(())
+}
+
+mod tap {
+    //! `TUNGETIFF` of `linux/if_tun.h`.
+    #![allow(unsafe_code)] // An ioctl that fills a C structure.
+
+    use nix::errno::Errno;
+    use nix::libc;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    /// The flags of the interface that an open `/dev/net/tun` is attached to.
+    pub(super) fn interface_flags(tun: BorrowedFd<'_>) -> Result<i32, Errno> {
+        // SAFETY: all of `ifreq` may be zero: numbers and bytes.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: TUNGETIFF fills an `ifreq`, which outlives the call.
+        Errno::result(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) })?;
+        // SAFETY: it is the flags that TUNGETIFF has filled in.
+        Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+    }
 }
 
 fn kind(status: &FileStat) -> SFlag {

@@ -11,9 +11,12 @@ pub mod lane;
 
 mod capability;
 mod channel;
+mod connect;
 mod datagram;
+mod events;
 mod fault;
 mod header;
+mod lease;
 mod packet;
 mod region;
 mod socket;
@@ -21,10 +24,13 @@ mod stream;
 mod table;
 mod wake;
 
-pub use capability::{BlockFile, Capability, Kvm};
+pub use capability::{BlockFile, Capability, Kvm, Tap};
 pub use channel::{CREDIT, CallId, Channel, SMALL_BODY_BYTES, WAITING_MAX};
+pub use connect::{Acceptor, Connect};
+pub use events::EventCount;
 pub use fault::{CallError, Fault, SendError};
 pub use header::DATAGRAM_MAX;
+pub use lease::{Borrowed, LEASES_MAX, LeaseError, Lender};
 pub use packet::{Descriptors, Packet};
 pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
 pub use stream::{DeviceEnd, RING_BYTES, RelayEnd, STREAM_BYTES};

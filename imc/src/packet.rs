@@ -1,7 +1,7 @@
 //! A message that was received, and the descriptors that came with it.
 
 use crate::Fault;
-use crate::capability::{Capability, Verified, verify};
+use crate::capability::{Capability, Verified, verify_all};
 use crate::channel::CallId;
 use crate::header::{HEADER_BYTES, Header, Type};
 use capnp::Word;
@@ -170,10 +170,9 @@ pub(crate) fn open<B: Body>(
     if !one_to_one(&handles, slots.iter().flatten().count()) {
         return Err(Fault::HandleCount);
     }
-    for handle in handles.iter() {
-        let descriptor = slots.get(usize::from(handle.slot)).and_then(Option::as_ref);
-        verify(descriptor.ok_or(Fault::HandleCount)?.as_fd(), handle)?;
-    }
+    // As was just found, each slot that is named is filled.
+    let filled = |handle: &schema::Handle| slots.get(usize::from(handle.slot))?.as_ref().map(AsFd::as_fd);
+    verify_all(handles.iter().filter_map(|handle| Some((filled(handle)?, handle))), B::ALIASES)?;
     Ok((body, Descriptors { slots, verified: handles }))
 }
 

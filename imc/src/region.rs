@@ -89,7 +89,7 @@ impl Region<ReadWrite> {
     ///
     /// Needs `/proc`; only the supervisor, which has it, weakens regions.
     pub fn read_only(&self) -> io::Result<Region<ReadOnly>> {
-        Ok(Region::new(reopen_read_only(&self.descriptor)?, self.bytes))
+        Ok(Region::new(reopen_read_only(self.descriptor.as_fd())?, self.bytes))
     }
 }
 
@@ -107,7 +107,7 @@ impl Region<Frozen> {
         stat::fchmod(&descriptor, Mode::S_IRUSR)?;
         fcntl::fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SIZE_SEALS.union(SealFlag::F_SEAL_WRITE)))?;
         // Kernels before 6.7 refuse a shared mapping of a write-sealed memfd that is open for writing.
-        Ok(Region::new(reopen_read_only(&descriptor)?, length))
+        Ok(Region::new(reopen_read_only(descriptor.as_fd())?, length))
     }
 }
 
@@ -180,6 +180,32 @@ impl Mapping {
     pub fn writable(&self) -> bool {
         self.writable
     }
+
+    /// Copies bytes out, from `offset` on. Each is loaded once; another process may change them meanwhile, so what was
+    /// copied may be a mixture of old and new: check the copy.
+    ///
+    /// # Panics
+    /// When they are not all within the mapping.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        assert!(offset.checked_add(into.len()).is_some_and(|end| end <= self.length));
+        for (at, byte) in into.iter_mut().enumerate() {
+            // SAFETY: within the mapping, as was asserted. A volatile load of a byte that another process may be storing to.
+            *byte = unsafe { self.start.as_ptr().add(offset + at).read_volatile() };
+        }
+    }
+
+    /// Copies bytes in, from `offset` on. When others see them is for an atomic to say, such as an
+    /// [`EventCount`](crate::EventCount).
+    ///
+    /// # Panics
+    /// When they are not all within the mapping, or it may not be stored to.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        assert!(self.writable && offset.checked_add(from.len()).is_some_and(|end| end <= self.length));
+        for (at, byte) in from.iter().enumerate() {
+            // SAFETY: within the mapping, which may be stored to, as was asserted.
+            unsafe { self.start.as_ptr().add(offset + at).write_volatile(*byte) };
+        }
+    }
 }
 
 impl Drop for Mapping {
@@ -200,7 +226,8 @@ fn memory(name: &str) -> io::Result<OwnedFd> {
     }
 }
 
-fn reopen_read_only(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+/// A fresh open for reading of what this descriptor is open to.
+pub(crate) fn reopen_read_only(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-    Ok(fcntl::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+    fcntl::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub(crate) use inherited::adopt;
 pub(crate) use passrights::deny as deny_rights;
+pub(crate) use shut::{hung_up, only_sends};
 
 /// A new connected pair.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -65,6 +66,31 @@ mod inherited {
         }
         // SAFETY: it is open, it was left there for us by whoever started the process, and nobody adopts it twice.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+}
+
+mod shut {
+    //! What is shut of a socket: `POLLRDHUP`, which nix does not know.
+    #![allow(unsafe_code)] // poll by libc.
+
+    use nix::errno::Errno;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    /// Whether nothing can be received by this socket, now or ever.
+    pub(crate) fn only_sends(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+        seen(socket, libc::POLLRDHUP)
+    }
+
+    /// Whether nothing can go either way any more.
+    pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+        seen(socket, libc::POLLHUP)
+    }
+
+    fn seen(socket: BorrowedFd<'_>, event: libc::c_short) -> Result<bool, Errno> {
+        let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: event, revents: 0 };
+        // SAFETY: one structure, which outlives the call.
+        Errno::result(unsafe { libc::poll(&raw mut polled, 1, 0) })?;
+        Ok(polled.revents & event != 0)
     }
 }
 

@@ -5,7 +5,7 @@ mod raw;
 use imc::{BlockFile, CallError, Capability, Channel, Fault, Frozen, ReadOnly, ReadWrite, Region, SendError, Wake};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use raw::{EVENT, REPLY, datagram, pair, txid};
+use raw::{EVENT, REPLY, datagram, mortal_pair, pair, txid};
 use schema::host::{Empty, Grant, Grants, Hello, Log, Purpose, Severity};
 use schema::vmm::{Button, Start};
 use schema::{BadBody, Body, Handle};
@@ -61,7 +61,7 @@ fn refusal_reaches_the_caller_as_a_sentence() {
 fn capabilities_arrive_as_what_they_are() {
     let (mut supervisor, mut host) = Channel::pair().unwrap();
     let memory = Region::create("test", 4096).unwrap();
-    let weak = memory.read_only().unwrap();
+    let weak = Region::create("test", 4096).unwrap().read_only().unwrap();
     let frozen = Region::<Frozen>::freeze("test", b"fixed").unwrap();
     let wake = Wake::create().unwrap();
     let file = BlockFile::new(tempfile::tempfile().unwrap()).unwrap();
@@ -190,10 +190,10 @@ fn dead_peer_is_gone_and_not_late() {
 /// The kernel reports ECONNRESET before what the peer still had to say.
 #[test]
 fn last_words_of_a_peer_that_did_not_listen_are_heard() {
-    let (mut supervisor, peer) = pair();
+    let (mut supervisor, peer) = mortal_pair();
     supervisor.tell(&Button, &[]).unwrap();
     peer.send(&datagram(EVENT, 0, 0, &log("out of memory")), &[]);
-    drop(peer);
+    peer.kill();
     let (last, _) = supervisor.receive(Some(SOON)).unwrap().unwrap().decode::<Log>().unwrap();
     assert_eq!(last, log("out of memory"));
     assert_eq!(supervisor.receive(Some(SOON)).unwrap_err(), Fault::PeerGone);

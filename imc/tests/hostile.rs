@@ -1,19 +1,20 @@
-//! What a hostile peer may try, from a thread of its own. Whatever it does, it gets a named fault, the channel is dead, and the
-//! receiver has not one descriptor more than before.
+//! What a hostile peer may try, from a process of its own. Whatever it does, it gets a named fault, the channel is dead, and
+//! the receiver has not one descriptor more than before.
 
 mod raw;
 
-use imc::{CREDIT, CallError, Channel, DATAGRAM_MAX, Fault, Frozen, Region, WAITING_MAX, Wake};
+use imc::{CREDIT, CallError, Channel, DATAGRAM_MAX, Fault, Frozen, Region, SendError, WAITING_MAX, Wake};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use raw::{CALL, CLOSE, ERROR, EVENT, Peer, REPLY, assemble, datagram, descriptors, pair, txid};
+use raw::{CALL, CLOSE, ERROR, EVENT, Peer, REPLY, assemble, datagram, descriptors, mortal_pair, pair, txid};
 use schema::host::{Empty, Grant, Grants, Hello, Log, Purpose, Severity};
+use schema::vmm::{GuestRegion, Memory};
 use schema::{Body, Handle, Kind, Rights};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(5);
 const HELLO: Hello = Hello { protocol: 1 };
@@ -26,10 +27,10 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Lets the peer send, takes what came as a `B`, and returns the fault.
 #[track_caller]
-fn refused<B: Body>(send: impl FnOnce(&Peer) + Send) -> Fault {
+fn refused<B: Body>(send: impl FnOnce(&Peer)) -> Fault {
     let (mut channel, peer) = pair();
     let before = descriptors();
-    std::thread::scope(|scope| scope.spawn(|| send(&peer)).join().unwrap());
+    send(&peer);
     let fault = match channel.receive(Some(SOON)) {
         Ok(Some(packet)) => packet.decode::<B>().err().expect("accepted"),
         Ok(None) => panic!("nothing came"),
@@ -161,8 +162,11 @@ fn descriptor_of_another_kind_than_claimed_is_refused() {
         assert!(is_object(claimed(descriptor, Kind::Kvm, READ_WRITE, 0)), "a {name} is not /dev/kvm");
     }
     assert!(is_object(claimed(&folder, Kind::File, Rights::READ, 0)));
-    for kind in [Kind::Channel, Kind::Connect, Kind::Stream, Kind::Tap] {
-        assert_eq!(claimed(&channel, kind, READ_WRITE, 0), Err(Fault::HandleKind), "{kind:?} is never sent");
+    assert_eq!(claimed(&channel, Kind::Channel, READ_WRITE, 0), Err(Fault::HandleKind), "a channel is never sent");
+    assert!(is_object(claimed(&channel, Kind::Connect, Rights::WRITE, 0)), "nor as something else");
+    for descriptor in [wake.as_fd(), pipe.as_fd(), null.as_fd(), region.as_fd()] {
+        assert!(is_object(claimed(descriptor, Kind::Connect, Rights::WRITE, 0)));
+        assert!(is_object(claimed(descriptor, Kind::Tap, READ_WRITE, 0)));
     }
 }
 
@@ -211,6 +215,46 @@ fn region_of_another_size_or_other_rights_is_refused() {
     let frozen = Region::<Frozen>::freeze("test", b"never again").unwrap();
     assert_eq!(claimed(&frozen, Kind::Region, MAP_FROZEN, 4096), Ok(()));
     assert_eq!(claimed(&frozen, Kind::Region, MAP, 4096), Err(Fault::HandleRights));
+}
+
+#[test]
+fn region_that_was_taken_is_not_shrunk_by_its_sender() {
+    let _alone = alone();
+    let region = Region::create("test", 4096).unwrap();
+    let (mut channel, peer) = pair();
+    let handle = Handle { slot: 0, kind: Kind::Region, rights: MAP, size: 4096 };
+    peer.send(&datagram(EVENT, 0, 1, &grants(&[handle])), &[region.as_fd()]);
+    let (taken, mut descriptors) = channel.receive(Some(SOON)).unwrap().unwrap().decode::<Grants>().unwrap();
+    let taken: Region<imc::ReadWrite> = descriptors.take_as(&taken.grants[0].handle).unwrap();
+    let mapping = taken.map().unwrap();
+    for size in [0, 1, 4095, 8192] {
+        assert_eq!(peer.resize(region.as_fd(), size), Err(nix::errno::Errno::EPERM));
+    }
+    mapping.write(4095, b"x");
+}
+
+#[test]
+fn one_memory_where_two_are_due_is_refused() {
+    let _alone = alone();
+    let (region, other) = (Region::create("test", 4096).unwrap(), Region::create("test", 4096).unwrap());
+    let (weak, twice) = (region.read_only().unwrap(), region.try_clone().unwrap());
+    let handle = |slot, rights| Handle { slot, kind: Kind::Region, rights, size: 4096 };
+    let two = |first: Rights, second: Rights| {
+        let regions = [handle(0, first), handle(1, second)].map(|handle| GuestRegion { base: 0, handle });
+        datagram(EVENT, 0, 2, &Memory { regions: regions.into() })
+    };
+    for (message, sent) in [
+        (two(MAP, MAP), [region.as_fd(), region.as_fd()]),
+        (two(MAP, MAP), [region.as_fd(), twice.as_fd()]),
+        (two(MAP, MAP_READ_ONLY), [region.as_fd(), weak.as_fd()]),
+        (two(MAP_READ_ONLY, MAP), [weak.as_fd(), region.as_fd()]),
+    ] {
+        let fault = refused::<Memory>(|peer| peer.send(&message, &sent));
+        assert_eq!(fault, Fault::HandleObject("it is the memory of another descriptor of the message"));
+    }
+    let (mut channel, peer) = pair();
+    peer.send(&two(MAP, MAP), &[region.as_fd(), other.as_fd()]);
+    assert!(channel.receive(Some(SOON)).unwrap().unwrap().decode::<Memory>().is_ok());
 }
 
 #[test]
@@ -329,7 +373,7 @@ fn flood_of_events_in_place_of_a_reply_is_a_violation() {
     let flood = std::thread::spawn(move || {
         peer.receive();
         let event = datagram(EVENT, 0, 0, &Log { severity: Severity::Error, text: "again".into() });
-        while peer.try_send(&event, &[]).is_ok() {}
+        assert_eq!(peer.flood(&event, &[]), nix::errno::Errno::EPIPE, "it is shut out");
     });
     let result = channel.call::<_, Empty>(&HELLO, &[], SOON);
     assert_eq!(result.unwrap_err(), CallError::Violation(Fault::NoCredit));
@@ -338,6 +382,67 @@ fn flood_of_events_in_place_of_a_reply_is_a_violation() {
         assert!(channel.receive(Some(Duration::ZERO)).unwrap().unwrap().is::<Log>(), "what came before it is kept");
     }
     assert_eq!(channel.receive(Some(Duration::ZERO)).unwrap_err(), Fault::NoCredit);
+}
+
+/// Each of its messages comes in time, and none is the answer.
+#[test]
+fn peer_that_keeps_talking_does_not_put_off_the_deadline() {
+    let _alone = alone();
+    let (mut channel, peer) = pair();
+    let event = datagram(EVENT, 0, 0, &Log { severity: Severity::Info, text: "soon".into() });
+    let talking = std::thread::spawn(move || {
+        for _ in 0..40 {
+            peer.send(&event, &[]);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let begun = Instant::now();
+    let deadline = Duration::from_millis(50);
+    assert_eq!(channel.call::<_, Empty>(&HELLO, &[], deadline).unwrap_err(), CallError::Late);
+    let took = begun.elapsed();
+    assert!(took >= deadline && took < 3 * deadline, "{took:?}");
+    talking.join().unwrap();
+}
+
+#[test]
+fn peer_that_reads_nothing_makes_nobody_wait_longer_than_he_likes() {
+    let _alone = alone();
+    let (mut channel, _peer) = pair();
+    let full = (0..100_000).map(|_| channel.tell(&HELLO, &[])).find(Result::is_err);
+    assert_eq!(full, Some(Err(SendError::Full)));
+    let begun = Instant::now();
+    assert_eq!(channel.call::<_, Empty>(&HELLO, &[], Duration::from_millis(20)).unwrap_err(), CallError::Late);
+    assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+fn answers_of_a_peer_that_was_killed_are_still_heard() {
+    let _alone = alone();
+    let (mut channel, peer) = mortal_pair();
+    let before = descriptors();
+    // It gives up on the call at once; the answer is queued when the process dies, and so is a call that it never read.
+    assert_eq!(channel.call::<_, Empty>(&HELLO, &[], Duration::ZERO).unwrap_err(), CallError::Late);
+    let answered = txid(&peer.receive());
+    channel.tell(&HELLO, &[]).unwrap();
+    peer.send(&datagram(REPLY, answered, 0, &Empty), &[]);
+    peer.send(&datagram(EVENT, 0, 0, &Log { severity: Severity::Error, text: "last".into() }), &[]);
+    peer.kill();
+    assert!(channel.receive(Some(SOON)).unwrap().unwrap().is::<Log>(), "ECONNRESET came first, and was no end");
+    assert_eq!(channel.receive(Some(SOON)).unwrap_err(), Fault::PeerGone);
+    assert_eq!(channel.call::<_, Empty>(&HELLO, &[], SOON).unwrap_err(), CallError::Gone);
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn call_to_a_peer_that_is_killed_meanwhile_is_gone() {
+    let _alone = alone();
+    let (mut channel, peer) = mortal_pair();
+    let killer = std::thread::spawn(move || {
+        peer.receive();
+        peer.kill();
+    });
+    assert_eq!(channel.call::<_, Empty>(&HELLO, &[], SOON).unwrap_err(), CallError::Gone);
+    killer.join().unwrap();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Regions and wakes, as the kernel keeps them.
 
-use imc::{Frozen, PAGE_BYTES, Region, Wake};
+use imc::{BlockFile, Capability, Fault, Frozen, PAGE_BYTES, Region, Wake};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
 use nix::sys::stat::Mode;
@@ -119,4 +119,32 @@ fn sleeper_is_woken_from_another_thread() {
     let sleeper = std::thread::spawn(move || wake.sleep().unwrap());
     bell.signal(9).unwrap();
     assert_eq!(sleeper.join().unwrap(), 9);
+}
+
+#[test]
+fn read_only_file_cannot_be_written_to() {
+    let both = BlockFile::new(tempfile::tempfile().unwrap()).unwrap();
+    let weak = both.read_only().unwrap();
+    assert!(!both.readonly && weak.readonly);
+    assert_eq!(nix::unistd::write(weak.as_fd(), b"x"), Err(Errno::EBADF));
+    assert_eq!(fallocate(weak.as_fd(), FallocateFlags::empty(), 0, 4096), Err(Errno::EBADF));
+    assert!(weak.read_only().unwrap().readonly);
+    let claimed = weak.handle(0);
+    let more = schema::Handle { rights: both.handle(0).rights, ..claimed };
+    let again = weak.as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(BlockFile::receive(again, &more).err(), Some(Fault::HandleRights), "nor be claimed to be more");
+}
+
+#[test]
+fn copy_outside_of_a_mapping_does_not_happen() {
+    let region = Region::create("test", 4096).unwrap();
+    let (writer, reader) = (region.map().unwrap(), region.read_only().unwrap().map().unwrap());
+    let panics = |act: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_err();
+    assert!(panics(&|| writer.write(4095, b"ab")) && panics(&|| writer.write(usize::MAX, b"ab")));
+    assert!(panics(&|| reader.write(0, b"a")), "it may not be stored to");
+    assert!(panics(&|| reader.read(4095, &mut [0; 2])));
+    writer.write(4094, b"ab");
+    let mut seen = [0; 2];
+    reader.read(4094, &mut seen);
+    assert_eq!(&seen, b"ab");
 }

@@ -15,7 +15,10 @@ body!(Empty = imc_capnp::empty, 0x02);
 body!(Hello = wire::hello, 0x10);
 body!(Assign = wire::assign, 0x11);
 body!(Manifests = wire::manifests, 0x12);
-body!(Grants = wire::grants, 0x13, handles: |body| body.grants.iter().map(|grant| grant.handle).collect());
+// Several devices of a host may be granted the same guest memory.
+body!(Grants = wire::grants, 0x13, aliases: true, handles: |body| {
+    body.grants.iter().map(|grant| grant.handle).collect()
+});
 body!(Attach = wire::attach, 0x14);
 body!(Seal = wire::seal, 0x15);
 body!(Log = wire::log, 0x16);

@@ -7,12 +7,13 @@ mod control;
 mod host;
 mod lane;
 mod manifest;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod vmm;
 
 use crate::wire::imc_capnp as wire;
-use crate::{BadBody, Handle, Kind, Rights};
+use crate::{BadBody, Connection, Handle, Kind, Lease, Rights};
 use capnp::traits::{HasStructSize, OwnedStruct};
 use capnp::{data_list, struct_list, text, text_list};
 
@@ -36,11 +37,12 @@ pub(crate) fn struct_words<R: Record>() -> usize {
 
 /// Makes a message body of a record.
 macro_rules! body {
-    ($plain:ty = $module:path, $ordinal:literal $(, handles: $handles:expr)?) => {
+    ($plain:ty = $module:path, $ordinal:literal $(, aliases: $aliases:literal)? $(, handles: $handles:expr)?) => {
         const _: () = {
             use $module as module;
             impl $crate::Body for $plain {
                 const ORDINAL: u16 = $ordinal;
+                $(const ALIASES: bool = $aliases;)?
                 const SCHEMA_ID: u64 = <module::Reader<'static> as capnp::traits::HasTypeId>::TYPE_ID;
 
                 fn measure(&self) -> Result<usize, $crate::BadBody> {
@@ -239,10 +241,47 @@ impl Record for Handle {
             return Err(BadBody::OutOfRange("slot"));
         }
         let kind = Kind::from_wire("kind", from.get_kind())?;
-        let rights = Rights(from.get_rights());
-        if !Rights::ALL.covers(rights) {
-            return Err(BadBody::Unknown("rights"));
-        }
-        Ok(Handle { slot, kind, rights, size: from.get_size() })
+        Ok(Handle { slot, kind, rights: read_rights(from.get_rights())?, size: from.get_size() })
     }
+}
+
+body!(Connection = wire::connection, 0x03, handles: |body| [body.end].into_iter().collect());
+
+impl Record for Connection {
+    type Wire = wire::connection::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        words::record(&self.end)
+    }
+    fn write(&self, to: wire::connection::Builder<'_>) {
+        self.end.write(to.init_end());
+    }
+    fn read(from: wire::connection::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Connection { end: Handle::read(from.get_end()?)? })
+    }
+}
+
+impl Record for Lease {
+    type Wire = wire::lease::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(0)
+    }
+    fn write(&self, mut to: wire::lease::Builder<'_>) {
+        to.set_region(self.region);
+        to.set_offset(self.offset);
+        to.set_length(self.length);
+        to.set_rights(self.rights.0);
+    }
+    fn read(from: wire::lease::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Lease {
+            region: from.get_region(),
+            offset: from.get_offset(),
+            length: from.get_length(),
+            rights: read_rights(from.get_rights())?,
+        })
+    }
+}
+
+fn read_rights(claimed: u32) -> Result<Rights, BadBody> {
+    let rights = Rights(claimed);
+    if Rights::ALL.covers(rights) { Ok(rights) } else { Err(BadBody::Unknown("rights")) }
 }

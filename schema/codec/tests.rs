@@ -10,12 +10,13 @@ use crate::host::{Seal, Setting, Severity};
 use crate::lane::{Access, Answer, Carrier, Operation};
 use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range};
 use crate::manifest::{Register, RegisterKind, Space, Switch, Tolerance, Wish};
+use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
 };
 use crate::vmm::{Machine, Memory, Reason, Retire, Start, Stopped};
 use crate::wire::{control_capnp, host_capnp, imc_capnp, lane_capnp, manifest_capnp, vmm_capnp};
-use crate::{BODY_MAX, BadBody, Body, Handle, Kind, NESTING_MAX, Rights, Scratch, decode};
+use crate::{BODY_MAX, BadBody, Body, Connection, Handle, Kind, Lease, NESTING_MAX, Rights, Scratch, decode};
 use capnp::Word;
 use capnp::message::SingleSegmentAllocator;
 use std::fmt::Debug;

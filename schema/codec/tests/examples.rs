@@ -21,6 +21,7 @@ macro_rules! examples {
 examples! {
     Refusal = [Refusal { reason: "There is no such device: größer.".into() }],
     Empty = [Empty],
+    Connection = [Connection { end: Handle { slot: 0, kind: Kind::Channel, rights: Rights::READ.and(Rights::WRITE), size: 0 } }],
     Hello = [Hello { protocol: 0x1234 }],
     Assign = [Assign {
         level: Level::Strict,
@@ -94,6 +95,11 @@ examples! {
         unknown: 4,
         started: true,
     }],
+    Share = [Share { memory: handle(1), bell: handle(0) }],
+    Shared = [Shared { region: 0x1_0002 }],
+    Add = [Add { bytes: Lease { region: 0x1_0002, offset: 1 << 33, length: 1 << 34, rights: Rights::READ } }],
+    Sum = [Sum { sum: u64::MAX - 2 }],
+    Door = [Door { connect: Handle { slot: 0, kind: Kind::Connect, rights: Rights::WRITE, size: 0 } }],
 }
 
 fn grant(slot: u8, purpose: Purpose) -> Grant {
