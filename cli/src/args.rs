@@ -175,21 +175,9 @@ pub enum BenchKind {
     /// Starting a device host up to its first answer, against starting an empty program.
     Spawn(BenchCommon),
     /// Messages between two processes, against a bare socket, other message layers and what the machine allows.
-    Calls {
-        /// The program that measures other message layers; `cargo xtask bench-peers` builds it. [default: where it built it]
-        #[arg(long, value_name = "PATH")]
-        peers: Option<PathBuf>,
-        #[command(flatten)]
-        common: BenchCommon,
-    },
+    Calls(BenchBeside),
     /// An access to a device over each carrier, against a function call, other message layers and what the machine allows.
-    Carriers {
-        /// As for `calls`.
-        #[arg(long, value_name = "PATH")]
-        peers: Option<PathBuf>,
-        #[command(flatten)]
-        common: BenchCommon,
-    },
+    Carriers(BenchBeside),
     /// Booting a kernel, against the same with --isolate none.
     Boot {
         /// Kernel to boot.
@@ -204,6 +192,18 @@ pub enum BenchKind {
         #[command(flatten)]
         common: BenchCommon,
     },
+}
+
+#[derive(ClapArgs)]
+pub struct BenchBeside {
+    /// The program that measures other message layers; `cargo xtask bench-peers` builds it. [default: where it built it]
+    #[arg(long, value_name = "PATH")]
+    pub peers: Option<PathBuf>,
+    /// Draw the run as well.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: BenchCommon,
 }
 
 #[derive(ClapArgs, Clone)]

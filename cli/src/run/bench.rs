@@ -4,6 +4,7 @@ mod boot;
 mod bounds;
 mod calls;
 mod carriers;
+mod chart;
 mod clock;
 mod contest;
 mod exits;
@@ -15,9 +16,11 @@ mod spawn;
 
 pub use pair::{ANSWERER, answer};
 
-use crate::args::{BenchArgs, BenchKind, STANDARD, label, planned};
-use anyhow::Result;
+use crate::args::{BenchArgs, BenchBeside, BenchCommon, BenchKind, STANDARD, label, planned};
+use anyhow::{Context, Result};
+use peers::Peers;
 use schema::host::Level;
+use series::Series;
 use vmm::supervisor::{BootPlan, DEADLINE, Isolate, Pins, Plan, Signals};
 
 /// Runs the command.
@@ -25,13 +28,25 @@ pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
     let (common, series) = match &asked.what {
         BenchKind::Exits(common) => (common, exits::exits(common, signals)?),
         BenchKind::Spawn(common) => (common, spawn::spawn(common)?),
-        BenchKind::Carriers { peers, common } => (common, carriers::carriers(peers.as_deref(), common)?),
-        BenchKind::Calls { peers, common } => (common, calls::calls(peers.as_deref(), common)?),
+        BenchKind::Calls(asked) => return beside(asked, "Messages between two processes", calls::calls),
+        BenchKind::Carriers(asked) => {
+            return beside(asked, "An access to a device in another process", carriers::carriers);
+        }
         BenchKind::Boot { kernel, initrd, cmdline, common } => {
             (common, boot::boot(kernel, initrd.as_deref(), cmdline, common, signals)?)
         }
     };
-    series::show(&series, common.json)?;
+    series::show(&series::rows(&series)?, common.json)?;
+    Ok(0)
+}
+
+/// A bench beside which other message layers are measured, and which can be drawn.
+fn beside(asked: &BenchBeside, title: &str, measure: fn(&Peers, &BenchCommon) -> Result<Vec<Series>>) -> Result<u8> {
+    let rows = series::rows(&measure(&Peers::find(asked.peers.as_deref())?, &asked.common)?)?;
+    if let Some(path) = &asked.svg {
+        std::fs::write(path, chart::svg(title, &rows)).with_context(|| format!("--svg {}", path.display()))?;
+    }
+    series::show(&rows, asked.common.json)?;
     Ok(0)
 }
 

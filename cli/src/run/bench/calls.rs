@@ -16,7 +16,6 @@ use schema::host::{Empty, Grants, Purpose};
 use schema::lane::{Access, Operation};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::time::Duration;
 
 /// A call is answered within this, or the other process is dead.
@@ -34,8 +33,7 @@ const CALL: &str = "64 B, typed call";
 const CAPABILITY: &str = "64 B, typed call with a capability";
 
 /// Runs all contenders in turn.
-pub fn calls(peers: Option<&Path>, common: &BenchCommon) -> Result<Vec<Series>> {
-    let peers = Peers::find(peers)?;
+pub fn calls(peers: &Peers, common: &BenchCommon) -> Result<Vec<Series>> {
     let mut contest = Contest::default();
     let call = datagram(&numbers(0), &[])?;
     let region = Region::create("cofferdam:bench", 4096)?;

@@ -9,7 +9,6 @@ use crate::args::{BenchCommon, planned};
 use crate::catalogue::{BuiltIn, Linked};
 use anyhow::Result;
 use schema::lane::Carrier;
-use std::path::Path;
 use vmm::supervisor::{Pins, PlannedDevice, reach};
 
 /// A clock: one register that is posted, one that is not.
@@ -36,8 +35,8 @@ const CARRIERS: [Carrier; 2] = [Carrier::Memory, Carrier::InProcess];
 const POLLING_PEER: &str = "iceoryx2 polling";
 
 /// Runs all contenders in turn.
-pub fn carriers(peers: Option<&Path>, common: &BenchCommon) -> Result<Vec<Series>> {
-    let peers = Peers::find(peers)?.only(POLLING_PEER);
+pub fn carriers(peers: &Peers, common: &BenchCommon) -> Result<Vec<Series>> {
+    let peers = peers.only(POLLING_PEER);
     let mut contest = Contest::default();
     for seats in seats()? {
         bounds::add(&mut contest, seats);
@@ -56,7 +55,8 @@ pub fn carriers(peers: Option<&Path>, common: &BenchCommon) -> Result<Vec<Series
     contest.run(common)
 }
 
-/// Adds `what` over each carrier, compared with `bases`, or with itself in-process if there are none.
+/// Adds `what` over each carrier, compared with `bases`, or with a function call if there are none. That is compared with
+/// nothing: it is another thing than any bound.
 fn each<'a>(
     contest: &mut Contest<'a>,
     what: &str,
@@ -67,6 +67,7 @@ fn each<'a>(
     let in_process = format!("{what}, {IN_PROCESS}");
     let bases = if bases.is_empty() { &[in_process.as_str()] } else { bases };
     for carrier in CARRIERS {
+        let bases = if carrier == Carrier::InProcess { &[in_process.as_str()] } else { bases };
         contest.add(&format!("{what}, {}", carrier.name()), seats.placement, bases, move || measure(carrier));
     }
 }

@@ -55,9 +55,9 @@ impl Peers {
     }
 
     /// Of its peers this one alone.
-    pub fn only(mut self, name: &str) -> Peers {
-        self.found.iter_mut().for_each(|(_, peers)| peers.retain(|peer| peer.name == name));
-        self
+    pub fn only(&self, name: &str) -> Peers {
+        let only = |peers: &Vec<Peer>| peers.iter().filter(|peer| peer.name == name).cloned().collect();
+        Peers { found: self.found.as_ref().map(|(path, peers)| (path.clone(), only(peers))) }
     }
 
     /// Whether there are none.

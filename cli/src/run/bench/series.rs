@@ -100,23 +100,22 @@ pub fn rows(series: &[Series]) -> Result<Vec<Row>> {
 }
 
 /// Prints them: a list of objects, or a table.
-pub fn show(series: &[Series], json: bool) -> Result<()> {
-    let rows = rows(series)?;
+pub fn show(rows: &[Row], json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", serde_json::to_string_pretty(rows)?);
         return Ok(());
     }
     let mut shown = table(["what", "placement", "median", "p99", "unit", "samples", "ratio", "against"]);
     for row in rows {
         shown.add_row([
-            row.name,
+            row.name.clone(),
             row.placement.name().to_owned(),
             format!("{:.1}", row.median),
             format!("{:.1}", row.p99),
             row.unit.to_owned(),
             row.rounds.to_string(),
             format!("{:.3}", row.ratio),
-            row.base,
+            row.base.clone(),
         ]);
     }
     println!("{shown}");
