@@ -1,5 +1,6 @@
 //! The project's own chores. `cargo xtask test` is what has to pass before a push, and what CI runs.
 
+mod bench;
 mod command;
 mod elf;
 mod licences;
@@ -58,6 +59,8 @@ enum Chore {
     Golden,
     /// Build the program that measures other message layers for `cofferdam bench calls`
     BenchPeers,
+    /// Measure anew what docs/carriers.md shows: its tables and both pictures. Wants a quiet machine
+    BenchDocs,
 }
 
 fn main() -> ExitCode {
@@ -89,7 +92,8 @@ fn run() -> Result<bool> {
             println!("{}", report.render());
             Ok(report.succeeded())
         }
-        Chore::BenchPeers => bench_peers(&tree),
+        Chore::BenchPeers => bench::peers(&tree),
+        Chore::BenchDocs => bench::documents(&tree),
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
         Chore::Nested { list: true, .. } => {
             for scenario in nested::scenarios(&tree.top)? {
@@ -99,21 +103,6 @@ fn run() -> Result<bool> {
         }
         Chore::Nested { names, program, .. } => guests(&tree, &names, program),
     }
-}
-
-/// The workspace of the program that measures other message layers. What it depends on is no part of the product's.
-const PEERS: &str = "benches/peers/Cargo.toml";
-
-/// Builds that program, where `cofferdam bench calls` looks for it.
-fn bench_peers(tree: &Tree) -> Result<bool> {
-    let target = tree.target.join("peers");
-    let mut command = Command::new(&tree.cargo);
-    command.args(["build", "--release", "--locked", "--manifest-path", PEERS, "--target-dir"]).arg(&target);
-    let built = command.current_dir(&tree.top).status().context("cannot run cargo")?.success();
-    if built {
-        println!("{}", target.join("release/peers").display());
-    }
-    Ok(built)
 }
 
 /// Where the tree and its products are.
@@ -218,7 +207,7 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
     });
     step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
     step("formatting of the peers", When::NotFiltered, &|| {
-        tree.cargo_check("rustfmt of the peers", &["fmt", "--manifest-path", PEERS, "--check"], &[])
+        tree.cargo_check("rustfmt of the peers", &["fmt", "--manifest-path", bench::PEERS, "--check"], &[])
     });
     step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
     step("schema", When::NotFiltered, &|| schema::check(&tree.top));
