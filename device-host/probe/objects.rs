@@ -3,14 +3,19 @@
 #![allow(missing_docs, dead_code)] // Part of several programs, each of which uses its own share.
 
 use super::toy::manifest;
-use imc::lane::{Lane, MemoryCarrier, SpinBudget, StateView, state_region_bytes};
-use imc::{Capability, ReadWrite, Region, RelayEnd, Wake};
+use imc::lane::{
+    self, ANSWER_REGION_BYTES, Lane, MemoryCarrier, PipeCarrier, SocketCarrier, SpinBudget, StateView, VirtioCarrier,
+    state_region_bytes,
+};
+use imc::{Capability, Packets, PipeReader, PipeWriter, ReadWrite, Region, RelayEnd, Wake, pipe};
 use schema::host::{Grant, Purpose};
+use schema::lane::Carrier;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// What the supervisor holds of a VM with one toy.
 pub struct Objects {
+    pub carrier: Carrier,
     pub request: Region<ReadWrite>,
     pub state: Region<ReadWrite>,
     pub stream: Region<ReadWrite>,
@@ -19,14 +24,29 @@ pub struct Objects {
     pub irq: Wake,
     pub bell: Wake,
     pub switch: Wake,
+    /// The VMM's end and the host's.
+    pub packets: (Packets, Packets),
+    pub asked: (PipeReader, PipeWriter),
+    pub answers: (PipeReader, PipeWriter),
+    pub answer_region: Region<ReadWrite>,
 }
 
 impl Objects {
     pub fn new() -> Objects {
+        Objects::over(Carrier::Memory)
+    }
+
+    /// With a lane over this carrier.
+    pub fn over(carrier: Carrier) -> Objects {
         let wake = || Wake::create().unwrap();
         let state_bytes = state_region_bytes(manifest().state_bytes, 0);
+        let request = Region::create("cofferdam:request", imc::lane::REQUEST_BYTES).unwrap();
+        if carrier == Carrier::Virtio {
+            lane::prepare_virtqueues(&request).unwrap();
+        }
         Objects {
-            request: Region::create("cofferdam:request", imc::lane::REQUEST_BYTES).unwrap(),
+            carrier,
+            request,
             state: Region::create("cofferdam:state", state_bytes).unwrap(),
             stream: Region::create("cofferdam:stream", imc::STREAM_BYTES).unwrap(),
             reply: wake(),
@@ -34,6 +54,10 @@ impl Objects {
             irq: wake(),
             bell: wake(),
             switch: wake(),
+            packets: Packets::pair().unwrap(),
+            asked: pipe().unwrap(),
+            answers: pipe().unwrap(),
+            answer_region: Region::create("cofferdam:answers", ANSWER_REGION_BYTES).unwrap(),
         }
     }
 
@@ -42,26 +66,68 @@ impl Objects {
             let grant = Grant { device: 0, purpose, number, base: 0, handle: what.handle(0) };
             (grant, what.as_fd().try_clone_to_owned().unwrap())
         }
-        vec![
+        let mut grants = match self.carrier {
+            Carrier::InProcess => vec![],
+            Carrier::Memory => vec![
+                grant(Purpose::Request, 0, &self.request.read_only().unwrap()),
+                grant(Purpose::Reply, 0, &self.reply),
+            ],
+            Carrier::Socket => vec![grant(Purpose::Packets, 0, &self.packets.1)],
+            Carrier::Pipe => vec![grant(Purpose::Asked, 0, &self.asked.0), grant(Purpose::Answers, 0, &self.answers.1)],
+            Carrier::Virtio => vec![
+                grant(Purpose::Request, 0, &self.request.read_only().unwrap()),
+                grant(Purpose::AnswerRegion, 0, &self.answer_region),
+                grant(Purpose::Reply, 0, &self.reply),
+            ],
+        };
+        grants.extend([
             grant(Purpose::Wake, 0, &self.wake),
             grant(Purpose::Irq, 0, &self.irq),
-            grant(Purpose::Request, 0, &self.request.read_only().unwrap()),
             grant(Purpose::State, 0, &self.state),
-            grant(Purpose::Reply, 0, &self.reply),
             grant(Purpose::Stream, 0, &self.stream),
             grant(Purpose::Bell, 0, &self.bell),
             grant(Purpose::Switch, 1, &self.switch),
-        ]
+        ]);
+        grants
     }
 
     pub fn view(&self) -> StateView {
         StateView::new(self.state.read_only().unwrap().map().unwrap())
     }
 
-    pub fn lane(&self, spin: SpinBudget, deadline: Duration) -> Lane {
+    /// The VMM's end, of which there is one in the life of a VM.
+    pub fn carrier(&self, spin: SpinBudget) -> (Box<dyn lane::Carrier>, StateView) {
         let (reply, wake) = (self.reply.try_clone().unwrap(), self.wake.try_clone().unwrap());
-        let carrier = MemoryCarrier::new(self.request.map().unwrap(), self.view(), reply, wake, spin);
-        Lane::new(Box::new(carrier), self.view(), &manifest(), deadline)
+        let own = Wake::create().unwrap();
+        match self.carrier {
+            Carrier::InProcess => panic!("it has no end"),
+            Carrier::Memory => {
+                let carrier = MemoryCarrier::new(self.request.map().unwrap(), self.view(), reply, wake, spin);
+                (Box::new(carrier), self.view())
+            }
+            Carrier::Socket => {
+                let carrier = SocketCarrier::new(self.packets.0.try_clone().unwrap(), own, wake, spin).unwrap();
+                let view = carrier.view();
+                (Box::new(carrier), view)
+            }
+            Carrier::Pipe => {
+                let (asked, answers) = (self.asked.1.try_clone().unwrap(), self.answers.0.try_clone().unwrap());
+                let carrier = PipeCarrier::new(asked, answers, own, wake, spin).unwrap();
+                let view = carrier.view();
+                (Box::new(carrier), view)
+            }
+            Carrier::Virtio => {
+                let (request, answers) = (self.request.map().unwrap(), self.answer_region.read_only().unwrap());
+                let carrier = VirtioCarrier::new(request, answers.map().unwrap(), reply, wake, spin).unwrap();
+                let view = carrier.view();
+                (Box::new(carrier), view)
+            }
+        }
+    }
+
+    pub fn lane(&self, spin: SpinBudget, deadline: Duration) -> Lane {
+        let (carrier, view) = self.carrier(spin);
+        Lane::new(carrier, view, &manifest(), deadline)
     }
 
     pub fn relay(&self) -> RelayEnd {

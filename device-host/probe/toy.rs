@@ -24,7 +24,7 @@ fn fuse() {
     }
 }
 
-/// Registers of the toy, in its one range of 64 bytes. Reads of each tell the part of the state that it is about.
+/// Registers of the toy, in its one range of 72 bytes. Reads of each tell the part of the state that it is about.
 pub mod register {
     /// Folds what is written into a number.
     pub const FOLD: u64 = 0;
@@ -40,8 +40,10 @@ pub mod register {
     pub const LEVEL: u64 = 40;
     /// Reads: buttons, each of which sets the level. Writes: panic.
     pub const BUTTON: u64 = 48;
+    /// Reads: how many bytes were typed. Served from the committed header.
+    pub const TYPED: u64 = 56;
     /// The last one is none.
-    pub const NONE: u64 = 56;
+    pub const NONE: u64 = 64;
 }
 
 pub struct Toy {
@@ -92,13 +94,14 @@ impl Device for Toy {
             name: "toy".into(),
             summary: "a device for tests".into(),
             class: Class::System,
-            ranges: vec![Range { name: "registers".into(), length: 64, space: Space::Port(0x100) }],
+            ranges: vec![Range { name: "registers".into(), length: 72, space: Space::Port(0x100) }],
             registers: vec![
                 at(register::POSTED, RegisterKind::Posted(0)),
                 at(
                     register::FOLD,
                     RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 0 }] },
                 ),
+                at(register::TYPED, RegisterKind::Shadow { slot: 1, tolerates: vec![] }),
             ],
             lines: vec![Line::Isa(5)],
             vectors: 0,
@@ -141,6 +144,7 @@ impl Device for Toy {
             register::STREAM => state[cell::TYPED],
             register::LEVEL => state[cell::ALARMED],
             register::BUTTON => state[cell::BUTTONS],
+            register::TYPED => state[cell::IN_TAIL],
             _ => return Err(NoRegister),
         };
         Ok(value)
@@ -204,7 +208,7 @@ impl Device for Toy {
             levels: state[cell::LEVEL] as u32,
             deadline: Some(state[cell::DEADLINE]).filter(|deadline| *deadline != 0),
             postable: 1,
-            shadow: [Some(state[cell::FOLD]), None, None, None, None, None, None, None],
+            shadow: [Some(state[cell::FOLD]), Some(state[cell::IN_TAIL]), None, None, None, None, None, None],
         }
     }
 

@@ -19,10 +19,11 @@ const CAREFUL: u32 = 2 * BATCH_MAX;
 /// filling them for ever.
 const QUIESCE_LOOKS: u32 = 1024;
 
-/// A device with its state.
+/// A device with its state and its lane.
 pub struct Engine {
     model: Box<dyn Model>,
     state: StateWriter,
+    lane: HostLane,
     ranges: Box<[Range]>,
     irq: Arc<Wake>,
     doorbells: Doorbells,
@@ -49,12 +50,13 @@ struct Doorbells {
 }
 
 impl Engine {
-    /// A device with its state region. `irq` tells the VMM to look at levels and deadline; `doorbells` is what the device
-    /// counts them in. Nothing is done before [`Engine::start`].
+    /// A device with its state region and its lane. `irq` tells the VMM to look at levels and deadline; `doorbells` is what
+    /// the device counts them in. Nothing is done before [`Engine::start`].
     pub fn new(
         model: Box<dyn Model>,
         manifest: &Manifest,
         state: StateWriter,
+        lane: HostLane,
         irq: Arc<Wake>,
         doorbells: Arc<AtomicU64>,
     ) -> Engine {
@@ -62,6 +64,7 @@ impl Engine {
         Engine {
             model,
             state,
+            lane,
             ranges: manifest.ranges.clone().into(),
             irq,
             doorbells,
@@ -74,69 +77,72 @@ impl Engine {
 
     /// Powers the device on, or goes on with the state that an earlier incarnation committed, if the device could have left
     /// it. All that was committed and may not have been told is told again.
-    pub fn start(&mut self) {
+    pub fn start(&mut self) -> Result<(), Ended> {
         let found = self.state.has_state() && self.model.check(self.state.current());
         let now = self.state.header().now;
         if found {
             self.careful = CAREFUL;
-            // What was committed may not have happened outside yet.
-            self.model.settle(self.state.current());
             self.state.begin();
         } else {
             let state = self.state.begin();
             self.model.power_on(state);
         }
-        self.commit_event(now);
+        // What an earlier incarnation committed may not have happened outside yet: it happens behind this commit.
+        self.commit_event(now)?;
         self.told = Told::default();
         self.ring();
+        Ok(())
     }
 
-    /// Does one operation. `committed` is called when it has taken effect, with its sequence.
-    ///
-    /// Returns the reply.
-    pub fn serve(&mut self, access: &Access, committed: impl FnOnce(u32)) -> u64 {
+    /// The next operation, if there is one.
+    pub(crate) fn take(&mut self) -> Result<Option<Access>, Ended> {
+        Ok(self.lane.take()?)
+    }
+
+    /// Does one operation. Returns the reply.
+    pub fn serve(&mut self, access: &Access) -> Result<u64, Ended> {
         let now = self.arrive(access);
         if access.operation != Operation::Alarm {
-            self.catch_up(now);
+            self.catch_up(now)?;
         }
         self.state.begin();
-        if matches!(access.operation, Operation::Read | Operation::Write) && self.scan_working(now) {
+        if matches!(access.operation, Operation::Read | Operation::Write) && self.scan_working(now)? {
             self.state.begin();
         }
-        let reply = self.perform(access, now);
-        self.commit(now, access.sequence, reply, committed);
+        let reply = self.perform(access, now)?;
+        self.commit(now, access.sequence, reply)?;
         match access.operation {
             // Its vcpu looks at levels and deadline before it goes on.
             Operation::Read | Operation::Write | Operation::Reset | Operation::Quiesce | Operation::Shutdown => {
                 self.note()
             }
             Operation::Alarm => {
-                // The VMM has used the deadline up, and needs the next one.
-                self.told.deadline = None;
-                self.tell();
+                // The VMM has used the deadline up: it is to hear of the next one, or that there is none.
+                self.ring();
+                self.note();
             }
             Operation::Post | Operation::Button => self.tell(),
         }
-        reply
+        Ok(reply)
     }
 
     /// Does a posted write, and those behind it in its lane, as one commit.
     ///
     /// Returns the operation that was taken from the lane behind them and is not one of them, if there was one.
-    pub(crate) fn serve_posted(&mut self, first: Access, lane: &mut HostLane) -> Result<Option<Access>, Ended> {
+    pub(crate) fn serve_posted(&mut self, first: Access) -> Result<Option<Access>, Ended> {
         debug_assert_eq!(first.operation, Operation::Post);
         let mut now = self.arrive(&first);
-        self.catch_up(now);
+        self.catch_up(now)?;
         self.state.begin();
         let mut last = first;
         let most = if self.careful > 0 { 1 } else { BATCH_MAX };
         let mut count = 1;
         let behind = loop {
-            self.perform(&last, now);
+            self.perform(&last, now)?;
             if count == most {
                 break None;
             }
-            let Some(next) = lane.take()? else { break None };
+            let Some(next) = self.lane.take()? else { break None };
             let due = self.model.outputs(self.state.working()).deadline;
             let next_now = self.arrive(&next);
             if next.operation != Operation::Post || due.is_some_and(|due| due <= next_now) {
@@ -145,23 +151,21 @@ impl Engine {
             (last, now) = (next, next_now);
             count += 1;
         };
-        let mut notified = Ok(());
-        self.commit(now, last.sequence, 0, |committed| notified = lane.notify(committed));
-        notified?;
+        self.commit(now, last.sequence, 0)?;
         self.tell();
         Ok(behind)
     }
 
     /// Lets the device look at its queues and rings. Says whether it found something to do; then there may be more.
-    pub fn scan(&mut self) -> bool {
+    pub fn scan(&mut self) -> Result<bool, Ended> {
         if self.resting {
-            return false;
+            return Ok(false);
         }
         let now = self.now.unwrap_or(self.state.header().now);
         self.state.begin();
-        let found = self.scan_working(now);
+        let found = self.scan_working(now)?;
         self.tell();
-        found
+        Ok(found)
     }
 
     /// Whether [`Engine::scan`] would find something to do: a cheap look.
@@ -170,9 +174,30 @@ impl Engine {
         !self.resting && self.model.pending(self.state.current())
     }
 
-    /// Its state region, for what is between the host and its VMM.
-    pub(crate) fn state(&mut self) -> &mut StateWriter {
-        &mut self.state
+    /// The way to it.
+    pub(crate) fn lane(&mut self) -> &mut HostLane {
+        &mut self.lane
+    }
+
+    /// Commits an operation and ends before anybody is told.
+    #[cfg(test)]
+    pub(crate) fn commit_untold(&mut self, access: &Access) {
+        let now = self.arrive(access);
+        self.state.begin();
+        let reply = self.perform(access, now).unwrap();
+        let header = self.header(now);
+        self.state.commit(header, Some((access.sequence, reply)));
+    }
+
+    /// Says that its host is about to sleep. On return that is ordered before a last look for work.
+    pub(crate) fn fall_asleep(&mut self) {
+        self.state.fall_asleep();
+        self.lane.fall_asleep();
+    }
+
+    /// Says that its host is awake.
+    pub(crate) fn wake_up(&mut self) {
+        self.state.wake_up();
     }
 
     /// Takes the time from an operation. Vcpus read the clock before they queue for the lane, so it may come out of order;
@@ -185,13 +210,14 @@ impl Engine {
     }
 
     /// Runs the alarm, if it is due: before whatever came later.
-    fn catch_up(&mut self, now: u64) {
+    fn catch_up(&mut self, now: u64) -> Result<(), Ended> {
         if self.is_due(now) {
             let state = self.state.begin();
             self.model.alarm(state, now);
-            self.commit_event(now);
+            self.commit_event(now)?;
             self.told.deadline = None;
         }
+        Ok(())
     }
 
     fn is_due(&self, now: u64) -> bool {
@@ -199,8 +225,8 @@ impl Engine {
     }
 
     /// Does the operation on the working copy.
-    fn perform(&mut self, access: &Access, now: u64) -> u64 {
-        match access.operation {
+    fn perform(&mut self, access: &Access, now: u64) -> Result<u64, Ended> {
+        let reply = match access.operation {
             Operation::Read | Operation::Write | Operation::Post => match self.register(access, now) {
                 Ok(value) => value & mask(access.width),
                 Err(NoRegister) => {
@@ -225,7 +251,7 @@ impl Engine {
             }
             Operation::Quiesce | Operation::Shutdown => {
                 for _ in 0..QUIESCE_LOOKS {
-                    if !self.scan_working(now) {
+                    if !self.scan_working(now)? {
                         break;
                     }
                     self.state.begin();
@@ -233,7 +259,8 @@ impl Engine {
                 self.resting = true;
                 0
             }
-        }
+        };
+        Ok(reply)
     }
 
     fn register(&mut self, access: &Access, now: u64) -> Result<u64, NoRegister> {
@@ -254,28 +281,27 @@ impl Engine {
     }
 
     /// Scans on the working copy, which is fresh. If there was something to do, it is committed, as an event.
-    fn scan_working(&mut self, now: u64) -> bool {
+    fn scan_working(&mut self, now: u64) -> Result<bool, Ended> {
         match self.model.scan(self.state.working(), now) {
-            Scan::Idle => false,
+            Scan::Idle => Ok(false),
             Scan::Changed | Scan::More => {
-                self.commit_event(now);
-                true
+                self.commit_event(now)?;
+                Ok(true)
             }
         }
     }
 
-    fn commit_event(&mut self, now: u64) {
+    fn commit_event(&mut self, now: u64) -> Result<(), Ended> {
         let header = self.header(now);
         self.state.commit(header, None);
-        self.settle();
+        self.settle()
     }
 
-    fn commit(&mut self, now: u64, sequence: u32, reply: u64, committed: impl FnOnce(u32)) {
+    fn commit(&mut self, now: u64, sequence: u32, reply: u64) -> Result<(), Ended> {
         let header = self.header(now);
         self.state.commit(header, Some((sequence, reply)));
-        committed(sequence);
         self.careful = self.careful.saturating_sub(1);
-        self.settle();
+        self.settle()
     }
 
     fn header(&mut self, now: u64) -> Header {
@@ -289,13 +315,16 @@ impl Engine {
         }
     }
 
-    /// After a commit: its effects outside.
-    fn settle(&mut self) {
-        self.model.settle(self.state.current());
+    /// After a commit: the VMM is told, then come its effects outside. A guest that hears of them finds what the VMM knows as
+    /// new as they are.
+    fn settle(&mut self) -> Result<(), Ended> {
         let doorbells = self.doorbells.earlier.wrapping_add(self.doorbells.counted.load(Ordering::Relaxed));
         if doorbells != self.state.doorbells() {
             self.state.set_doorbells(doorbells);
         }
+        self.lane.tell(&self.state)?;
+        self.model.settle(self.state.current());
+        Ok(())
     }
 
     /// Tells the VMM to look, if levels changed or the deadline came closer than what it knows.
@@ -322,6 +351,7 @@ impl Engine {
 /// In the same process nobody sleeps on a commit.
 impl Serve for Engine {
     fn serve(&mut self, access: &Access) -> u64 {
-        Engine::serve(self, access, |_| {})
+        // Nobody is told by a way that could fail.
+        Engine::serve(self, access).unwrap_or_else(|_| ones(access.width))
     }
 }

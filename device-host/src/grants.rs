@@ -3,11 +3,15 @@
 
 use device::manifest::{Manifest, Power};
 use device::{BlockFile, GuestMemory, Powers};
-use imc::lane::{HostLane, StateWriter};
-use imc::{Capability, DeviceEnd, PAGE_BYTES, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake};
+use imc::lane::{HostLane, Rest, StateWriter};
+use imc::{
+    Capability, DeviceEnd, PAGE_BYTES, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake,
+};
 use sandbox::{DescriptorKind, Held, Mode};
 use schema::host::{Grant, Purpose};
+use schema::lane::Carrier;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use vm_memory::{GuestAddress, GuestRegionMmap, MmapRegion};
 
 /// A disk is read and written by sectors of this many bytes.
@@ -51,9 +55,8 @@ impl HostGrants {
 /// What was granted to one device.
 #[derive(Default)]
 pub(crate) struct DeviceGrants {
-    request: Option<Region<ReadOnly>>,
+    lane: LaneGrants,
     state: Option<Region<ReadWrite>>,
-    reply: Option<Wake>,
     vectors: Vec<(u32, Wake)>,
     memory: Vec<(u64, Region<ReadWrite>)>,
     files: Vec<(u32, imc::BlockFile)>,
@@ -62,9 +65,26 @@ pub(crate) struct DeviceGrants {
     switches: Vec<(u32, Wake)>,
 }
 
+/// The host's end of a device's lane: each carrier has some of these.
+#[derive(Default)]
+struct LaneGrants {
+    request: Option<Region<ReadOnly>>,
+    reply: Option<Wake>,
+    packets: Option<Packets>,
+    asked: Option<PipeReader>,
+    answers: Option<PipeWriter>,
+    answer_region: Option<Region<ReadWrite>>,
+}
+
 impl DeviceGrants {
-    /// Takes a grant for what the manifest asks for. A device is never given more.
-    pub(crate) fn add(&mut self, manifest: &Manifest, grant: &Grant, descriptor: OwnedFd) -> Result<(), String> {
+    /// Takes a grant for what the manifest asks for, or for the lane. A device is never given more.
+    pub(crate) fn add(
+        &mut self,
+        manifest: &Manifest,
+        carrier: Carrier,
+        grant: &Grant,
+        descriptor: OwnedFd,
+    ) -> Result<(), String> {
         let number = grant.number;
         let wished = |powers: &[Power]| {
             let wish = usize::try_from(number).ok().and_then(|index| manifest.wishes.get(index));
@@ -75,9 +95,13 @@ impl DeviceGrants {
             }
         };
         match grant.purpose {
-            Purpose::Request => once(&mut self.request, receive(grant, descriptor)?, "request")?,
             Purpose::State => once(&mut self.state, receive(grant, descriptor)?, "state")?,
-            Purpose::Reply => once(&mut self.reply, receive(grant, descriptor)?, "reply")?,
+            Purpose::Request
+            | Purpose::Reply
+            | Purpose::Packets
+            | Purpose::Asked
+            | Purpose::Answers
+            | Purpose::AnswerRegion => self.lane.add(carrier, grant, descriptor)?,
             Purpose::Vector if number < u32::from(manifest.vectors) => {
                 numbered(&mut self.vectors, number, receive(grant, descriptor)?, "vector")?;
             }
@@ -108,9 +132,6 @@ impl DeviceGrants {
                 wished(&[Power::Switch])?;
                 numbered(&mut self.switches, number, receive(grant, descriptor)?, "switch")?;
             }
-            Purpose::Packets | Purpose::Asked | Purpose::Answers | Purpose::AnswerRegion => {
-                return Err("a lane's end came for another carrier".into());
-            }
             Purpose::Direct => return Err("memory of a direct range cannot be given to a device yet".into()),
             Purpose::Wake | Purpose::Irq => return Err("a grant for the whole host came for one device".into()),
         }
@@ -119,9 +140,9 @@ impl DeviceGrants {
 
     /// The descriptors that are still needed once all is set up.
     pub(crate) fn held(&self) -> Vec<Held> {
-        let rung =
-            self.reply.iter().chain([&self.vectors, &self.bells, &self.switches].into_iter().flatten().map(second));
-        let mut held: Vec<Held> = rung.map(|wake| held_wake(wake, Mode::Write)).collect();
+        let mut held = self.lane.held();
+        let rung = [&self.vectors, &self.bells, &self.switches].into_iter().flatten().map(second);
+        held.extend(rung.map(|wake| held_wake(wake, Mode::Write)));
         held.extend(self.files.iter().map(|(_, file)| {
             let mode = if file.readonly { Mode::Read } else { Mode::Both };
             Held::new(file.as_fd().as_raw_fd(), DescriptorKind::File, mode)
@@ -136,12 +157,32 @@ impl DeviceGrants {
         StateWriter::new(mapping, manifest.state_bytes, manifest.bulk_bytes).map_err(|error| error.to_string())
     }
 
-    /// Maps the request region and closes its descriptor. `committed` is the device's last operation.
-    pub(crate) fn lane(&mut self, committed: u32) -> Result<HostLane, String> {
-        let region = self.request.take().ok_or_else(|| missing("request"))?;
-        let mapping = region.map().map_err(|error| format!("the request region cannot be mapped: {error}"))?;
-        let reply = self.reply.take().ok_or_else(|| missing("reply"))?;
-        Ok(HostLane::new(mapping, reply, committed))
+    /// The device's lane. Regions are mapped and their descriptors closed. `committed` is the device's last operation.
+    pub(crate) fn lane(&mut self, carrier: Carrier, rest: &Arc<Rest>, committed: u32) -> Result<HostLane, String> {
+        let lane = std::mem::take(&mut self.lane);
+        let request = || {
+            let region = lane.request.ok_or_else(|| missing("request"))?;
+            region.map().map_err(|error| format!("the request region cannot be mapped: {error}"))
+        };
+        let reply = lane.reply.ok_or_else(|| missing("reply"));
+        match carrier {
+            Carrier::Memory => Ok(HostLane::memory(request()?, reply?, committed)),
+            Carrier::Socket => {
+                let packets = lane.packets.ok_or_else(|| missing("packets"))?;
+                Ok(HostLane::socket(packets, rest.clone(), committed))
+            }
+            Carrier::Pipe => {
+                let asked = lane.asked.ok_or_else(|| missing("asked"))?;
+                let answers = lane.answers.ok_or_else(|| missing("answers"))?;
+                Ok(HostLane::pipe(asked, answers, rest.clone(), committed))
+            }
+            Carrier::Virtio => {
+                let region = lane.answer_region.ok_or_else(|| missing("answer region"))?;
+                let answers = region.map().map_err(|error| format!("the answer region cannot be mapped: {error}"))?;
+                HostLane::virtio(request()?, answers, reply?, rest.clone(), committed)
+            }
+            Carrier::InProcess => Err("a device in a process of its own cannot be called".into()),
+        }
     }
 
     /// What the device's constructor may take.
@@ -164,6 +205,35 @@ impl DeviceGrants {
             powers.memory = Some(guest_memory(self.memory)?);
         }
         Ok(powers)
+    }
+}
+
+impl LaneGrants {
+    fn add(&mut self, carrier: Carrier, grant: &Grant, descriptor: OwnedFd) -> Result<(), String> {
+        match (carrier, grant.purpose) {
+            (Carrier::Memory | Carrier::Virtio, Purpose::Request) => {
+                once(&mut self.request, receive(grant, descriptor)?, "request")
+            }
+            (Carrier::Memory | Carrier::Virtio, Purpose::Reply) => {
+                once(&mut self.reply, receive(grant, descriptor)?, "reply")
+            }
+            (Carrier::Socket, Purpose::Packets) => once(&mut self.packets, receive(grant, descriptor)?, "packets"),
+            (Carrier::Pipe, Purpose::Asked) => once(&mut self.asked, receive(grant, descriptor)?, "asked"),
+            (Carrier::Pipe, Purpose::Answers) => once(&mut self.answers, receive(grant, descriptor)?, "answers"),
+            (Carrier::Virtio, Purpose::AnswerRegion) => {
+                once(&mut self.answer_region, receive(grant, descriptor)?, "answer region")
+            }
+            (_, purpose) => Err(format!("{purpose:?} is not of the carrier `{}`", carrier.name())),
+        }
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let held = |end: &dyn AsFd, kind, mode| Held::new(end.as_fd().as_raw_fd(), kind, mode);
+        let mut all: Vec<Held> = self.reply.iter().map(|reply| held_wake(reply, Mode::Write)).collect();
+        all.extend(self.packets.iter().map(|end| held(end, DescriptorKind::Channel, Mode::Both)));
+        all.extend(self.asked.iter().map(|end| held(end, DescriptorKind::Pipe, Mode::Read)));
+        all.extend(self.answers.iter().map(|end| held(end, DescriptorKind::Pipe, Mode::Write)));
+        all
     }
 }
 

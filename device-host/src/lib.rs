@@ -16,7 +16,7 @@ mod tests;
 pub use engine::Engine;
 pub use link::{Linked, link};
 pub use run::run;
-pub use serve::{Ended, Host, Served};
+pub use serve::{Ended, Host};
 
 use device::{Options, Registration};
 use schema::host::Setting;

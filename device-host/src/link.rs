@@ -3,15 +3,16 @@
 use crate::grants::{DeviceGrants, HostGrants};
 use crate::{Chosen, Engine};
 use device::Registration;
-use imc::lane::{Carrier, InProcess};
+use imc::lane::{self, HostLane, InProcess};
 use schema::host::{Grant, Purpose, Setting};
+use schema::lane::Carrier;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device linked into the VMM.
 pub struct Linked {
     /// Calls it.
-    pub carrier: Box<dyn Carrier>,
+    pub carrier: Box<dyn lane::Carrier>,
     /// Waits once for the wake that was granted to the device, and lets it look at its queues and rings. Meant to be run
     /// again and again by a thread of its own.
     pub pump: Box<dyn FnMut() + Send>,
@@ -33,7 +34,7 @@ pub fn link(
             continue;
         }
         if let Some((grant, descriptor)) = whole.add(grant, descriptor).map_err(named)? {
-            own.add(&manifest, &grant, descriptor).map_err(named)?;
+            own.add(&manifest, Carrier::InProcess, &grant, descriptor).map_err(named)?;
         }
     }
     let wake = whole.take_wake().map_err(named)?;
@@ -42,14 +43,14 @@ pub fn link(
     let mut powers = own.powers().map_err(named)?;
     let doorbells = powers.doorbells.clone();
     let model = (registration.attach)(&options, &mut powers).map_err(|error| named(error.to_string()))?;
-    let mut engine = Engine::new(model, &manifest, state, irq, doorbells);
-    engine.start();
+    let mut engine = Engine::new(model, &manifest, state, HostLane::in_process(), irq, doorbells);
+    engine.start().map_err(|error| named(error.to_string()))?;
     let engine = Arc::new(Mutex::new(engine));
     let carrier = Box::new(InProcess::new(engine.clone()));
     let pump = move || {
         if wake.sleep().is_ok() {
             // The lock is let go between two looks, so that a vcpu has its turn.
-            while engine.lock().unwrap_or_else(PoisonError::into_inner).scan() {}
+            while engine.lock().unwrap_or_else(PoisonError::into_inner).scan().unwrap_or(false) {}
         }
     };
     Ok(Linked { carrier, pump: Box::new(pump) })

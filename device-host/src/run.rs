@@ -2,14 +2,16 @@
 #![allow(unsafe_code)] // Leaving without destructors, and last words on a descriptor known by its number.
 
 use crate::grants::{DeviceGrants, HostGrants};
-use crate::{Chosen, Engine, Host, Served};
+use crate::{Chosen, Engine, Host};
 use device::Registration;
+use imc::lane::Rest;
 use imc::{CallId, Channel, Descriptors};
 use sandbox::{Confined, DescriptorKind, Held, Mode, Recipe, Sealed};
 use schema::Body;
 use schema::host::{
     Assign, Attach, DEVICES_MAX, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Seal, Severity,
 };
+use schema::lane::Carrier;
 use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -60,7 +62,7 @@ struct Setup {
 /// What a host is to be.
 struct Assigned {
     level: Level,
-    devices: Vec<(Chosen, DeviceGrants)>,
+    devices: Vec<(Chosen, Carrier, DeviceGrants)>,
     whole: HostGrants,
 }
 
@@ -83,7 +85,9 @@ impl Setup {
         let chosen = self.or_refuse(call, chosen())?;
         let manifests = chosen.iter().map(|device| device.manifest.clone()).collect();
         self.channel.reply(call, &Manifests { manifests }, &[]).map_err(|error| error.to_string())?;
-        let devices = chosen.into_iter().map(|device| (device, DeviceGrants::default())).collect();
+        let carriers = assign.devices.iter().map(|device| device.carrier);
+        let devices = chosen.into_iter().zip(carriers);
+        let devices = devices.map(|(device, carrier)| (device, carrier, DeviceGrants::default())).collect();
         Ok(Assigned { level: assign.level, devices, whole: HostGrants::default() })
     }
 
@@ -155,8 +159,8 @@ impl Assigned {
                 continue;
             }
             let device = self.devices.get_mut(usize::from(grant.device));
-            let (chosen, own) = device.ok_or_else(|| format!("there is no device {}", grant.device))?;
-            own.add(&chosen.manifest, &grant, descriptor)
+            let (chosen, carrier, own) = device.ok_or_else(|| format!("there is no device {}", grant.device))?;
+            own.add(&chosen.manifest, *carrier, &grant, descriptor)
                 .map_err(|error| format!("{}: {error}", chosen.registration.name))?;
         }
         Ok(())
@@ -167,22 +171,24 @@ impl Assigned {
         held.extend(self.whole.held());
         let wake = self.whole.take_wake()?;
         let irq = Arc::new(self.whole.take_irq()?);
+        let rest = Rest::new(wake, irq.clone());
+        let carriers: Vec<Carrier> = self.devices.iter().map(|(_, carrier, _)| *carrier).collect();
         let mut manifests = Vec::with_capacity(self.devices.len());
         let mut devices = Vec::with_capacity(self.devices.len());
-        for (Chosen { registration, options, manifest }, mut own) in self.devices.drain(..) {
+        for (Chosen { registration, options, manifest }, carrier, mut own) in self.devices.drain(..) {
             held.extend(own.held());
-            let mut attach = || -> Result<Served, String> {
+            let mut attach = || -> Result<Engine, String> {
                 let state = own.state(&manifest)?;
-                let lane = own.lane(state.committed().sequence())?;
+                let lane = own.lane(carrier, &rest, state.committed().sequence())?;
                 let mut powers = std::mem::take(&mut own).powers()?;
                 let doorbells = powers.doorbells.clone();
                 let model = (registration.attach)(&options, &mut powers).map_err(|error| error.to_string())?;
-                Ok(Served::new(Engine::new(model, &manifest, state, irq.clone(), doorbells), lane))
+                Ok(Engine::new(model, &manifest, state, lane, irq.clone(), doorbells))
             };
             devices.push(attach().map_err(|error| format!("{}: {error}", registration.name))?);
             manifests.push(manifest);
         }
-        Ok(Ready { recipe: Recipe::host(self.level, &manifests), held, host: Host::new(devices, wake) })
+        Ok(Ready { recipe: Recipe::host_over(self.level, &manifests, &carriers), held, host: Host::new(devices, rest) })
     }
 }
 

@@ -1,11 +1,11 @@
 //! The loop of a device host: one wake, and everything that may be behind it.
 
 use crate::Engine;
-use imc::Wake;
-use imc::lane::{BadEntry, HostLane, Patience, Sleeper, sleep};
+use imc::lane::{BadEntry, Patience, Rest, Sleeper, sleep};
 use sandbox::Sealed;
 use schema::lane::Operation;
 use std::io;
+use std::sync::Arc;
 
 /// Operations of one lane that are done before the next lane has its turn.
 const TURN_MAX: u32 = 64;
@@ -13,16 +13,13 @@ const TURN_MAX: u32 = 64;
 /// Devices and the one wake that all that concerns them rings.
 pub struct Host {
     devices: Vec<Served>,
-    wake: Wake,
+    rest: Arc<Rest>,
     patience: Patience,
 }
 
-/// A device with its lane.
-pub struct Served {
-    /// The device.
-    pub engine: Engine,
-    /// Where its operations come from.
-    pub lane: HostLane,
+/// A device, until it is told to leave.
+struct Served {
+    engine: Engine,
     left: bool,
 }
 
@@ -40,8 +37,9 @@ pub enum Ended {
 impl Host {
     /// A host of these devices, which were started.
     #[must_use]
-    pub fn new(devices: Vec<Served>, wake: Wake) -> Host {
-        Host { devices, wake, patience: Patience::default() }
+    pub fn new(devices: Vec<Engine>, rest: Arc<Rest>) -> Host {
+        let devices = devices.into_iter().map(|engine| Served { engine, left: false }).collect();
+        Host { devices, rest, patience: Patience::default() }
     }
 
     /// Serves until every device was told to leave. Only a sealed process may.
@@ -64,17 +62,14 @@ impl Host {
     /// Starts every device.
     pub(crate) fn start(&mut self) -> Result<(), Ended> {
         for device in &mut self.devices {
-            device.engine.start();
-            // The VMM may sleep on what an earlier incarnation committed and did not live to tell.
-            let committed = device.engine.state().committed().sequence();
-            device.lane.notify(committed)?;
+            device.engine.start()?;
         }
         Ok(())
     }
 
     #[cfg(test)]
-    pub(crate) fn device(&mut self, index: usize) -> &mut Served {
-        &mut self.devices[index]
+    pub(crate) fn device(&mut self, index: usize) -> &mut Engine {
+        &mut self.devices[index].engine
     }
 
     /// Gives every device a turn. Says whether any had something to do.
@@ -82,7 +77,7 @@ impl Host {
         let mut any = false;
         for device in &mut self.devices {
             any |= device.drain()?;
-            any |= device.engine.scan();
+            any |= device.engine.scan()?;
         }
         Ok(any)
     }
@@ -90,13 +85,13 @@ impl Host {
     /// Looks for more, at most as often as the VMM wants. Says whether there is some.
     fn look(&mut self) -> Result<bool, Ended> {
         // Lanes of one host are published the same count; of several the largest.
-        let most = self.devices.iter().map(|device| device.lane.spin()).max().unwrap_or(0);
+        let most = self.devices.iter_mut().map(|device| device.engine.lane().spin()).max().unwrap_or(0);
         let looks = self.patience.looks(most);
         for look in 0..looks {
             for device in &mut self.devices {
                 // What is said to be pending counts only once it is found: a device that is wrong about it must not keep
                 // its host awake.
-                if device.lane.has_next() || (device.engine.pending() && device.engine.scan()) {
+                if device.engine.lane().has_next() || (device.engine.pending() && device.engine.scan()?) {
                     self.patience.came(look);
                     return Ok(true);
                 }
@@ -113,7 +108,7 @@ impl Sleeper for Host {
 
     fn fall_asleep(&mut self) {
         for device in &mut self.devices {
-            device.engine.state().fall_asleep();
+            device.engine.fall_asleep();
         }
     }
 
@@ -126,41 +121,33 @@ impl Sleeper for Host {
     }
 
     fn rest(&mut self) -> Option<Result<(), Ended>> {
-        Some(self.wake.sleep().map(drop).map_err(Ended::from))
+        Some(self.rest.sleep().map(drop).map_err(Ended::from))
     }
 
     fn wake_up(&mut self) {
         for device in &mut self.devices {
-            device.engine.state().wake_up();
+            device.engine.wake_up();
         }
     }
 }
 
 impl Served {
-    /// The device `engine`, asked through `lane`.
-    #[must_use]
-    pub fn new(engine: Engine, lane: HostLane) -> Served {
-        Served { engine, lane, left: false }
-    }
-
     /// Does what stands in the lane, up to a bound. Says whether there was anything.
     fn drain(&mut self) -> Result<bool, Ended> {
-        let mut next = self.lane.take()?;
+        let mut next = self.engine.take()?;
         let any = next.is_some();
         let mut turn = 0;
         while let Some(access) = next {
             next = if access.operation == Operation::Post {
-                self.engine.serve_posted(access, &mut self.lane)?
+                self.engine.serve_posted(access)?
             } else {
-                let mut notified = Ok(());
-                self.engine.serve(&access, |committed| notified = self.lane.notify(committed));
-                notified?;
+                self.engine.serve(&access)?;
                 self.left |= access.operation == Operation::Shutdown;
                 None
             };
             turn += 1;
             if next.is_none() && turn < TURN_MAX {
-                next = self.lane.take()?;
+                next = self.engine.take()?;
             }
         }
         Ok(any)

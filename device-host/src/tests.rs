@@ -6,18 +6,20 @@ mod objects;
 #[path = "../probe/toy.rs"]
 mod toy;
 
+mod conformance;
+
 use crate::grants::{DeviceGrants, HostGrants};
-use crate::{Engine, Host, Linked, Served, link};
+use crate::{Engine, Host, Linked, link};
 use device::Options;
 use device::manifest::Power;
-use imc::lane::{Lane, LaneError, SpinBudget};
+use imc::lane::{Lane, LaneError, Rest, SpinBudget};
 use imc::{Capability, Mapping, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use objects::Objects;
 use schema::host::{Grant, Purpose};
-use schema::lane::Operation;
+use schema::lane::{Carrier, Operation};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,18 +58,19 @@ impl Objects {
         let (mut whole, mut own, manifest) = (HostGrants::default(), DeviceGrants::default(), manifest());
         for (grant, descriptor) in self.grants() {
             if let Some((grant, descriptor)) = whole.add(grant, descriptor).unwrap() {
-                own.add(&manifest, &grant, descriptor).unwrap();
+                own.add(&manifest, self.carrier, &grant, descriptor).unwrap();
             }
         }
-        assert_eq!(whole.held().len() + own.held().len(), 5, "all eventfds, and no region");
+        let ends = if self.carrier == Carrier::Pipe { 2 } else { 1 };
+        assert_eq!(whole.held().len() + own.held().len(), 4 + ends, "all but regions");
         let state = own.state(&manifest).unwrap();
-        let lane = own.lane(state.committed().sequence()).unwrap();
+        let irq = Arc::new(whole.take_irq().unwrap());
+        let rest = Rest::new(whole.take_wake().unwrap(), irq.clone());
+        let lane = own.lane(self.carrier, &rest, state.committed().sequence()).unwrap();
         let mut powers = own.powers().unwrap();
         let doorbells = powers.doorbells.clone();
         let model = (CATALOGUE[0].attach)(&Options::default(), &mut powers).unwrap();
-        let irq = Arc::new(whole.take_irq().unwrap());
-        let engine = Engine::new(model, &manifest, state, irq, doorbells);
-        Host::new(vec![Served::new(engine, lane)], whole.take_wake().unwrap())
+        Host::new(vec![Engine::new(model, &manifest, state, lane, irq, doorbells)], rest)
     }
 
     fn link(&self) -> (Lane, Box<dyn FnMut() + Send>) {
@@ -105,153 +108,6 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < LONG, "waited in vain until {what}");
         std::thread::yield_now();
     }
-}
-
-/// Runs a test once with the device linked in and once behind a lane.
-fn on_each_carrier(test: impl Fn(&Objects, &Lane)) {
-    let objects = Objects::new();
-    let (lane, mut pump) = objects.link();
-    // It ends with the process.
-    std::thread::spawn(move || {
-        loop {
-            pump()
-        }
-    });
-    test(&objects, &lane);
-
-    let objects = Objects::new();
-    let host = spawn(&objects);
-    let lane = objects.lane(SpinBudget { vmm: 100, host: 100 }, LONG);
-    test(&objects, &lane);
-    lane.operate(Operation::Shutdown, 0).unwrap();
-    host.join().unwrap();
-}
-
-#[test]
-fn registers_answer_alike_on_each_carrier() {
-    on_each_carrier(|_, lane| {
-        let mut expected = 0;
-        for value in 0..100 {
-            let offset = if value % 3 == 0 { register::FOLD } else { register::POSTED };
-            lane.write(0, offset, 8, value, 0).unwrap();
-            expected = fold(expected, value);
-            assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(value + 1));
-            assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(expected));
-            assert_eq!(lane.read(0, register::FOLD, 2, 0), Ok(expected & 0xffff));
-        }
-        let counters = lane.counters();
-        assert_eq!((counters.posted, counters.shadow), (66, 100), "after a synchronous read nothing is outstanding");
-    });
-}
-
-#[test]
-fn access_that_hits_no_register_reads_ones_and_is_counted() {
-    on_each_carrier(|_, lane| {
-        assert_eq!(lane.read(0, register::NONE, 1, 0), Ok(0xff));
-        lane.write(0, register::NONE, 8, 5, 0).unwrap();
-        for (range, offset, width) in [(1, 0, 8), (0, 61, 4), (0, 64, 1), (0, u64::MAX, 8), (0, 0, 3), (0, 0, 0)] {
-            assert_eq!(lane.read(range, offset, width, 0), Ok(imc::lane::ones(width)));
-        }
-        assert_eq!(lane.counters().unknown, 8);
-    });
-}
-
-#[test]
-fn alarm_that_is_due_runs_before_the_operation() {
-    on_each_carrier(|_, lane| {
-        lane.write(0, register::DEADLINE, 8, 100, 10).unwrap();
-        assert_eq!(lane.deadline(), Some(100));
-        assert_eq!(lane.read(0, register::DEADLINE, 8, 99), Ok(0));
-        assert_eq!(lane.read(0, register::DEADLINE, 8, 150), Ok(1));
-        assert_eq!(lane.read(0, register::LEVEL, 8, 160), Ok(150), "when the operation came");
-        assert_eq!(lane.deadline(), None);
-    });
-}
-
-#[test]
-fn alarm_operation_runs_the_alarm_only_when_it_is_due_and_tells_the_next_deadline() {
-    on_each_carrier(|objects, lane| {
-        lane.write(0, register::DEADLINE, 8, 100, 0).unwrap();
-        objects.irq.drain();
-        assert!(lane.notify(Operation::Alarm, 50));
-        wait_until("the hub is told to look again", || objects.irq.drain().is_some());
-        assert_eq!(lane.deadline(), Some(100));
-        assert!(lane.notify(Operation::Alarm, 120));
-        wait_until("the alarm has run", || lane.deadline().is_none());
-        assert_eq!(lane.read(0, register::DEADLINE, 8, 120), Ok(1));
-        assert_eq!(lane.read(0, register::LEVEL, 8, 120), Ok(120));
-    });
-}
-
-#[test]
-fn time_never_runs_backwards_for_a_device() {
-    on_each_carrier(|_, lane| {
-        lane.write(0, register::DEADLINE, 8, 90, 100).unwrap();
-        assert_eq!(lane.read(0, register::LEVEL, 8, 50), Ok(100));
-    });
-}
-
-#[test]
-fn level_that_changes_of_its_own_accord_is_told_and_one_that_a_vcpu_waits_for_is_not() {
-    on_each_carrier(|objects, lane| {
-        objects.irq.drain();
-        lane.write(0, register::LEVEL, 8, 1, 0).unwrap();
-        assert_eq!(lane.levels(), 1);
-        lane.write(0, register::LEVEL, 8, 0, 0).unwrap();
-        assert_eq!((lane.levels(), objects.irq.drain()), (0, None));
-        assert!(lane.notify(Operation::Button, 0));
-        wait_until("the level is told", || objects.irq.drain().is_some());
-        assert_eq!(lane.levels(), 1);
-        wait_until("the switch is turned", || objects.switch.drain().is_some());
-    });
-}
-
-#[test]
-fn bytes_go_in_and_out_and_are_looked_for_before_an_operation() {
-    on_each_carrier(|objects, lane| {
-        let mut relay = objects.relay();
-        for byte in b"out" {
-            lane.write(0, register::STREAM, 8, u64::from(*byte), 0).unwrap();
-        }
-        let mut printed = Vec::new();
-        wait_until("it is printed", || {
-            relay.take(&mut printed, 10);
-            printed == b"out"
-        });
-        relay.offer(b"i");
-        assert_eq!(lane.read(0, register::STREAM, 8, 0), Ok(fold(0, u64::from(b'i'))));
-        relay.offer(b"n");
-        objects.wake.signal(1).unwrap();
-        wait_until("its host is woken", || lane.doorbells() == 2);
-        assert_eq!(lane.read(0, register::STREAM, 8, 0), Ok(fold(fold(0, u64::from(b'i')), u64::from(b'n'))));
-    });
-}
-
-#[test]
-fn reset_is_power_on() {
-    on_each_carrier(|_, lane| {
-        lane.write(0, register::FOLD, 8, 1, 0).unwrap();
-        lane.write(0, register::LEVEL, 8, 1, 0).unwrap();
-        lane.operate(Operation::Reset, 0).unwrap();
-        assert_eq!((lane.read(0, register::FOLD, 8, 0), lane.levels()), (Ok(0), 0));
-    });
-}
-
-#[test]
-fn device_at_rest_does_nothing_until_it_is_asked_something() {
-    on_each_carrier(|objects, lane| {
-        let mut relay = objects.relay();
-        relay.offer(b"ab");
-        lane.operate(Operation::Quiesce, 0).unwrap();
-        assert_eq!(lane.doorbells(), 2, "what was under way is finished");
-        let resting = objects.view().committed();
-        relay.offer(b"c");
-        objects.wake.signal(1).unwrap();
-        std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(objects.view().committed(), resting);
-        lane.read(0, register::COUNT, 8, 0).unwrap();
-        assert_eq!(lane.doorbells(), 3);
-    });
 }
 
 #[test]
@@ -330,12 +186,12 @@ fn next_incarnation_wakes_who_waits_for_what_was_committed_and_not_told() {
     host.start().unwrap();
     let mut access = None;
     wait_until("it is asked", || {
-        access = host.device(0).lane.take().unwrap();
+        access = host.device(0).take().unwrap();
         access.is_some()
     });
     // Long enough for the waiter to fall asleep.
     std::thread::sleep(SOON);
-    host.device(0).engine.serve(&access.unwrap(), |_| {});
+    host.device(0).commit_untold(&access.unwrap());
     drop(host);
     let mut host = objects.host();
     let start = Instant::now();
@@ -369,7 +225,7 @@ fn grant_that_was_not_asked_for_is_refused() {
         let (mut grant, descriptor) =
             objects.grants().into_iter().find(|(grant, _)| grant.purpose == Purpose::Switch).unwrap();
         change(&mut grant);
-        own.add(&manifest(), &grant, descriptor).unwrap_err()
+        own.add(&manifest(), Carrier::Memory, &grant, descriptor).unwrap_err()
     };
     assert!(refused(|grant| grant.number = 0).contains("was not asked for"), "wish 0 is a stream");
     assert!(refused(|grant| grant.number = 9).contains("was not asked for"));
@@ -405,7 +261,7 @@ fn guest_memory_is_where_the_guest_has_it() {
     let mut own = DeviceGrants::default();
     for (region, base) in regions.iter().zip([1 << 32, 0]) {
         let grant = Grant { device: 0, purpose: Purpose::Memory, number: 0, base, handle: region.handle(0) };
-        own.add(&manifest, &grant, region.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        own.add(&manifest, Carrier::Memory, &grant, region.as_fd().try_clone_to_owned().unwrap()).unwrap();
     }
     assert!(own.held().is_empty(), "regions are closed once they are mapped");
     let memory = own.powers().unwrap().memory().unwrap();

@@ -1,6 +1,7 @@
 //! Descriptors with a type and rights, derived from the kernel.
 
 use crate::connect::{self, CONNECT_RIGHTS, Connect};
+use crate::ends::{check_packets, check_pipe};
 use crate::region::{self, ReadOnly, ReadWrite, Region, Rights, SIZE_SEALS};
 use crate::wake::{self, Wake};
 use crate::{Fault, Frozen};
@@ -291,7 +292,9 @@ fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Option<Memory>
             Tap::accepts(claimed)?;
             check_tap(descriptor)?;
         }
-        Kind::Stream | Kind::Packets | Kind::Channel => return Err(Fault::HandleKind),
+        Kind::Stream => check_pipe(descriptor, claimed)?,
+        Kind::Packets => check_packets(descriptor, claimed)?,
+        Kind::Channel => return Err(Fault::HandleKind),
     }
     Ok(None)
 }
@@ -306,7 +309,7 @@ fn file_rights(readonly: bool) -> schema::Rights {
     if readonly { schema::Rights::READ } else { schema::Rights::READ.and(schema::Rights::WRITE) }
 }
 
-fn claim(claimed: &Handle, kind: Kind, rights: schema::Rights) -> Result<(), Fault> {
+pub(crate) fn claim(claimed: &Handle, kind: Kind, rights: schema::Rights) -> Result<(), Fault> {
     if claimed.kind != kind {
         return Err(Fault::HandleKind);
     }
@@ -428,15 +431,15 @@ mod tap {
     }
 }
 
-fn kind(status: &FileStat) -> SFlag {
+pub(crate) fn kind(status: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(status.st_mode & libc::S_IFMT)
 }
 
-fn flags(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
+pub(crate) fn flags(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
     Ok(OFlag::from_bits_retain(fcntl::fcntl(descriptor, FcntlArg::F_GETFL)?))
 }
 
-fn access_mode(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
+pub(crate) fn access_mode(descriptor: BorrowedFd<'_>) -> Result<OFlag, Fault> {
     Ok(flags(descriptor)? & OFlag::O_ACCMODE)
 }
 

@@ -164,6 +164,16 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Private memory of this process, whole pages that read as zeros.
+    pub fn anonymous(bytes: u64) -> io::Result<Mapping> {
+        let bytes = bytes.next_multiple_of(PAGE_BYTES);
+        let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or(Errno::EOVERFLOW)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses a place where nothing is mapped, so no memory of ours is replaced.
+        let start = unsafe { mman::mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE)? };
+        Ok(Mapping { start: start.cast(), length: length.get(), writable: true })
+    }
+
     /// The first byte. Page aligned; valid for [`Mapping::len`] bytes as long as `self` lives; storing needs
     /// [`Mapping::writable`].
     pub fn as_ptr(&self) -> *mut u8 {

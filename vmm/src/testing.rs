@@ -208,7 +208,7 @@ impl Objects {
         let state = StateWriter::new(self.state.map().unwrap(), 8, 0).unwrap();
         let [wake, irq, reply, switch, vector] =
             [&self.wake, &self.irq, &self.reply, &self.switch, &self.vector].map(|wake| wake.try_clone().unwrap());
-        let mut lane = HostLane::new(request, reply, state.committed().sequence());
+        let mut lane = HostLane::memory(request, reply, state.committed().sequence());
         // The first commit is made before the VMM looks.
         let mut toy = Toy::new(state, Some(switch), Some(vector));
         std::thread::spawn(move || {
@@ -220,7 +220,7 @@ impl Objects {
                         }
                     }
                     let (_, later) = toy.act(&access);
-                    lane.notify(access.sequence).unwrap();
+                    lane.tell(&toy.state).unwrap();
                     if access.operation == Operation::Alarm {
                         irq.signal(1).unwrap();
                     }

@@ -11,32 +11,41 @@ use crate::{Mapping, Wake};
 use schema::lane::Access;
 use schema::manifest::SHADOW_MAX;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 /// Marks a region whose current copy holds a state of the size in its low half.
 const FORMAT_MAGIC: u64 = 0xcffd_0001 << 32;
 
 /// What a device is asked, from its request region. The host reads it; the VMM writes it.
-pub struct HostLane {
+pub(super) struct MemoryHost {
     request: Mapping,
     reply: Wake,
     next: u32,
+    /// Of what the VMM's waiter was told last. Of nothing yet: an earlier incarnation may not have lived to tell.
+    told: Option<u32>,
 }
 
-/// The VMM wrote an entry that means nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry {sequence} of the lane asks for operation {operation}, which does not exist")]
-pub struct BadEntry {
-    /// Its sequence.
-    pub sequence: u32,
-    /// The operation's number.
-    pub operation: u16,
+/// The VMM asked for something that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadEntry {
+    /// An entry in shared memory asks for an operation that does not exist.
+    #[error("entry {sequence} of the lane asks for operation {operation}, which does not exist")]
+    Operation {
+        /// Its sequence.
+        sequence: u32,
+        /// The operation's number.
+        operation: u16,
+    },
+    /// A message is none.
+    #[error("a message of the lane is none: {0}")]
+    Message(String),
 }
 
-impl HostLane {
+impl MemoryHost {
     /// The lane of a device that has committed operation `committed` last. `reply` wakes the VMM's waiter.
-    pub fn new(request: Mapping, reply: Wake, committed: u32) -> HostLane {
-        HostLane { request, reply, next: committed.wrapping_add(1) }
+    pub fn new(request: Mapping, reply: Wake, committed: u32) -> MemoryHost {
+        MemoryHost { request, reply, next: committed.wrapping_add(1), told: None }
     }
 
     /// Whether there is an entry to take.
@@ -54,7 +63,7 @@ impl HostLane {
         }
         let rest = |index: usize| word(&self.request, at + 8 * index).load(Ordering::Relaxed);
         let access = decode([first, rest(1), rest(2), rest(3)])
-            .map_err(|operation| BadEntry { sequence: self.next, operation })?;
+            .map_err(|operation| BadEntry::Operation { sequence: self.next, operation })?;
         self.next = self.next.wrapping_add(1);
         Ok(Some(access))
     }
@@ -65,6 +74,12 @@ impl HostLane {
             self.reply.signal(1)?;
         }
         Ok(())
+    }
+
+    /// Tells the VMM's waiter what was committed, unless it knows.
+    pub(super) fn tell(&mut self, state: &StateWriter) -> io::Result<()> {
+        let committed = state.committed().sequence();
+        if self.told.replace(committed) == Some(committed) { Ok(()) } else { self.notify(committed) }
     }
 
     /// How many times the VMM wants an idle host to look again before it sleeps.
@@ -94,7 +109,7 @@ pub struct Header {
 /// The order is [`StateWriter::begin`], changes to [`StateWriter::working`], [`StateWriter::commit`]. A process that ends
 /// in between has changed nothing.
 pub struct StateWriter {
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     state_bytes: u32,
     /// The commit word, and the reply and clock of the current header. Nobody else writes them.
     committed: CommitWord,
@@ -118,7 +133,12 @@ impl StateWriter {
     /// # Panics
     ///
     /// If `mapping` cannot be written: that is the VMM's side of it.
-    pub fn new(mapping: Mapping, state_bytes: u32, bulk_bytes: u32) -> Result<StateWriter, RegionTooSmall> {
+    pub fn new(
+        mapping: impl Into<Arc<Mapping>>,
+        state_bytes: u32,
+        bulk_bytes: u32,
+    ) -> Result<StateWriter, RegionTooSmall> {
+        let mapping = mapping.into();
         assert!(mapping.writable(), "the host writes the state region");
         let (bytes, needed) = (mapping.len() as u64, state_region_bytes(state_bytes, bulk_bytes));
         if bytes < needed {
@@ -218,6 +238,17 @@ impl StateWriter {
     /// Publishes how many doorbells the device answered.
     pub fn set_doorbells(&mut self, count: u64) {
         word(&self.mapping, DOORBELLS).store(count, Ordering::Relaxed);
+    }
+
+    /// Accesses that hit no register, over all incarnations.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        word(&self.mapping, UNKNOWN).load(Ordering::Relaxed)
+    }
+
+    /// Publishes how many accesses hit no register.
+    pub(super) fn set_unknown(&mut self, count: u64) {
+        word(&self.mapping, UNKNOWN).store(count, Ordering::Relaxed);
     }
 
     /// Counts an access that hit no register.

@@ -51,6 +51,10 @@ impl Carrier for InProcess {
         Ok(())
     }
 
+    fn refresh(&mut self) -> Result<bool, LaneError> {
+        Ok(true)
+    }
+
     fn outstanding(&mut self) -> Result<usize, LaneError> {
         Ok(0)
     }
@@ -60,6 +64,6 @@ impl Carrier for InProcess {
     }
 
     fn name(&self) -> &'static str {
-        "in-process"
+        schema::lane::Carrier::InProcess.name()
     }
 }

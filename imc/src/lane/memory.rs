@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 /// How often a waiter may be woken for nothing before it stops believing its eventfd. A ring that came too late for the
 /// last wait is one; more are a host's doing.
-const USELESS_WAKES: u32 = 16;
+pub(super) const USELESS_WAKES: u32 = 16;
 /// Then it looks this often. Short against what a person notices, long against what a processor does.
-const DOUBTFUL_WAIT: Duration = Duration::from_micros(500);
+pub(super) const DOUBTFUL_WAIT: Duration = Duration::from_micros(500);
 /// How often a waiter that may share a core with the host lets it go first. The host mostly answers then before anybody has
 /// gone to sleep, which spares both the calls for it; where another process takes the turn, sleeping is right.
-const YIELDS: u32 = 2;
+pub(super) const YIELDS: u32 = 2;
 /// How often the reply is read anew when the host commits meanwhile; each try already has bounded ones of its own.
 const REPLY_TRIES: u32 = 16;
 
@@ -207,6 +207,11 @@ impl Carrier for MemoryCarrier {
         Ok(self.issue(request)?)
     }
 
+    fn refresh(&mut self) -> Result<bool, LaneError> {
+        // What is committed is in place.
+        Ok(true)
+    }
+
     fn outstanding(&mut self) -> Result<usize, LaneError> {
         self.is_committed(self.issued)?;
         Ok(self.issued.wrapping_sub(self.seen) as usize)
@@ -217,7 +222,7 @@ impl Carrier for MemoryCarrier {
     }
 
     fn name(&self) -> &'static str {
-        "memory"
+        schema::lane::Carrier::Memory.name()
     }
 }
 

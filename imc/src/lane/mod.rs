@@ -14,24 +14,33 @@
 //! - The VMM believes nothing: a committed sequence outside of what it saw and what it issued, or a reply to another
 //!   operation, is a violation; every wait has a deadline; no wake can make it wait.
 
+mod descriptors;
+mod end;
 mod host;
 mod in_process;
 mod layout;
 mod memory;
+mod message;
 mod patience;
 mod rules;
 #[cfg(test)]
 mod tests;
 mod view;
+mod virtio;
 mod waiting;
+mod wire;
 
-pub use host::{BadEntry, Header, HostLane, RegionTooSmall, StateWriter};
+pub use descriptors::{Descriptors, PipeCarrier, Pipes, SocketCarrier};
+pub use end::{HostLane, Rest};
+pub use host::{BadEntry, Header, RegionTooSmall, StateWriter};
 pub use in_process::{InProcess, Serve};
 pub use layout::{CommitWord, REQUEST_BYTES, state_region_bytes};
 pub use memory::{MemoryCarrier, SpinBudget};
+pub use message::MessageCarrier;
 pub use patience::Patience;
 pub use rules::{Lane, LaneCounters};
 pub use view::StateView;
+pub use virtio::{ANSWER_REGION_BYTES, VirtioCarrier, VirtioDriver, prepare_virtqueues};
 pub use waiting::{Sleeper, sleep};
 
 use crate::Wake;
@@ -68,6 +77,10 @@ pub trait Carrier: Send {
 
     /// Queues the operation and returns at once.
     fn post(&mut self, request: &Request) -> Result<(), PostError>;
+
+    /// Takes what the device has told, as far as it has come, and without waiting. True: that was all, so what is known of
+    /// the device is as new as what reached the guest by another way.
+    fn refresh(&mut self) -> Result<bool, LaneError>;
 
     /// How many of the operations issued last are not known to have taken effect.
     fn outstanding(&mut self) -> Result<usize, LaneError>;

@@ -138,6 +138,19 @@ impl Lane {
         queue.post(&bare(operation, now), Issued::Other) != Err(PostError::Full)
     }
 
+    /// Takes what the device has told of its own accord, so that levels and deadline are as new as its hint to look at
+    /// them. False: not all could be taken now; try again a little later.
+    pub fn refresh(&self) -> Result<bool, LaneError> {
+        if self.is_retired() {
+            return Ok(true);
+        }
+        match self.queue.try_lock() {
+            Ok(mut queue) => queue.carrier.refresh(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().carrier.refresh(),
+            Err(TryLockError::WouldBlock) => Ok(false),
+        }
+    }
+
     /// Bit `n`: the committed level of line `n`.
     pub fn levels(&self) -> u32 {
         self.view.levels()
@@ -177,6 +190,7 @@ impl Lane {
     fn try_read(&self, place: Place, now: u64) -> Result<u64, LaneError> {
         let mut queue = self.live()?;
         if let Some(shadow) = self.shadows.iter().find(|shadow| shadow.place == place)
+            && queue.carrier.refresh()?
             && queue.leaves_true(shadow)?
             && let Some(value) = self.view.shadow(shadow.slot, now)
         {
@@ -190,6 +204,7 @@ impl Lane {
     fn try_write(&self, place: Place, value: u64, now: u64) -> Result<(), LaneError> {
         let mut queue = self.live()?;
         if let Some(posted) = self.posted.iter().find(|posted| posted.place == place)
+            && queue.carrier.refresh()?
             && self.view.postable(now) & 1u32.checked_shl(u32::from(posted.kind)).unwrap_or(0) != 0
         {
             match queue.post(&place.request(Operation::Post, value, now), Issued::Posted(posted.kind)) {

@@ -3,6 +3,7 @@
 
 pub(super) mod wakes;
 
+use super::host::MemoryHost;
 use super::layout::{
     COMMIT, DEADLINE, ENTRIES, GENERATION, REPLY_AND_LEVELS, SHADOW, WAITER, entry_offset, header_word, load_acquire,
     word,
@@ -56,7 +57,7 @@ impl Objects {
     fn host(&self) -> Host {
         let state = StateWriter::new(self.state.map().unwrap(), STATE_BYTES, 0).unwrap();
         let request = self.request.read_only().unwrap().map().unwrap();
-        let lane = HostLane::new(request, self.reply.try_clone().unwrap(), state.committed().sequence());
+        let lane = MemoryHost::new(request, self.reply.try_clone().unwrap(), state.committed().sequence());
         Host { lane, state, wake: self.wake.try_clone().unwrap(), header: PLAIN }
     }
 
@@ -103,7 +104,7 @@ fn manifest() -> Manifest {
 
 /// A device that folds what is written into a number: order matters, and nothing may be lost or doubled.
 struct Host {
-    lane: HostLane,
+    lane: MemoryHost,
     state: StateWriter,
     wake: Wake,
     header: Header,
@@ -596,7 +597,7 @@ fn entry_of_no_operation_is_refused() {
     let mut host = objects.host();
     let request = objects.request.map().unwrap();
     word(&request, entry_offset(1)).store(99 << 32 | 1, Ordering::Release);
-    assert_eq!(host.lane.take(), Err(BadEntry { sequence: 1, operation: 99 }));
+    assert_eq!(host.lane.take(), Err(BadEntry::Operation { sequence: 1, operation: 99 }));
 }
 
 #[test]

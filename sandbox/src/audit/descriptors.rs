@@ -32,6 +32,7 @@ impl Display for Descriptor {
             Some(kind @ (DescriptorKind::File | DescriptorKind::Memory)) => {
                 write!(f, "{kind} to {}, {}", self.mode, self.link)
             }
+            Some(kind @ DescriptorKind::Pipe) => write!(f, "{kind} to {}", self.mode),
             Some(kind) => write!(f, "{kind}"),
             None => write!(f, "{}, to {}", self.link, self.mode),
         }
@@ -66,6 +67,10 @@ fn kind(link: &str, metadata: &std::fs::Metadata) -> Option<DescriptorKind> {
     let file_type = metadata.file_type();
     if file_type.is_socket() {
         return Some(DescriptorKind::Channel);
+    }
+    // Not a FIFO of a file system: that could be opened by others.
+    if file_type.is_fifo() && link.starts_with("pipe:[") {
+        return Some(DescriptorKind::Pipe);
     }
     match link {
         "anon_inode:[eventfd]" => return Some(DescriptorKind::Eventfd),
@@ -116,8 +121,8 @@ pub(super) fn largest_writable(descriptors: &[Descriptor]) -> u64 {
     writable.map(|file| if file.link.starts_with("/dev/") { u64::MAX } else { file.bytes }).max().unwrap_or(0)
 }
 
-/// Compares the table with what the recipe keeps, as a multiset of kinds; of files also by access mode. The direction
-/// in which an eventfd or a socket is used is not a property of the object: only the filter sees to that.
+/// Compares the table with what the recipe keeps, as a multiset of kinds; of files and pipes also by access mode. The
+/// direction in which an eventfd or a socket is used is not a property of the object: only the filter sees to that.
 pub(super) fn compare(differences: &mut Vec<String>, have: &[Descriptor], recipe: &Recipe, stage: Stage) {
     for descriptor in have {
         let kept = |kind| recipe.held_at(stage).any(|keep| keep.kind == kind);
@@ -140,7 +145,7 @@ pub(super) fn compare(differences: &mut Vec<String>, have: &[Descriptor], recipe
             differences
                 .push(format!("it holds {count} of {kind} where its recipe keeps {wanted} ({})", words.join(", ")));
         }
-        if matches!(kind, DescriptorKind::File | DescriptorKind::Memory) {
+        if matches!(kind, DescriptorKind::File | DescriptorKind::Memory | DescriptorKind::Pipe) {
             let writable =
                 keeps.iter().filter(|keep| keep.mode.covers(Mode::Write)).map(|keep| keep.count.most()).sum();
             let written = held.iter().filter(|descriptor| descriptor.mode.covers(Mode::Write)).count() as u32;

@@ -92,11 +92,12 @@ pub(super) fn compare(differences: &mut Vec<String>, maps: &[Mapping], recipe: &
 mod tests {
     use super::*;
     use schema::host::Level;
+    use schema::lane::Carrier;
 
     fn differences(lines: &[&str]) -> Vec<String> {
         let maps: Vec<Mapping> = lines.iter().map(|line| Mapping::parse(line).expect(line)).collect();
         let mut differences = Vec::new();
-        compare(&mut differences, &maps, &Recipe::host(Level::Seccomp, &[]), Stage::Sealed);
+        compare(&mut differences, &maps, &Recipe::host_over(Level::Seccomp, &[], &[Carrier::Memory]), Stage::Sealed);
         differences
     }
 

@@ -5,6 +5,7 @@ use super::{
     Share, Stage, Value,
 };
 use schema::host::Level;
+use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 
 /// Guest memory of [`Power::LowMemory`]: what an ISA device can reach with its 24 address lines.
@@ -19,10 +20,16 @@ const HOST_STACK_BYTES: u64 = 1 << 20;
 const SETUP_DESCRIPTORS: u64 = 1024;
 
 impl Recipe {
-    /// The recipe of a device host that runs `devices`. What [`super::super::spawn()`] uses of it depends on `level`
-    /// alone.
+    /// The recipe of a device host that runs `devices`, each over the `memory` carrier. What [`super::super::spawn()`] uses
+    /// of it depends on `level` alone.
     #[must_use]
     pub fn host(level: Level, devices: &[Manifest]) -> Recipe {
+        Recipe::host_over(level, devices, &vec![Carrier::Memory; devices.len()])
+    }
+
+    /// The recipe of a device host that runs `devices`, each over the carrier at its place in `carriers`.
+    #[must_use]
+    pub fn host_over(level: Level, devices: &[Manifest], carriers: &[Carrier]) -> Recipe {
         let name = devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(" + ");
         let mut recipe = Recipe {
             name: if name.is_empty() { "device host".into() } else { name },
@@ -63,12 +70,14 @@ impl Recipe {
                 "irq",
                 "tells the VMM that interrupt levels or a deadline changed",
             );
-        for device in devices {
+        for (device, carrier) in devices.iter().zip(carriers) {
+            recipe = keep_lane(recipe, device, *carrier);
             recipe = keep_for(recipe, device);
         }
-        recipe.memory = shares(devices);
+        recipe.memory = lane_shares(carriers);
+        recipe.memory.extend(shares(devices));
         if recipe.is_filtered() {
-            recipe.calls = register_calls();
+            recipe.calls = register_calls(carriers);
             add_power_calls(&mut recipe.calls, devices);
         }
         recipe
@@ -174,17 +183,35 @@ pub(super) fn placeholders(recipe: &mut Recipe) {
     });
 }
 
-/// Descriptors of one device, as the host that runs it holds them.
-pub(super) fn keep_for(recipe: Recipe, device: &Manifest) -> Recipe {
+/// A host's end of a device's lane.
+fn keep_lane(recipe: Recipe, device: &Manifest, carrier: Carrier) -> Recipe {
     let name = &device.name;
     let one = Count::Exactly(1);
-    let mut recipe = recipe.keep(
-        DescriptorKind::Eventfd,
-        Mode::Write,
-        one,
-        "reply",
-        format!("{name}: wakes the vcpu that waits for an answer"),
-    );
+    match carrier {
+        Carrier::Memory | Carrier::Virtio => {
+            let because = format!("{name}: wakes the vcpu that waits for an answer");
+            recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "reply", because)
+        }
+        Carrier::Socket => {
+            let because = format!("{name}: its lane, by which accesses come and answers go");
+            recipe.keep(DescriptorKind::Channel, Mode::Both, one, "packets", because)
+        }
+        Carrier::Pipe => recipe
+            .keep(DescriptorKind::Pipe, Mode::Read, one, "asked", format!("{name}: its lane, by which accesses come"))
+            .keep(DescriptorKind::Pipe, Mode::Write, one, "answers", format!("{name}: its lane, by which answers go")),
+        Carrier::InProcess => recipe,
+    }
+}
+
+/// Whether lanes over this carrier are read and written, not mapped.
+pub(super) fn is_descriptors(carrier: &Carrier) -> bool {
+    matches!(carrier, Carrier::Socket | Carrier::Pipe)
+}
+
+/// Descriptors of one device, as the host that runs it holds them, beside its lane.
+pub(super) fn keep_for(mut recipe: Recipe, device: &Manifest) -> Recipe {
+    let name = &device.name;
+    let one = Count::Exactly(1);
     if device.vectors > 0 {
         let count = Count::Exactly(u32::from(device.vectors));
         recipe =
@@ -204,13 +231,25 @@ pub(super) fn keep_for(recipe: Recipe, device: &Manifest) -> Recipe {
     recipe
 }
 
-/// Shared memory that a host of `devices` has mapped.
+/// Shared memory of lanes and state, as a host has it.
+fn lane_shares(carriers: &[Carrier]) -> Vec<Share> {
+    let share =
+        |name, mode, because: &'static str| Share { name, mode, bytes: None, guest: false, because: because.into() };
+    let mut shares = Vec::new();
+    if carriers.iter().any(|carrier| matches!(carrier, Carrier::Memory | Carrier::Virtio)) {
+        shares.push(share("cofferdam:request", Mode::Read, "lane entries, written by the VMM"));
+    }
+    if carriers.contains(&Carrier::Virtio) {
+        shares.push(share("cofferdam:answers", Mode::Both, "a lane's answers, for the VMM to read"));
+    }
+    shares.push(share("cofferdam:state", Mode::Both, "device state, which outlives the process"));
+    shares
+}
+
+/// Shared memory that `devices` have mapped, beside that of their lanes and their state.
 pub(super) fn shares(devices: &[Manifest]) -> Vec<Share> {
     let share = |name, mode, bytes, guest, because: Because| Share { name, mode, bytes, guest, because };
-    let mut shares = vec![
-        share("cofferdam:request", Mode::Read, None, false, "lane entries, written by the VMM".into()),
-        share("cofferdam:state", Mode::Both, None, false, "device state, which outlives the process".into()),
-    ];
+    let mut shares = Vec::new();
     let wishes = |power| {
         devices.iter().flat_map(move |device| {
             device.wishes.iter().filter(move |wish| wish.power == power).map(move |wish| (device, wish))
@@ -241,17 +280,30 @@ pub(super) fn shares(devices: &[Manifest]) -> Vec<Share> {
 }
 
 /// What is left to a device of registers and rings: no more than seccomp mode 1 leaves.
-fn register_calls() -> Vec<Permit> {
+fn register_calls(carriers: &[Carrier]) -> Vec<Permit> {
+    use DescriptorKind::{Channel, Eventfd, Pipe};
+    let over_descriptors = carriers.iter().any(is_descriptors);
+    let (read, written): (&[_], &[_]) = if over_descriptors {
+        (&[Eventfd, Channel, Pipe], &[Eventfd, Channel, Pipe])
+    } else {
+        (&[Eventfd], &[Eventfd, Channel])
+    };
     vec![
         Permit {
             call: Call::READ,
-            when: vec![Condition::On(&[DescriptorKind::Eventfd], Mode::Read)],
-            because: "sleeping on its wake".into(),
+            when: vec![Condition::On(read, Mode::Read)],
+            because: if over_descriptors { "sleeping on its wake, and accesses" } else { "sleeping on its wake" }
+                .into(),
         },
         Permit {
             call: Call::WRITE,
-            when: vec![Condition::On(&[DescriptorKind::Eventfd, DescriptorKind::Channel], Mode::Write)],
-            because: "ringing who waits for it, and log lines".into(),
+            when: vec![Condition::On(written, Mode::Write)],
+            because: if over_descriptors {
+                "ringing who waits for it, answers, and log lines"
+            } else {
+                "ringing who waits for it, and log lines"
+            }
+            .into(),
         },
         Permit { call: Call::EXIT, when: vec![], because: "its end, when told to shut down".into() },
         Permit {

@@ -197,6 +197,8 @@ pub enum DescriptorKind {
     File,
     /// A memfd.
     Memory,
+    /// An end of a pipe.
+    Pipe,
     /// A tap network interface.
     Tap,
     /// `/dev/kvm`.

@@ -125,6 +125,7 @@ impl Display for DescriptorKind {
             DescriptorKind::Eventfd => "eventfd",
             DescriptorKind::File => "file",
             DescriptorKind::Memory => "memfd",
+            DescriptorKind::Pipe => "pipe",
             DescriptorKind::Tap => "tap",
             DescriptorKind::Kvm => "/dev/kvm",
             DescriptorKind::KvmMachine => "KVM machine",

@@ -1,10 +1,11 @@
 //! The recipe of the process that owns the machine.
 
-use super::host::{add_power_calls, common_limits, layers, placeholders, shares};
+use super::host::{add_power_calls, common_limits, is_descriptors, layers, placeholders, shares};
 use super::{
     Call, Condition, Count, DescriptorKind, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage, Value, kvm,
 };
 use schema::host::Level;
+use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 
 /// Private memory of the VMM: heap, and a stack of 2 MiB for each thread. Guest memory is shared memory and not
@@ -22,9 +23,18 @@ const KVM_THREADS: u32 = 1;
 const OWN_EVENTFDS: u32 = 4;
 
 impl Recipe {
-    /// The recipe of the VMM of a machine with these devices. With `linked` they run in its process.
+    /// The recipe of the VMM of a machine with these devices, each over the `memory` carrier. With `linked` they run in its
+    /// process.
     #[must_use]
     pub fn vmm(level: Level, cpus: u8, kvm: bool, devices: &[Manifest], linked: bool) -> Recipe {
+        let carrier = if linked { Carrier::InProcess } else { Carrier::Memory };
+        Recipe::vmm_over(level, cpus, kvm, devices, &vec![carrier; devices.len()])
+    }
+
+    /// The recipe of the VMM of a machine with these devices, each over the carrier at its place in `carriers`.
+    #[must_use]
+    pub fn vmm_over(level: Level, cpus: u8, kvm: bool, devices: &[Manifest], carriers: &[Carrier]) -> Recipe {
+        let linked = carriers.contains(&Carrier::InProcess);
         let mut recipe = Recipe {
             name: "vmm".into(),
             level,
@@ -80,9 +90,10 @@ impl Recipe {
             because: "to the supervisor".into(),
         });
         recipe = descriptors(recipe, cpus, kvm, devices, linked);
-        recipe.memory = vmm_memory(devices, linked, kvm);
+        recipe = lanes(recipe, carriers);
+        recipe.memory = vmm_memory(devices, carriers, kvm);
         if recipe.is_filtered() {
-            recipe.calls = vmm_calls(kvm);
+            recipe.calls = vmm_calls(kvm, carriers.iter().any(is_descriptors));
             if linked {
                 add_power_calls(&mut recipe.calls, devices);
             }
@@ -162,7 +173,24 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
     recipe
 }
 
-fn vmm_memory(devices: &[Manifest], linked: bool, kvm: bool) -> Vec<Share> {
+/// The VMM's ends of lanes that are read and written.
+fn lanes(recipe: Recipe, carriers: &[Carrier]) -> Recipe {
+    let count = |wanted| Count::UpTo(carriers.iter().filter(|carrier| **carrier == wanted).count() as u32);
+    let mut recipe = recipe;
+    if carriers.contains(&Carrier::Socket) {
+        let because = "lanes: accesses go, and answers come";
+        recipe = recipe.keep(DescriptorKind::Channel, Mode::Both, count(Carrier::Socket), "packets", because);
+    }
+    if carriers.contains(&Carrier::Pipe) {
+        recipe = recipe
+            .keep(DescriptorKind::Pipe, Mode::Write, count(Carrier::Pipe), "asked", "lanes: accesses go")
+            .keep(DescriptorKind::Pipe, Mode::Read, count(Carrier::Pipe), "answers", "lanes: answers come");
+    }
+    recipe
+}
+
+fn vmm_memory(devices: &[Manifest], carriers: &[Carrier], kvm: bool) -> Vec<Share> {
+    let linked = carriers.contains(&Carrier::InProcess);
     let share =
         |name, mode, guest, because: &'static str| Share { name, mode, bytes: None, guest, because: because.into() };
     let mut shares = if linked { shares(devices) } else { Vec::new() };
@@ -170,26 +198,35 @@ fn vmm_memory(devices: &[Manifest], linked: bool, kvm: bool) -> Vec<Share> {
     shares.extend([
         share("cofferdam:ram", Mode::Both, true, "the guest's memory is this process's memory: KVM wants it so"),
         share("cofferdam:request", Mode::Both, false, "lane entries, which it writes"),
-        if linked {
-            share("cofferdam:state", Mode::Both, false, "state of devices linked into it")
-        } else {
-            share(
-                "cofferdam:state",
-                Mode::Read,
-                false,
-                "committed state of devices: levels, deadlines, shadow registers",
-            )
-        },
         share("cofferdam:direct", Mode::Both, false, "memory of devices that the guest sees directly"),
     ]);
+    if linked {
+        shares.push(share("cofferdam:state", Mode::Both, false, "state of devices linked into it"));
+    } else if carriers.contains(&Carrier::Memory) {
+        let because = "committed state of devices: levels, deadlines, shadow registers";
+        shares.push(share("cofferdam:state", Mode::Read, false, because));
+    }
+    if carriers.contains(&Carrier::Virtio) {
+        shares.push(share(
+            "cofferdam:answers",
+            Mode::Read,
+            false,
+            "what hosts tell: levels, deadlines, shadow registers",
+        ));
+    }
     if kvm {
         shares.push(share("anon_inode:kvm-vcpu:", Mode::Both, false, "where KVM says why a vcpu stopped"));
     }
     shares
 }
 
-fn vmm_calls(kvm: bool) -> Vec<Permit> {
-    use DescriptorKind::{Channel, Eventfd, KvmMachine, KvmProcessor};
+fn vmm_calls(kvm: bool, over_descriptors: bool) -> Vec<Permit> {
+    use DescriptorKind::{Channel, Eventfd, KvmMachine, KvmProcessor, Pipe};
+    let (read, written): (&[_], &[_]) = if over_descriptors {
+        (&[Eventfd, Channel, Pipe], &[Eventfd, Channel, Pipe])
+    } else {
+        (&[Eventfd], &[Eventfd, Channel])
+    };
     let none = Vec::new;
     let permit = |call, when, because: &'static str| Permit { call, when, because: because.into() };
     let without_exec = || vec![Condition::Without(2, Named { value: libc::PROT_EXEC as u64, name: "PROT_EXEC" })];
@@ -227,15 +264,15 @@ fn vmm_calls(kvm: bool) -> Vec<Permit> {
     calls.extend([
         permit(
             Call::WRITE,
-            vec![Condition::On(&[Eventfd, Channel], Mode::Write)],
-            "ringing hosts and its own threads, messages without descriptors",
+            vec![Condition::On(written, Mode::Write)],
+            "ringing hosts and its own threads, accesses, messages without descriptors",
         ),
         permit(
             Call::PREADV2,
             vec![Condition::On(&[Eventfd], Mode::Read), flags(5, libc::RWF_NOWAIT, "RWF_NOWAIT")],
             "draining an eventfd that a host may have left empty, without ever waiting for it",
         ),
-        permit(Call::READ, vec![Condition::On(&[Eventfd], Mode::Read)], "draining its own eventfds"),
+        permit(Call::READ, vec![Condition::On(read, Mode::Read)], "draining its own eventfds; answers of hosts"),
         permit(Call::RECVMSG, vec![Condition::On(&[Channel], Mode::Read)], "messages of the supervisor"),
         permit(Call::SENDMSG, vec![Condition::On(&[Channel], Mode::Write)], "messages to the supervisor"),
         permit(

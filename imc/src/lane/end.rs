@@ -1,0 +1,241 @@
+//! The device host's end of a lane, over any carrier: what is asked, and who is told.
+
+use super::descriptors::{Descriptors, Pipes};
+use super::host::{BadEntry, MemoryHost, StateWriter};
+use super::virtio::VirtioDevice;
+use crate::{Mapping, Packets, PipeReader, PipeWriter, Wake};
+use schema::lane::{Access, Answer};
+use schema::manifest::SHADOW_MAX;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a device is asked, and the way to tell what it committed.
+pub struct HostLane(End);
+
+enum End {
+    Memory(MemoryHost),
+    Socket(Messages<Descriptors<Packets>>),
+    Pipe(Messages<Descriptors<Pipes>>),
+    Virtio(Messages<VirtioDevice>),
+    /// Asked by function calls, and nobody sleeps on an answer.
+    InProcess,
+}
+
+/// How a host sleeps, and how it has the VMM look.
+pub struct Rest {
+    wake: Wake,
+    irq: Arc<Wake>,
+    /// How often the wake was taken.
+    taken: AtomicU64,
+}
+
+impl Rest {
+    /// A host that sleeps on `wake` and rings `irq`.
+    #[must_use]
+    pub fn new(wake: Wake, irq: Arc<Wake>) -> Arc<Rest> {
+        Arc::new(Rest { wake, irq, taken: AtomicU64::new(0) })
+    }
+
+    /// Sleeps until the wake is rung. Whoever calls this looks at everything afterwards.
+    pub fn sleep(&self) -> io::Result<()> {
+        self.wake.sleep()?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $end:ident => $do:expr, in process: $none:expr) => {
+        match $self {
+            End::Memory($end) => $do,
+            End::Socket($end) => $do,
+            End::Pipe($end) => $do,
+            End::Virtio($end) => $do,
+            End::InProcess => $none,
+        }
+    };
+}
+
+/// Each for a device that has committed operation `committed` last.
+impl HostLane {
+    /// Over shared memory: the request region, and what wakes the VMM's waiter.
+    #[must_use]
+    pub fn memory(request: Mapping, reply: Wake, committed: u32) -> HostLane {
+        HostLane(End::Memory(MemoryHost::new(request, reply, committed)))
+    }
+
+    /// Over packets.
+    #[must_use]
+    pub fn socket(packets: Packets, rest: Arc<Rest>, committed: u32) -> HostLane {
+        HostLane(End::Socket(Messages::new(Descriptors::new(packets), rest, committed)))
+    }
+
+    /// Over two pipes.
+    #[must_use]
+    pub fn pipe(asked: PipeReader, answers: PipeWriter, rest: Arc<Rest>, committed: u32) -> HostLane {
+        HostLane(End::Pipe(Messages::new(Descriptors::of_host(asked, answers), rest, committed)))
+    }
+
+    /// Over virtqueues: what the VMM writes, what the host writes, and what wakes the VMM's waiter. A sentence says why not.
+    pub fn virtio(
+        request: Mapping,
+        answers: Mapping,
+        reply: Wake,
+        rest: Arc<Rest>,
+        committed: u32,
+    ) -> Result<HostLane, String> {
+        let device = VirtioDevice::new(request, answers, reply)?;
+        Ok(HostLane(End::Virtio(Messages::new(device, rest, committed))))
+    }
+
+    /// Of a device in the VMM's own process.
+    #[must_use]
+    pub fn in_process() -> HostLane {
+        HostLane(End::InProcess)
+    }
+
+    /// Whether there may be an entry to take.
+    pub fn has_next(&mut self) -> bool {
+        match &mut self.0 {
+            End::Memory(memory) => memory.has_next(),
+            End::Socket(messages) => messages.has_next(),
+            End::Pipe(messages) => messages.has_next(),
+            End::Virtio(messages) => messages.has_next(),
+            End::InProcess => false,
+        }
+    }
+
+    /// Takes the next entry, if there is one: a copy, so what the VMM writes later changes nothing.
+    pub fn take(&mut self) -> Result<Option<Access>, BadEntry> {
+        each!(&mut self.0, end => end.take(), in process: Ok(None))
+    }
+
+    /// Tells the VMM what was committed. Call it after each commit, and before anything of it happens outside.
+    pub fn tell(&mut self, state: &StateWriter) -> io::Result<()> {
+        each!(&mut self.0, end => end.tell(state), in process: Ok(()))
+    }
+
+    /// How many times the VMM wants an idle host to look again before it sleeps.
+    #[must_use]
+    pub fn spin(&self) -> u32 {
+        each!(&self.0, end => end.spin(), in process: 0)
+    }
+
+    /// Says that the host is about to sleep. On return that is ordered before its last look for work.
+    pub fn fall_asleep(&mut self) {
+        match &mut self.0 {
+            // Its sleep generation is in the state region.
+            End::Memory(_) | End::InProcess => {}
+            End::Socket(messages) => messages.transport.fall_asleep(),
+            End::Pipe(messages) => messages.transport.fall_asleep(),
+            End::Virtio(messages) => messages.transport.fall_asleep(),
+        }
+    }
+}
+
+/// How messages come to a host and go from it. `Err` of what comes is a sentence about the VMM.
+pub(super) trait HostTransport: Send {
+    /// Whether a look costs no system call. Otherwise the VMM rings after whatever it sends.
+    const IS_POLLED: bool;
+
+    /// Takes the next message, if there is one.
+    fn take(&mut self) -> Result<Option<Access>, String>;
+    /// Whether there may be one.
+    fn has_next(&self) -> bool;
+    /// Sends without waiting. False: there is no room now.
+    fn tell(&mut self, answer: &Answer) -> io::Result<bool>;
+    /// Wakes the VMM's waiter if what was sent last does not by itself; `always`, if an earlier incarnation may have left it
+    /// asleep.
+    fn told(&mut self, always: bool) -> io::Result<()>;
+    /// How many times to look again before sleeping.
+    fn spin(&self) -> u32;
+    /// Says that the host is about to sleep.
+    fn fall_asleep(&mut self);
+}
+
+/// The host's end of a lane that sends messages.
+struct Messages<T> {
+    transport: T,
+    rest: Arc<Rest>,
+    /// Sequence of the next operation.
+    next: u32,
+    /// What the VMM was told last. Nothing yet: this incarnation has just begun.
+    told: Option<Answer>,
+    /// Nothing was there when the wake had been taken so often.
+    dry: Option<u64>,
+}
+
+impl<T: HostTransport> Messages<T> {
+    fn new(transport: T, rest: Arc<Rest>, committed: u32) -> Messages<T> {
+        Messages { transport, rest, next: committed.wrapping_add(1), told: None, dry: None }
+    }
+
+    fn has_next(&self) -> bool {
+        self.dry != Some(self.rest.taken()) && self.transport.has_next()
+    }
+
+    fn take(&mut self) -> Result<Option<Access>, BadEntry> {
+        let taken = self.rest.taken();
+        if self.dry == Some(taken) {
+            return Ok(None);
+        }
+        while let Some(access) = self.transport.take().map_err(BadEntry::Message)? {
+            // What is not the next comes from before a restart: it was done, or is sent again in its turn.
+            if access.sequence == self.next {
+                self.next = self.next.wrapping_add(1);
+                return Ok(Some(access));
+            }
+        }
+        if !T::IS_POLLED {
+            self.dry = Some(taken);
+        }
+        Ok(None)
+    }
+
+    fn tell(&mut self, state: &StateWriter) -> io::Result<()> {
+        let started = self.told.is_none();
+        let answer = answer(state, started);
+        let is_news = self.told.is_none_or(|told| told.sequence != answer.sequence || seen(&told) != seen(&answer));
+        if !is_news {
+            return Ok(());
+        }
+        while !self.transport.tell(&answer)? {
+            // Whoever takes answers makes room, and rings.
+            self.rest.irq.signal(1)?;
+            self.rest.sleep()?;
+        }
+        self.told = Some(answer);
+        self.transport.told(started)
+    }
+
+    fn spin(&self) -> u32 {
+        self.transport.spin()
+    }
+}
+
+/// What a guest could see of it.
+fn seen(answer: &Answer) -> (u32, Option<u64>, u32, &[Option<u64>; SHADOW_MAX]) {
+    (answer.levels, answer.deadline, answer.postable, &answer.shadow)
+}
+
+/// The answer that tells of what `state` has committed last.
+pub(super) fn answer(state: &StateWriter, started: bool) -> Answer {
+    let super::Header { levels, deadline, postable, shadow, now } = *state.header();
+    Answer {
+        value: state.reply(),
+        sequence: state.committed().sequence(),
+        levels,
+        deadline,
+        postable,
+        shadow,
+        now,
+        doorbells: state.doorbells(),
+        unknown: state.unknown(),
+        started,
+    }
+}
