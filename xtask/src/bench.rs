@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::Tree;
+use crate::{Tree, licences};
 
 /// The workspace of that program. What it depends on is no part of the product's.
 pub const PEERS: &str = "benches/peers/Cargo.toml";
@@ -17,8 +17,16 @@ const PAGE: &str = "docs/carriers.md";
 /// Many rounds: a figure in a document has time.
 const ROUNDS: &str = "21";
 
-/// Builds the program, where `cofferdam bench calls` looks for it.
+/// Builds the program, where `cofferdam bench calls` looks for it. Its dependencies are held to the licences of ours.
 pub fn peers(tree: &Tree) -> Result<bool> {
+    let mut command = Command::new(&tree.cargo);
+    command.args(["metadata", "--format-version", "1", "--locked", "--manifest-path", PEERS]).current_dir(&tree.top);
+    let done = command.output().context("cannot run cargo")?;
+    ensure!(done.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&done.stderr));
+    let licences = licences::check(&serde_json::from_slice(&done.stdout)?);
+    if let Some(failure) = licences.failed.first() {
+        bail!("{PEERS}: {} {}", failure.name, failure.why);
+    }
     let target = tree.target.join("peers");
     let mut command = Command::new(&tree.cargo);
     command.args(["build", "--release", "--locked", "--manifest-path", PEERS, "--target-dir"]).arg(&target);
@@ -151,6 +159,12 @@ mod tests {
     fn a_page_without_a_place_for_figures_is_refused() {
         assert!(fill("nothing", "calls", "x").is_err());
         assert!(fill("<!-- begin: calls -->\n", "calls", "x").is_err());
+    }
+
+    #[test]
+    fn the_page_has_a_place_for_each_table() {
+        let page = include_str!("../../docs/carriers.md");
+        assert!(fill(page, "carriers", "").is_ok() && fill(page, "calls", "").is_ok());
     }
 
     #[test]

@@ -36,13 +36,14 @@ pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
             (common, boot::boot(kernel, initrd.as_deref(), cmdline, common, signals)?)
         }
     };
-    series::show(&series::rows(&series)?, common.json)?;
+    series::show(&series::rows(&series, common.rounds)?, common.json)?;
     Ok(0)
 }
 
 /// A bench beside which other message layers are measured, and which can be drawn.
 fn beside(asked: &BenchBeside, title: &str, measure: fn(&Peers, &BenchCommon) -> Result<Vec<Series>>) -> Result<u8> {
-    let rows = series::rows(&measure(&Peers::find(asked.peers.as_deref())?, &asked.common)?)?;
+    let series = measure(&Peers::find(asked.peers.as_deref())?, &asked.common)?;
+    let rows = series::rows(&series, asked.common.rounds)?;
     if let Some(path) = &asked.svg {
         std::fs::write(path, chart::svg(title, &rows)).with_context(|| format!("--svg {}", path.display()))?;
     }

@@ -68,16 +68,16 @@ pub struct Row {
     pub median: f64,
     pub p99: f64,
     pub unit: &'static str,
-    pub rounds: usize,
+    pub rounds: u32,
     pub base: String,
     pub ratio: f64,
 }
 
-/// The comparisons of one run.
+/// The comparisons of one run of so many rounds, each of which took one or more samples of everything.
 ///
 /// # Errors
 /// When there is nothing to compare with: a bench that forgot its base.
-pub fn rows(series: &[Series]) -> Result<Vec<Row>> {
+pub fn rows(series: &[Series], rounds: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for one in series {
         for base in &one.bases {
@@ -90,7 +90,7 @@ pub fn rows(series: &[Series]) -> Result<Vec<Row>> {
                 median: one.median(),
                 p99: quantile(&one.samples, 0.99),
                 unit: one.unit,
-                rounds: one.samples.len(),
+                rounds,
                 base: base.clone(),
                 ratio: one.median() / with.median(),
             });
@@ -105,7 +105,7 @@ pub fn show(rows: &[Row], json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(rows)?);
         return Ok(());
     }
-    let mut shown = table(["what", "placement", "median", "p99", "unit", "samples", "ratio", "against"]);
+    let mut shown = table(["what", "placement", "median", "p99", "unit", "rounds", "ratio", "against"]);
     for row in rows {
         shown.add_row([
             row.name.clone(),
@@ -130,10 +130,10 @@ mod tests {
     fn a_base_that_was_not_measured_is_refused() {
         let mut lonely = Series::new("access, memory", Placement::Same, "ns", "access, in-process");
         let elsewhere = Series::new("access, in-process", Placement::Cross, "ns", "access, in-process");
-        let error = rows(&[lonely, elsewhere]).unwrap_err().to_string();
+        let error = rows(&[lonely, elsewhere], 1).unwrap_err().to_string();
         assert!(error.contains("access, in-process"), "{error}");
         lonely = Series::new("access, memory", Placement::Same, "ns", "access, memory");
-        assert!(rows(&[lonely]).is_ok());
+        assert!(rows(&[lonely], 1).is_ok());
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         };
         let mut third = with("third", 6.0);
         third.bases = vec!["first".into(), "second".into()];
-        let rows = rows(&[with("first", 2.0), with("second", 4.0), third]).unwrap();
+        let rows = rows(&[with("first", 2.0), with("second", 4.0), third], 3).unwrap();
         let ratios: Vec<(&str, f64)> = rows.iter().map(|row| (row.base.as_str(), row.ratio)).collect();
         assert_eq!(ratios, [("first", 1.0), ("second", 1.0), ("first", 3.0), ("second", 1.5)]);
     }
