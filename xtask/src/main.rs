@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod elf;
+mod fuzz;
 mod licences;
 mod nested;
 mod packages;
@@ -61,6 +62,14 @@ enum Chore {
     BenchPeers,
     /// Measure anew what docs/carriers.md shows: its tables and both pictures. Wants a quiet machine
     BenchDocs,
+    /// Play hostile peers with made-up bytes, under AddressSanitizer
+    Fuzz {
+        /// Targets by name; without any, all
+        targets: Vec<String>,
+        /// How long each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -85,13 +94,8 @@ fn run() -> Result<bool> {
             }
             Ok(true)
         }
-        Chore::Golden => {
-            let mut report = Report::default();
-            let begun = Instant::now();
-            report.add("golden messages", tree.read_golden(), begun.elapsed());
-            println!("{}", report.render());
-            Ok(report.succeeded())
-        }
+        Chore::Golden => Ok(alone("golden messages", || tree.read_golden())),
+        Chore::Fuzz { targets, seconds } => Ok(alone("fuzzing", || fuzz::run(&tree.fuzzing(), &targets, |_| seconds))),
         Chore::BenchPeers => bench::peers(&tree),
         Chore::BenchDocs => bench::documents(&tree),
         Chore::Test { quick, filter } => Ok(test(&tree, quick, filter.as_deref())),
@@ -118,14 +122,7 @@ struct Tree {
 impl Tree {
     fn find() -> Result<Self> {
         let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        let done = Command::new(&cargo)
-            .args(["metadata", "--format-version", "1", "--locked"])
-            .output()
-            .context("cannot run cargo")?;
-        if !done.status.success() {
-            bail!("cargo metadata: {}", String::from_utf8_lossy(&done.stderr));
-        }
-        let metadata: Value = serde_json::from_slice(&done.stdout)?;
+        let metadata = metadata(&cargo, Path::new("."), &[])?;
         let path = |field: &str| {
             metadata[field].as_str().map(PathBuf::from).with_context(|| format!("cargo metadata has no {field}"))
         };
@@ -176,10 +173,50 @@ impl Tree {
         schema::readers::check(&schema::readers::Places { top: &self.top, work: &self.work(), logs: &self.logs() })
     }
 
+    /// What holds for all of our code, for that which fuzzes; and the inputs that were kept.
+    fn check_fuzz_targets(&self) -> Outcome {
+        let [manifest, path] = fuzz::WORKSPACE;
+        let mut outcome = self.cargo_check("rustfmt of fuzz", &["fmt", manifest, path, "--check"], &[]);
+        let target = self.target.to_string_lossy();
+        let words = ["clippy", manifest, path, fuzz::PLAIN, "--all-targets", "--target-dir", &target, "--"];
+        outcome.merge(self.cargo_check("clippy of fuzz", &[&words[..], &["--deny", "warnings"]].concat(), &[]));
+        outcome.merge(match metadata(&self.cargo, &self.top, &fuzz::WORKSPACE) {
+            Ok(metadata) => licences::check(&metadata),
+            Err(error) => Outcome::fail("licences of fuzz", format!("{error:#}")),
+        });
+        outcome.merge(fuzz::replay(&self.fuzzing()));
+        outcome
+    }
+
+    fn fuzzing(&self) -> fuzz::Places<'_> {
+        let (work, logs) = (self.work(), self.logs());
+        fuzz::Places { top: &self.top, target: &self.target, work, logs, cargo: &self.cargo }
+    }
+
     fn guests(&self, program: PathBuf, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
         let places = nested::Places { top: &self.top, work: self.work(), program };
         nested::run(&places, wanted)
     }
+}
+
+/// What cargo knows of a workspace: of this one, without `more`.
+fn metadata(cargo: &Path, folder: &Path, more: &[&str]) -> Result<Value> {
+    let mut command = Command::new(cargo);
+    let done = command.args(["metadata", "--format-version", "1", "--locked"]).args(more).current_dir(folder).output();
+    let done = done.context("cannot run cargo")?;
+    if !done.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+/// Runs one step by itself, prints the report, says whether it did not fail.
+fn alone(name: &str, work: impl FnOnce() -> Outcome) -> bool {
+    let mut report = Report::default();
+    let begun = Instant::now();
+    report.add(name, work(), begun.elapsed());
+    println!("{}", report.render());
+    report.succeeded()
 }
 
 /// Runs all steps, prints the report, says whether nothing failed.
@@ -224,6 +261,11 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
     step("ten million sleeps", When::NotQuickNorFiltered, &|| {
         let words = ["test", "--package", "cofferdam-imc", "--lib", "no_wake_up_is_lost", "--", "--nocapture"];
         tree.cargo_check("sleeps", &words, &[("COFFERDAM_SLEEPS", "10000000")])
+    });
+    step("fuzz targets", When::NotFiltered, &|| tree.check_fuzz_targets());
+    step("fuzzing", When::NotQuickNorFiltered, &|| {
+        let each = |targets: usize| fuzz::CI_BUDGET.as_secs() / targets as u64;
+        fuzz::run(&tree.fuzzing(), &[], each)
     });
     step("release build", When::NotQuick, &|| tree.build_program());
     step("guests", When::NotQuick, &|| {
