@@ -94,7 +94,7 @@ impl Handles {
 
     /// Those that are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Handle> {
-        self.kept.iter().flatten()
+        self.kept[..self.named.min(HANDLES_MAX)].iter().flatten()
     }
 }
 

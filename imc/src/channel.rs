@@ -35,12 +35,14 @@ pub struct Channel {
     holders: Holders,
     home: Arc<Home>,
     descriptors_refused: AtomicBool,
+    /// And the kernel sees to it.
+    descriptors_denied: AtomicBool,
     /// Our calls: each awaited, or abandoned at its deadline until its reply comes.
     calls: Table<()>,
     /// The peer's calls that we have not answered, by the numbers that it gave them.
     owed: Table<u64>,
     waiting: VecDeque<Packet>,
-    scratch: Scratch,
+    outgoing: Outgoing,
     incoming: Box<[Word]>,
     received: Vec<OwnedFd>,
 }
@@ -96,13 +98,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes a connected socket, which may have a name: an operator's.
+    /// Takes a connected socket, which may have a name: an operator's, or one left as the standard input.
+    ///
+    /// Nobody whom we do not trust may hold the same end: its flags and its timeout are relied on. An end that came out of
+    /// a message comes by an [`Acceptor`](crate::Acceptor), which knows that.
     ///
     /// # Errors
     /// [`Fault::HandleObject`] when it is not a connected `AF_UNIX` `SOCK_SEQPACKET` socket.
     pub fn from_fd(socket: OwnedFd) -> Result<Channel, Fault> {
         socket::check(socket.as_fd(), false)?;
-        Ok(Channel::new(socket, Holders::Shared))
+        Ok(Channel::of(socket))
     }
 
     /// A channel over an end that nobody else holds.
@@ -116,10 +121,11 @@ impl Channel {
             socket,
             holders,
             descriptors_refused: AtomicBool::new(false),
+            descriptors_denied: AtomicBool::new(false),
             calls: Table::with_bound(CREDIT),
             owed: Table::with_bound(CREDIT),
             waiting: VecDeque::new(),
-            scratch: Scratch::default(),
+            outgoing: Outgoing::default(),
             incoming: home.memory(),
             received: Vec::with_capacity(DESCRIPTORS_MAX),
             home,
@@ -133,7 +139,8 @@ impl Channel {
     pub fn refuse_descriptors(&self) {
         self.descriptors_refused.store(true, Ordering::Relaxed);
         // An older kernel does not know the option; the check on receipt is there for it.
-        let _ = socket::deny_rights(self.socket.as_fd());
+        let denied = socket::deny_rights(self.socket.as_fd()).is_ok();
+        self.descriptors_denied.store(denied, Ordering::Relaxed);
     }
 
     /// Asks, and waits for the answer until `deadline` has passed. Messages that arrive meanwhile are kept for
@@ -289,7 +296,7 @@ impl Channel {
         if self.home.fault.get().is_some() {
             return Err(SendError::Gone);
         }
-        send(self.socket.as_fd(), &mut self.scratch, kind, txid, body, descriptors)
+        self.outgoing.send(self.socket.as_fd(), kind, txid, body, descriptors)
     }
 
     fn send_in_time<B: Body>(
@@ -330,7 +337,12 @@ impl Channel {
         loop {
             self.received.clear();
             let into = Word::words_to_bytes_mut(&mut self.incoming);
-            let delivery = match datagram::receive(self.socket.as_fd(), into, &mut self.received, wait) {
+            let delivered = if self.descriptors_denied.load(Ordering::Relaxed) {
+                datagram::receive_bytes(self.socket.as_fd(), into, wait)
+            } else {
+                datagram::receive(self.socket.as_fd(), into, &mut self.received, wait)
+            };
+            let delivery = match delivered {
                 Ok(delivery) => delivery,
                 // The peer died without reading all that we sent. What it sent before is still to come, then the end. The
                 // kernel says so once: the error is cleared by telling it.
@@ -490,23 +502,39 @@ pub(crate) fn ready(socket: BorrowedFd<'_>, events: PollFlags, patience: &Patien
     }
 }
 
-/// Sends one datagram, or says at once why not.
-pub(crate) fn send<B: Body>(
-    socket: BorrowedFd<'_>,
-    scratch: &mut Scratch,
-    kind: Type,
-    txid: u64,
-    body: &B,
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), SendError> {
-    if !one_to_one(&body.handles(), descriptors.len()) {
-        return Err(SendError::Handles);
+/// Where datagrams are put together. Its memory is used again for each.
+pub(crate) struct Outgoing {
+    scratch: Scratch,
+    datagram: Vec<u8>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Outgoing { scratch: Scratch::default(), datagram: Vec::with_capacity(DATAGRAM_MAX) }
     }
-    let sent = scratch.lend(body, |segment| {
-        let header = header::<B>(kind, txid, descriptors.len() as u8, segment.len());
-        datagram::send(socket, &header.to_bytes(), segment, descriptors)
-    })?;
-    sent.map_err(send_error)
+}
+
+impl Outgoing {
+    /// Sends one datagram, or says at once why not.
+    pub(crate) fn send<B: Body>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        kind: Type,
+        txid: u64,
+        body: &B,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SendError> {
+        if !one_to_one(&body.handles(), descriptors.len()) {
+            return Err(SendError::Handles);
+        }
+        self.datagram.clear();
+        self.scratch.lend(body, |segment| {
+            let header = header::<B>(kind, txid, descriptors.len() as u8, segment.len());
+            self.datagram.extend_from_slice(&header.to_bytes());
+            self.datagram.extend_from_slice(segment);
+        })?;
+        datagram::send(socket, &self.datagram, descriptors).map_err(send_error)
+    }
 }
 
 /// Sends a small message by one `write(2)`, without allocating.

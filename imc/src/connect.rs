@@ -1,12 +1,12 @@
 //! A socket that is reached by a capability and by nothing else: no name, no path, no number.
 
-use crate::channel::{self, Channel, Holders, Patience};
+use crate::channel::{self, Channel, Holders, Outgoing, Patience};
 use crate::datagram::{self, DESCRIPTORS_MAX, Wait};
 use crate::header::{HEADER_BYTES, Header, Type};
 use crate::{DATAGRAM_MAX, Fault, SendError, socket};
 use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
-use schema::{Body, Connection, Handle, Kind, Scratch};
+use schema::{Body, Connection, Handle, Kind};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -110,10 +110,10 @@ impl Connect {
         let (ours, theirs) = socket::pair()?;
         let end = Handle { slot: 0, kind: Kind::Channel, rights: END_RIGHTS, size: 0 };
         let patience = Patience::of(Some(deadline));
-        let mut scratch = Scratch::default();
+        let mut outgoing = Outgoing::default();
         loop {
             let connection = Connection { end };
-            match channel::send(self.as_fd(), &mut scratch, Type::Event, 0, &connection, &[theirs.as_fd()]) {
+            match outgoing.send(self.as_fd(), Type::Event, 0, &connection, &[theirs.as_fd()]) {
                 Err(SendError::Full) if !patience.is_none() => {
                     if !channel::ready(self.as_fd(), PollFlags::POLLOUT, &patience)? {
                         return Err(SendError::Full);

@@ -1,9 +1,9 @@
-//! One `sendmsg(2)` and one `recvmsg(2)`, written out: neither allocates, and whatever a hostile sender does, each descriptor
-//! that the kernel puts into our table is owned before anything else is looked at, so that none can leak.
+//! One `send(2)` or `sendmsg(2)` and one `recvmsg(2)`, written out: none allocates, and whatever a hostile sender does, each
+//! descriptor that the kernel puts into our table is owned before anything else is looked at, so that none can leak.
 #![allow(unsafe_code)] // The kernel takes descriptors, and hands them over, as numbers in a byte buffer.
 
-use crate::header::HEADER_BYTES;
 use nix::errno::Errno;
+use nix::sys::socket::{self, MsgFlags};
 use schema::HANDLES_MAX;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -41,45 +41,52 @@ pub(crate) enum Wait {
 }
 
 /// Sends one datagram, or says at once why not.
-///
+pub(crate) fn send(socket: BorrowedFd<'_>, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    if !descriptors.is_empty() {
+        return send_with(socket, datagram, descriptors);
+    }
+    // The shorter way: the kernel has no description of a message to read first.
+    socket::send(socket.as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map(drop)
+}
+
 /// # Panics
-/// With more than [`HANDLES_MAX`] descriptors.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    header: &[u8; HEADER_BYTES],
-    body: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), Errno> {
-    assert!(descriptors.len() <= HANDLES_MAX);
+/// With more than [`HANDLES_MAX`] descriptors, or none.
+fn send_with(socket: BorrowedFd<'_>, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    assert!(!descriptors.is_empty() && descriptors.len() <= HANDLES_MAX);
     // Only read by the kernel, as `sendmsg` promises.
-    let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut parts = [part(header), part(body)];
+    let mut vector = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
     let mut control = [0u64; control_words(HANDLES_MAX)];
     // SAFETY: all of `msghdr` may be zero: null pointers with zero lengths.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = parts.as_mut_ptr();
-    message.msg_iovlen = parts.len() as _;
-    if !descriptors.is_empty() {
-        let bytes = size_of_val(descriptors) as u32;
-        message.msg_control = control.as_mut_ptr().cast();
-        // SAFETY: a computation on its argument alone.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
-        // SAFETY: `message` describes at least one header's room in `control`, which is aligned for it.
-        let first = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
-        first.cmsg_level = libc::SOL_SOCKET;
-        first.cmsg_type = libc::SCM_RIGHTS;
-        // SAFETY: a computation on its argument alone.
-        first.cmsg_len = unsafe { libc::CMSG_LEN(bytes) } as _;
-        // SAFETY: the data of `first` follows it.
-        let numbers = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
-        for (index, descriptor) in descriptors.iter().enumerate() {
-            // SAFETY: `control` has room for HANDLES_MAX numbers, and there are no more; they need not be aligned.
-            unsafe { numbers.add(index).write_unaligned(descriptor.as_raw_fd()) };
-        }
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    let bytes = (descriptors.len() * size_of::<RawFd>()) as u32;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: a computation on its argument alone.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
+    // SAFETY: `message` describes at least one header's room in `control`, which is aligned for it.
+    let first = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
+    first.cmsg_level = libc::SOL_SOCKET;
+    first.cmsg_type = libc::SCM_RIGHTS;
+    // SAFETY: a computation on its argument alone.
+    first.cmsg_len = unsafe { libc::CMSG_LEN(bytes) } as _;
+    // SAFETY: the data of `first` follows it.
+    let numbers = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
+    for (index, descriptor) in descriptors.iter().enumerate() {
+        // SAFETY: `control` has room for HANDLES_MAX numbers, and there are no more; they need not be aligned.
+        unsafe { numbers.add(index).write_unaligned(descriptor.as_raw_fd()) };
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the message describes `header`, `body` and `control`, which outlive the call.
+    // SAFETY: the message describes `datagram` and `control`, which outlive the call.
     Errno::result(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) }).map(drop)
+}
+
+/// Takes the next datagram, if there is one, where the kernel lets no descriptors pass: the shorter way.
+pub(crate) fn receive_bytes(socket: BorrowedFd<'_>, into: &mut [u8], wait: Wait) -> Result<Delivery, Errno> {
+    // With MSG_TRUNC the length is the datagram's own, also when it did not fit.
+    let flags = MsgFlags::MSG_TRUNC | if wait == Wait::Never { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+    let bytes = socket::recv(socket.as_raw_fd(), into, flags)?;
+    Ok(Delivery { bytes, cut: bytes > into.len(), descriptors_cut: false })
 }
 
 /// Takes the next datagram, if there is one.

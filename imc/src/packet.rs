@@ -167,13 +167,18 @@ pub(crate) fn open<B: Body>(
     }
     let body: B = schema::decode(body)?;
     let handles = body.handles();
-    if !one_to_one(&handles, slots.iter().flatten().count()) {
+    if !one_to_one(&handles, filled(&slots)) {
         return Err(Fault::HandleCount);
     }
     // As was just found, each slot that is named is filled.
     let filled = |handle: &schema::Handle| slots.get(usize::from(handle.slot))?.as_ref().map(AsFd::as_fd);
     verify_all(handles.iter().filter_map(|handle| Some((filled(handle)?, handle))), B::ALIASES)?;
     Ok((body, Descriptors { slots, verified: handles }))
+}
+
+/// How many slots are filled: the first ones, as was received.
+fn filled(slots: &Slots) -> usize {
+    slots.iter().take_while(|slot| slot.is_some()).count()
 }
 
 /// Whether each of the first `count` slots is named by exactly one handle, and no other is.

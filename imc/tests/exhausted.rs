@@ -16,10 +16,9 @@ fn descriptors_that_do_not_fit_are_a_fault_and_those_that_did_are_closed() {
     let before = descriptors();
     peer.send(&datagram(EVENT, 0, 8, &Hello { protocol: 1 }), &[wake.as_fd(); 8]);
 
-    // Room for two more. The count included the descriptor by which it was made.
-    let used = before as u64 - 1;
+    // Room for two more.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, used + 2, hard).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, before as u64 + 2, hard).unwrap();
     let fault = channel.receive(Some(Duration::from_secs(5))).unwrap_err();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 

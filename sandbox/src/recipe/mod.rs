@@ -335,7 +335,7 @@ calls! {
     RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
     RT_SIGRETURN = SYS_rt_sigreturn "rt_sigreturn";
     SCHED_YIELD = SYS_sched_yield "sched_yield";
-    SENDMSG = SYS_sendmsg "sendmsg";
+    SENDTO = SYS_sendto "sendto";
     SHUTDOWN = SYS_shutdown "shutdown";
     SIGALTSTACK = SYS_sigaltstack "sigaltstack";
     TGKILL = SYS_tgkill "tgkill";

@@ -274,7 +274,11 @@ fn vmm_calls(kvm: bool, over_descriptors: bool) -> Vec<Permit> {
         ),
         permit(Call::READ, vec![Condition::On(read, Mode::Read)], "draining its own eventfds; answers of hosts"),
         permit(Call::RECVMSG, vec![Condition::On(&[Channel], Mode::Read)], "messages of the supervisor"),
-        permit(Call::SENDMSG, vec![Condition::On(&[Channel], Mode::Write)], "messages to the supervisor"),
+        permit(
+            Call::SENDTO,
+            vec![Condition::On(&[Channel], Mode::Write)],
+            "messages to the supervisor; it sends nobody a descriptor",
+        ),
         permit(
             Call::SHUTDOWN,
             vec![Condition::On(&[Channel], Mode::Both)],

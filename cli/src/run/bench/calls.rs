@@ -132,6 +132,7 @@ fn look(bytes: &[u8]) {
 
 fn typed_calls(seats: Seats) -> Result<Vec<f64>> {
     let (mut channel, _other) = Other::at_channel(Answering::Calls, seats)?;
+    channel.refuse_descriptors();
     let mut sequence = 0u32;
     samples(|count| {
         for _ in 0..count {
@@ -146,6 +147,7 @@ fn typed_calls(seats: Seats) -> Result<Vec<f64>> {
 
 /// The other side of it.
 pub fn answer_calls(mut channel: Channel) -> Result<()> {
+    channel.refuse_descriptors();
     loop {
         let packet = channel.receive(None)?.context("nothing came")?;
         let call = packet.call.context("an event came in place of a call")?;
