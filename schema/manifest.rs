@@ -162,6 +162,9 @@ pub enum Line {
 }
 
 /// A write that means only "look at memory".
+///
+/// The kernel takes it to the host past the lane, so a host could answer it before a write that was posted ahead of it. A
+/// device has doorbells or posted registers, not both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doorbell {
     /// Index of the range.

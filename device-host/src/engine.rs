@@ -189,6 +189,12 @@ impl Engine {
         self.state.commit(header, Some((access.sequence, reply)));
     }
 
+    /// Has the next operations committed one by one.
+    #[cfg(test)]
+    pub(crate) fn set_careful(&mut self, operations: u32) {
+        self.careful = operations;
+    }
+
     /// Says that its host is about to sleep. On return that is ordered before a last look for work.
     pub(crate) fn fall_asleep(&mut self) {
         self.state.fall_asleep();

@@ -7,6 +7,7 @@ mod objects;
 mod toy;
 
 mod conformance;
+mod order;
 
 use crate::grants::{DeviceGrants, HostGrants};
 use crate::{Engine, Host, Linked, link};

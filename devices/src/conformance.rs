@@ -443,6 +443,8 @@ pub(crate) fn manifest_is_sound<W: World>() {
             RegisterKind::Shadow { slot, .. } => assert!(usize::from(*slot) < SHADOW_MAX),
         }
     }
+    let posts = manifest.registers.iter().any(|register| matches!(register.kind, RegisterKind::Posted(_)));
+    assert!(manifest.doorbells.is_empty() || !posts, "a doorbell could be answered before what was posted ahead of it");
     for doorbell in &manifest.doorbells {
         assert!(inside(doorbell.range, doorbell.offset, doorbell.width));
     }

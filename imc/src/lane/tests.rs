@@ -445,6 +445,34 @@ fn reader_never_sees_half_a_commit() {
     committer.join().unwrap();
 }
 
+/// Whether a reader that so many events overtake between two loads takes what it read for one state.
+fn is_fooled(events: usize, are_counted: bool) -> bool {
+    let objects = Objects::new();
+    let (view, wild) = (objects.view(), objects.wild());
+    let host = std::cell::RefCell::new(objects.host());
+    let ((first, second), consistent) = view.read(|header| {
+        let first = header.word(SHADOW);
+        for _ in 0..events {
+            let mut host = host.borrow_mut();
+            let next = host.header.shadow[0].unwrap_or(0) + 1;
+            host.event(Header { shadow: [Some(next); 8], ..PLAIN });
+            if !are_counted {
+                word(&wild, COMMIT).store(host.state.committed().copy() as u64, Ordering::Release);
+            }
+        }
+        (first, header.word(SHADOW + 8))
+    });
+    consistent && first != second
+}
+
+#[test]
+fn reader_is_not_fooled_by_events_that_bring_the_same_copy_back_because_they_are_counted() {
+    for events in 0..5 {
+        assert!(!is_fooled(events, true), "{events} events");
+    }
+    assert!(is_fooled(2, false), "uncounted, two events bring the same word back");
+}
+
 #[test]
 fn shadow_is_served_only_while_it_is_valid() {
     let objects = Objects::new();
