@@ -1,13 +1,8 @@
-//! Messages that carry capabilities, and lanes: how Cofferdam's processes talk.
-//!
-//! Two planes. A [`Channel`] carries set-up: one datagram is a 32-byte header, one Cap'n Proto segment and at most eight
-//! descriptors, and what a received descriptor *is* gets derived from the kernel, never from the sender's word. A
-//! [`lane`] carries the guest's accesses to one device.
-//!
-//! A capability is a type with rights ([`Region<ReadOnly>`](Region), [`Wake`], [`BlockFile`]): holding it is the
-//! permission, and rights only shrink, by making a weaker kernel object before it is sent.
+#![doc = include_str!("../README.md")]
 
 pub mod lane;
+pub mod native_client;
+pub mod tutorial;
 
 mod capability;
 mod channel;
@@ -35,6 +30,7 @@ pub use header::DATAGRAM_MAX;
 pub use lease::{Borrowed, LEASES_MAX, LeaseError, Lender};
 pub use packet::{Descriptors, Packet};
 pub use region::{Frozen, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Rights};
+pub use schema;
 pub use stream::{DeviceEnd, RING_BYTES, RelayEnd, STREAM_BYTES};
 pub use table::{Key, Table};
 pub use wake::Wake;
