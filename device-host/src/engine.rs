@@ -179,7 +179,7 @@ impl Engine {
         &mut self.lane
     }
 
-    /// Commits an operation and ends before anybody is told.
+    /// Commits an operation, as a host does that dies before it has told of it.
     #[cfg(test)]
     pub(crate) fn commit_untold(&mut self, access: &Access) {
         let now = self.arrive(access);
@@ -195,6 +195,12 @@ impl Engine {
         self.careful = operations;
     }
 
+    /// Tells of what is committed, as a host does that dies before anything of it happens outside.
+    #[cfg(test)]
+    pub(crate) fn tell_unsettled(&mut self) {
+        self.lane.tell(&self.state).unwrap();
+    }
+
     /// Says that its host is about to sleep. On return that is ordered before a last look for work.
     pub(crate) fn fall_asleep(&mut self) {
         self.state.fall_asleep();
@@ -204,6 +210,7 @@ impl Engine {
     /// Says that its host is awake.
     pub(crate) fn wake_up(&mut self) {
         self.state.wake_up();
+        self.lane.wake_up();
     }
 
     /// Takes the time from an operation. Vcpus read the clock before they queue for the lane, so it may come out of order;

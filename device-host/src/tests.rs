@@ -23,7 +23,7 @@ use schema::host::{Grant, Purpose};
 use schema::lane::{Carrier, Operation};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use toy::{CATALOGUE, fold, manifest, register};
@@ -31,27 +31,25 @@ use toy::{CATALOGUE, fold, manifest, register};
 const LONG: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(5);
 
-/// Shared with a forked host: how many more steps it lives, where it is armed.
-static FUSE: OnceLock<Mapping> = OnceLock::new();
-static ARMED: AtomicBool = AtomicBool::new(false);
+/// Shared with forked hosts: how many more steps one lives, for each carrier.
+static FUSES: OnceLock<Mapping> = OnceLock::new();
+/// Which of them is this process's. None is where it serves in a thread.
+static ARMED: AtomicUsize = AtomicUsize::new(UNARMED);
+const UNARMED: usize = usize::MAX;
 
 /// A point between two steps at which a host may die.
 fn fuse() {
-    if !ARMED.load(Ordering::Relaxed) {
-        return;
-    }
-    let Some(mapping) = FUSE.get() else { return };
-    // SAFETY: the first word of a page that is mapped for ever and only touched atomically.
-    let left = unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast()) };
-    if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+    let armed = ARMED.load(Ordering::Relaxed);
+    if armed != UNARMED && fuse_of(armed).fetch_sub(1, Ordering::Relaxed) == 1 {
         kill(Pid::this(), Signal::SIGKILL).unwrap();
     }
 }
 
-fn set_fuse(steps: u64) {
-    let mapping = FUSE.get_or_init(|| Region::create("cofferdam:test", 4096).unwrap().map().unwrap());
-    // SAFETY: as in `fuse`.
-    unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast()) }.store(steps, Ordering::Relaxed);
+fn fuse_of(carrier: usize) -> &'static AtomicU64 {
+    assert!(carrier <= Carrier::ALL.len());
+    let mapping = FUSES.get_or_init(|| Region::create("cofferdam:test", 4096).unwrap().map().unwrap());
+    // SAFETY: a word of a page that is mapped for ever and only touched atomically.
+    unsafe { AtomicU64::from_ptr(mapping.as_ptr().cast::<u64>().add(carrier)) }
 }
 
 impl Objects {
@@ -86,7 +84,7 @@ impl Objects {
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
-                ARMED.store(true, Ordering::Relaxed);
+                ARMED.store(self.carrier as usize, Ordering::Relaxed);
                 toy::BETWEEN_STEPS.get_or_init(|| fuse);
                 let served = host.start().and_then(|()| host.until_all_left());
                 // SAFETY: ends the child at once.
@@ -177,33 +175,6 @@ fn next_incarnation_goes_on_and_tells_again() {
 }
 
 #[test]
-fn next_incarnation_wakes_who_waits_for_what_was_committed_and_not_told() {
-    let objects = Objects::new();
-    let waiter = std::thread::spawn({
-        let lane = objects.lane(SpinBudget::NONE, LONG);
-        move || (lane.read(0, register::COUNT, 8, 0), Instant::now())
-    });
-    let mut host = objects.host();
-    host.start().unwrap();
-    let mut access = None;
-    wait_until("it is asked", || {
-        access = host.device(0).take().unwrap();
-        access.is_some()
-    });
-    // Long enough for the waiter to fall asleep.
-    std::thread::sleep(SOON);
-    host.device(0).commit_untold(&access.unwrap());
-    drop(host);
-    let mut host = objects.host();
-    let start = Instant::now();
-    host.start().unwrap();
-    let (answer, woken) = waiter.join().unwrap();
-    assert_eq!(answer, Ok(1));
-    assert!(woken.duration_since(start) < LONG / 2);
-    assert!(!host.work().unwrap(), "and it is not done again");
-}
-
-#[test]
 fn state_that_the_device_could_not_have_left_is_a_reset() {
     let objects = Objects::new();
     let lane = objects.lane(SpinBudget::NONE, LONG);
@@ -273,68 +244,6 @@ fn guest_memory_is_where_the_guest_has_it() {
     assert!(memory.read_obj::<u8>(GuestAddress(4096)).is_err(), "the guest has nothing there");
 }
 
-/// A host in a process of its own is killed again and again: at a point between two steps of what it does, or at any moment.
-/// What it is asked meanwhile, and what goes through its stream, comes out as if nothing had happened.
-#[test]
-fn nothing_is_lost_or_doubled_when_the_host_is_killed() {
-    const KILLS: u64 = 400;
-    let objects = Arc::new(Objects::new());
-    let mut killing = Killing::start(objects.clone(), KILLS);
-    let lane = objects.lane(SpinBudget { vmm: 200, host: 200 }, LONG);
-    let mut relay = objects.relay();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut folded, mut count, mut typed) = (0, 0, 0);
-    let (mut written, mut printed) = (Vec::new(), Vec::new());
-    let mut operations = 0u64;
-    while !killing.is_done() {
-        let value = random.next() >> 8;
-        match random.next() % 8 {
-            0 => {
-                count += 1;
-                assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count));
-            }
-            1 => {
-                lane.write(0, register::FOLD, 8, value, 0).unwrap();
-                folded = fold(folded, value);
-            }
-            2 | 3 => {
-                lane.write(0, register::POSTED, 8, value, 0).unwrap();
-                folded = fold(folded, value);
-            }
-            4 => assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded)),
-            5 => {
-                lane.write(0, register::STREAM, 8, value & 0xff, 0).unwrap();
-                written.push(value as u8);
-            }
-            6 => {
-                if relay.offer(&[value as u8]) == 1 {
-                    typed = fold(typed, value & 0xff);
-                    objects.wake.signal(1).unwrap();
-                }
-            }
-            _ => {
-                let level = value & 1;
-                lane.write(0, register::LEVEL, 8, level, 0).unwrap();
-                assert_eq!(u64::from(lane.levels()), level);
-            }
-        }
-        relay.take(&mut printed, usize::MAX);
-        operations += 1;
-    }
-    let by_fuse = killing.join();
-    assert!(by_fuse > KILLS / 4, "only {by_fuse} kills were at a point between two steps");
-    assert!(operations > KILLS, "only {operations} operations");
-    assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
-    assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count + 1));
-    wait_until("all input is read", || lane.read(0, register::STREAM, 8, 0) == Ok(typed));
-    wait_until("all output is there", || {
-        relay.take(&mut printed, usize::MAX);
-        printed.len() >= written.len()
-    });
-    assert!(printed == written);
-    lane.operate(Operation::Shutdown, 0).unwrap();
-}
-
 /// Kills the host of `objects` again and again, and starts the next one. None is left when this is dropped.
 struct Killing {
     host: Arc<Mutex<Pid>>,
@@ -344,7 +253,8 @@ struct Killing {
 
 impl Killing {
     fn start(objects: Arc<Objects>, kills: u64) -> Killing {
-        set_fuse(u64::MAX);
+        let fuse = fuse_of(objects.carrier as usize);
+        fuse.store(u64::MAX, Ordering::Relaxed);
         let host = Arc::new(Mutex::new(objects.fork()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
@@ -357,7 +267,7 @@ impl Killing {
                         break;
                     }
                     let mut host = host.lock().unwrap();
-                    by_fuse += u64::from(Killing::kill(*host, round % 2 == 0, &mut random));
+                    by_fuse += u64::from(Killing::kill(*host, (round % 2 == 0).then_some(fuse), &mut random));
                     *host = objects.fork();
                 }
                 by_fuse
@@ -367,18 +277,18 @@ impl Killing {
     }
 
     /// Kills at a point between two steps, or at any moment. Says whether it was the first.
-    fn kill(host: Pid, by_fuse: bool, random: &mut Random) -> bool {
-        if by_fuse {
-            set_fuse(1 + random.next() % 150);
+    fn kill(host: Pid, fuse: Option<&AtomicU64>, random: &mut Random) -> bool {
+        if let Some(fuse) = fuse {
+            fuse.store(1 + random.next() % 150, Ordering::Relaxed);
             let start = Instant::now();
             while start.elapsed() < Duration::from_millis(100) {
                 std::thread::sleep(Duration::from_micros(100));
                 if waitpid(host, Some(WaitPidFlag::WNOHANG)).unwrap().pid().is_some() {
-                    set_fuse(u64::MAX);
+                    fuse.store(u64::MAX, Ordering::Relaxed);
                     return true;
                 }
             }
-            set_fuse(u64::MAX);
+            fuse.store(u64::MAX, Ordering::Relaxed);
         } else {
             std::thread::sleep(Duration::from_micros(random.next() % 1000));
         }

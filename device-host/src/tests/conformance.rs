@@ -2,7 +2,9 @@
 
 use super::toy::{fold, register};
 use super::*;
-use imc::lane::ones;
+use imc::lane::{PostError, Request, Sleeper, ones};
+use schema::lane::Access;
+use std::thread::JoinHandle;
 
 /// One test for each rule and each carrier, so that their names show.
 macro_rules! conformance {
@@ -39,6 +41,35 @@ conformance! {
     reset_is_power_on
     device_at_rest_does_nothing_until_it_is_asked_something
     retired_lane_answers_at_once
+}
+
+/// As above, for rules about a host that is another process.
+macro_rules! conformance_of_hosts {
+    ($($rule:ident)*) => {
+        conformance_of_hosts!(@over memory_host Memory; $($rule)*);
+        conformance_of_hosts!(@over socket_host Socket; $($rule)*);
+        conformance_of_hosts!(@over pipe_host Pipe; $($rule)*);
+        conformance_of_hosts!(@over virtio_host Virtio; $($rule)*);
+    };
+    (@over $module:ident $carrier:ident; $($rule:ident)*) => {
+        mod $module {
+            $(#[test]
+            fn $rule() {
+                super::$rule(super::Objects::over(super::Carrier::$carrier));
+            })*
+        }
+    };
+}
+
+conformance_of_hosts! {
+    death_at_any_step_has_a_call_done_once_and_answered
+    death_at_any_step_has_each_posted_write_done_once
+    what_was_committed_before_a_death_interrupts_again
+    absent_host_makes_its_caller_late_and_the_next_one_answers
+    full_lane_takes_no_post_until_there_is_room
+    host_that_finds_no_room_to_tell_goes_on_once_somebody_looks
+    lane_is_retired_while_somebody_waits
+    nothing_is_lost_or_doubled_when_the_host_is_killed
 }
 
 /// Both ends of a lane, with an engine at the far one.
@@ -263,4 +294,279 @@ fn retired_lane_answers_at_once(_: &Objects, lane: &Lane) {
     assert_eq!(lane.operate(Operation::Reset, 0), Err(LaneError::Gone));
     assert!(lane.notify(Operation::Alarm, 0), "there is nobody left to tell");
     assert_eq!(lane.counters().ones, 2);
+}
+
+/// What a host dies before or after.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Untaken,
+    Taken,
+    Committed,
+    Told,
+    Settled,
+}
+
+impl Step {
+    const ALL: [Step; 5] = [Step::Untaken, Step::Taken, Step::Committed, Step::Told, Step::Settled];
+
+    /// A host that does the next operation, as far as this step, and dies.
+    fn dies(self, objects: &Objects) {
+        let mut host = objects.host();
+        host.start().unwrap();
+        if matches!(self, Step::Untaken) {
+            return;
+        }
+        let access = asked(&mut host);
+        let engine = host.device(0);
+        match self {
+            Step::Untaken | Step::Taken => {}
+            Step::Committed => engine.commit_untold(&access),
+            Step::Told => {
+                engine.commit_untold(&access);
+                engine.tell_unsettled();
+            }
+            Step::Settled => drop(engine.serve(&access).unwrap()),
+        }
+    }
+}
+
+/// The next operation of a host's one device, which sleeps until there is one.
+fn asked(host: &mut Host) -> Access {
+    loop {
+        host.device(0).fall_asleep();
+        let mut access = host.device(0).take().unwrap();
+        if access.is_none() {
+            host.rest();
+            access = host.device(0).take().unwrap();
+        }
+        host.device(0).wake_up();
+        if let Some(access) = access {
+            return access;
+        }
+    }
+}
+
+/// What a lane does while a thread of its own asks it.
+fn ask<T: Send + 'static>(lane: &Arc<Lane>, ask: impl FnOnce(&Lane) -> T + Send + 'static) -> JoinHandle<T> {
+    let lane = lane.clone();
+    std::thread::spawn(move || ask(&lane))
+}
+
+fn leave(lane: &Lane, host: JoinHandle<()>) {
+    lane.operate(Operation::Shutdown, 0).unwrap();
+    host.join().unwrap();
+}
+
+fn death_at_any_step_has_a_call_done_once_and_answered(objects: Objects) {
+    let lane = Arc::new(objects.lane(SpinBudget::NONE, LONG));
+    let mut count = 0;
+    for step in Step::ALL {
+        for more_deaths in 0..3 {
+            let waiter = ask(&lane, |lane| lane.read(0, register::COUNT, 8, 0));
+            step.dies(&objects);
+            for _ in 0..more_deaths {
+                Step::Untaken.dies(&objects);
+            }
+            let host = spawn(&objects);
+            count += 1;
+            assert_eq!(waiter.join().unwrap(), Ok(count), "{step:?}, then {more_deaths} more");
+            leave(&lane, host);
+        }
+    }
+    assert_eq!(lane.counters().ones, 0);
+}
+
+fn death_at_any_step_has_each_posted_write_done_once(objects: Objects) {
+    let lane = Arc::new(objects.lane(SpinBudget::NONE, LONG));
+    let mut expected = 0;
+    for step in Step::ALL {
+        let host = spawn(&objects);
+        // Until there is something to know of what may be posted, nothing is.
+        lane.read(0, register::COUNT, 8, 0).unwrap();
+        leave(&lane, host);
+        for value in 0..20 {
+            lane.write(0, register::POSTED, 8, value, 0).unwrap();
+            expected = fold(expected, value);
+        }
+        // The first of them, and what is then the first. Meanwhile nobody waits for the device: the hub hears of it.
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (irq, over) = (objects.irq.try_clone().unwrap(), is_over.clone());
+        let hub = ask(&lane, move |lane| {
+            while !over.load(Ordering::Relaxed) {
+                if irq.wait(SOON).unwrap() {
+                    irq.drain();
+                    // Without a host there is no room for all of it.
+                    while !lane.refresh().unwrap() && !over.load(Ordering::Relaxed) {}
+                }
+            }
+        });
+        step.dies(&objects);
+        step.dies(&objects);
+        is_over.store(true, Ordering::Relaxed);
+        hub.join().unwrap();
+        let host = spawn(&objects);
+        assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(expected), "{step:?}");
+        leave(&lane, host);
+    }
+    assert_eq!(lane.counters().posted, 20 * Step::ALL.len() as u64);
+}
+
+fn what_was_committed_before_a_death_interrupts_again(objects: Objects) {
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    leave(&lane, spawn(&objects));
+    assert!(lane.notify(Operation::Button, 8));
+    Step::Told.dies(&objects);
+    while objects.irq.drain().is_some() || objects.switch.drain().is_some() {}
+    let host = spawn(&objects);
+    assert!(heard(&objects, &lane), "levels are told again");
+    assert!(objects.switch.drain().is_some(), "what was committed may not have happened");
+    assert_eq!(lane.levels(), 1);
+    leave(&lane, host);
+}
+
+fn absent_host_makes_its_caller_late_and_the_next_one_answers(objects: Objects) {
+    let (mut carrier, _) = objects.carrier(SpinBudget::NONE);
+    let count = Request { operation: Operation::Read, range: 0, width: 8, offset: register::COUNT, value: 0, now: 0 };
+    let start = Instant::now();
+    assert_eq!(carrier.call(&count, 4 * SOON), Err(LaneError::Late));
+    assert!(start.elapsed() >= 4 * SOON);
+    assert_eq!(carrier.resume(SOON), Err(LaneError::Late));
+    let host = spawn(&objects);
+    assert_eq!(carrier.resume(LONG), Ok(1));
+    assert_eq!(carrier.call(&count, LONG), Ok(2));
+    carrier.call(&Request { operation: Operation::Shutdown, ..count }, LONG).unwrap();
+    host.join().unwrap();
+}
+
+fn full_lane_takes_no_post_until_there_is_room(objects: Objects) {
+    const ENTRIES: usize = 32;
+    let (mut carrier, _) = objects.carrier(SpinBudget::NONE);
+    let post = Request { operation: Operation::Post, range: 0, width: 8, offset: register::POSTED, value: 1, now: 0 };
+    for posted in 0..ENTRIES {
+        assert_eq!(carrier.outstanding(), Ok(posted));
+        assert_eq!(carrier.post(&post), Ok(()));
+    }
+    assert_eq!(carrier.post(&post), Err(PostError::Full));
+    let call = Request { operation: Operation::Write, ..post };
+    assert_eq!(carrier.call(&call, SOON), Err(LaneError::Late), "it waits for room, but not for ever");
+    assert_eq!(carrier.outstanding(), Ok(ENTRIES));
+    let mut host = objects.host();
+    host.start().unwrap();
+    assert!(host.work().unwrap());
+    assert_eq!(carrier.post(&post), Ok(()));
+    assert_eq!(carrier.call(&call, SOON), Err(LaneError::Late), "the host does nothing now");
+    let next = asked(&mut host);
+    host.device(0).serve(&next).unwrap();
+    while host.work().unwrap() {}
+    assert_eq!(carrier.resume(LONG), Ok(0));
+    assert_eq!(objects.view().committed().sequence() as usize, ENTRIES + 2);
+}
+
+/// Nobody looks while the device goes on telling of what it does, so no way to tell has room for all of it.
+fn host_that_finds_no_room_to_tell_goes_on_once_somebody_looks(objects: Objects) {
+    const TYPED: u64 = 20_000;
+    let lane = objects.lane(SpinBudget::NONE, LONG);
+    let host = spawn(&objects);
+    let mut relay = objects.relay();
+    assert_eq!(relay.offer(&[0; TYPED as usize]), TYPED as usize);
+    objects.wake.signal(1).unwrap();
+    // Twice the same state: it does all it can.
+    let mut before = objects.view().committed();
+    wait_until("it can do no more", || {
+        std::thread::sleep(SOON);
+        let now = objects.view().committed();
+        std::mem::replace(&mut before, now) == now
+    });
+    if objects.carrier == Carrier::Memory {
+        assert_eq!(objects.view().doorbells(), TYPED, "it needs no room");
+    } else {
+        assert!(objects.view().doorbells() < TYPED, "it waits for room");
+        assert!(objects.irq.drain().is_some(), "and has said so");
+        // What the hub does, until it is told to look no more.
+        wait_until("all is told", || {
+            let all = lane.refresh().unwrap();
+            all && objects.view().doorbells() == TYPED
+        });
+    }
+    assert_eq!(lane.read(0, register::TYPED, 8, 0), Ok(TYPED));
+    // The same, with a vcpu for who looks.
+    relay.offer(&[0; TYPED as usize]);
+    objects.wake.signal(1).unwrap();
+    std::thread::sleep(SOON);
+    lane.read(0, register::COUNT, 8, 0).unwrap();
+    while lane.read(0, register::TYPED, 8, 0) != Ok(2 * TYPED) {}
+    leave(&lane, host);
+}
+
+fn lane_is_retired_while_somebody_waits(objects: Objects) {
+    let lane = Arc::new(objects.lane(SpinBudget::NONE, LONG));
+    let waiter = ask(&lane, |lane| (lane.read(0, register::COUNT, 8, 0), Instant::now()));
+    // Long enough for the waiter to fall asleep.
+    std::thread::sleep(4 * SOON);
+    let retired = Instant::now();
+    lane.retire();
+    let (answer, woken) = waiter.join().unwrap();
+    assert_eq!(answer, Err(LaneError::Gone));
+    assert!(woken.duration_since(retired) < LONG / 4);
+}
+
+/// A host in a process of its own is killed again and again: at a point between two steps of what it does, or at any moment.
+/// What it is asked meanwhile, and what goes through its stream, comes out as if nothing had happened.
+fn nothing_is_lost_or_doubled_when_the_host_is_killed(objects: Objects) {
+    const KILLS: u64 = 400;
+    let objects = Arc::new(objects);
+    let mut killing = Killing::start(objects.clone(), KILLS);
+    let lane = objects.lane(SpinBudget { vmm: 200, host: 200 }, LONG);
+    let mut relay = objects.relay();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut folded, mut count, mut typed) = (0, 0, 0);
+    let (mut written, mut printed) = (Vec::new(), Vec::new());
+    let mut operations = 0u64;
+    while !killing.is_done() {
+        let value = random.next() >> 8;
+        match random.next() % 8 {
+            0 => {
+                count += 1;
+                assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count));
+            }
+            1 => {
+                lane.write(0, register::FOLD, 8, value, 0).unwrap();
+                folded = fold(folded, value);
+            }
+            2 | 3 => {
+                lane.write(0, register::POSTED, 8, value, 0).unwrap();
+                folded = fold(folded, value);
+            }
+            4 => assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded)),
+            5 => {
+                lane.write(0, register::STREAM, 8, value & 0xff, 0).unwrap();
+                written.push(value as u8);
+            }
+            6 => {
+                if relay.offer(&[value as u8]) == 1 {
+                    typed = fold(typed, value & 0xff);
+                    objects.wake.signal(1).unwrap();
+                }
+            }
+            _ => {
+                let level = value & 1;
+                lane.write(0, register::LEVEL, 8, level, 0).unwrap();
+                assert_eq!(u64::from(lane.levels()), level);
+            }
+        }
+        relay.take(&mut printed, usize::MAX);
+        operations += 1;
+    }
+    let by_fuse = killing.join();
+    assert!(by_fuse > KILLS / 4, "only {by_fuse} kills were at a point between two steps");
+    assert!(operations > KILLS, "only {operations} operations");
+    assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
+    assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count + 1));
+    wait_until("all input is read", || lane.read(0, register::STREAM, 8, 0) == Ok(typed));
+    wait_until("all output is there", || {
+        relay.take(&mut printed, usize::MAX);
+        printed.len() >= written.len()
+    });
+    assert!(printed == written);
+    lane.operate(Operation::Shutdown, 0).unwrap();
 }

@@ -179,4 +179,6 @@ impl<E: Ends> HostTransport for Descriptors<E> {
     }
 
     fn fall_asleep(&mut self) {}
+
+    fn wake_up(&mut self) {}
 }

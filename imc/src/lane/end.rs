@@ -136,6 +136,16 @@ impl HostLane {
             End::Virtio(messages) => messages.transport.fall_asleep(),
         }
     }
+
+    /// Says that it is awake.
+    pub fn wake_up(&mut self) {
+        match &mut self.0 {
+            End::Memory(_) | End::InProcess => {}
+            End::Socket(messages) => messages.transport.wake_up(),
+            End::Pipe(messages) => messages.transport.wake_up(),
+            End::Virtio(messages) => messages.transport.wake_up(),
+        }
+    }
 }
 
 /// How messages come to a host and go from it. `Err` of what comes is a sentence about the VMM.
@@ -154,8 +164,10 @@ pub(super) trait HostTransport: Send {
     fn told(&mut self, always: bool) -> io::Result<()>;
     /// How many times to look again before sleeping.
     fn spin(&self) -> u32;
-    /// Says that the host is about to sleep.
+    /// Says that the host is about to sleep. On return that is ordered before its last look, and remains so.
     fn fall_asleep(&mut self);
+    /// Says that it is awake.
+    fn wake_up(&mut self);
 }
 
 /// The host's end of a lane that sends messages.

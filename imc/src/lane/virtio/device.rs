@@ -24,6 +24,8 @@ pub(in crate::lane) struct VirtioDevice {
     answers: Queue,
     reply: Wake,
     buffer: Buffer,
+    /// It is to be rung for the next message, whichever that will be.
+    is_asleep: bool,
     /// What `memory` lies over.
     request: Mapping,
     _answers: Mapping,
@@ -52,7 +54,16 @@ impl VirtioDevice {
         };
         let asked = queue(ASKED_DESCRIPTORS, ASKED_AVAILABLE, ASKED_USED).map_err(|error| error.to_string())?;
         let told = queue(ANSWERS_DESCRIPTORS, ANSWERS_AVAILABLE, ANSWERS_USED).map_err(|error| error.to_string())?;
-        Ok(VirtioDevice { memory, asked, answers: told, reply, buffer: Buffer::new(), request, _answers: answers })
+        Ok(VirtioDevice {
+            memory,
+            asked,
+            answers: told,
+            reply,
+            buffer: Buffer::new(),
+            is_asleep: false,
+            request,
+            _answers: answers,
+        })
     }
 }
 
@@ -60,6 +71,10 @@ impl HostTransport for VirtioDevice {
     const IS_POLLED: bool = true;
 
     fn take(&mut self) -> Result<Option<Access>, String> {
+        // What was taken since it was to be rung is not what it is to be rung for.
+        if self.is_asleep && !self.has_next() {
+            self.fall_asleep();
+        }
         let Some(mut chain) = self.asked.pop_descriptor_chain(&self.memory) else { return Ok(None) };
         let buffer = chain.next().filter(|buffer| !buffer.is_write_only() && buffer.len() as usize == ACCESS_BYTES);
         let buffer = buffer.ok_or("it made a buffer available that holds no message")?;
@@ -96,8 +111,13 @@ impl HostTransport for VirtioDevice {
     }
 
     fn fall_asleep(&mut self) {
+        self.is_asleep = true;
         // The caller looks once more in any case. That it cannot be said shows then.
         let _ = self.asked.enable_notification(&self.memory);
+    }
+
+    fn wake_up(&mut self) {
+        self.is_asleep = false;
     }
 }
 
