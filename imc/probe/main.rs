@@ -43,6 +43,8 @@ fn main() {
                 let size = i64::from_le_bytes(rest.try_into().expect("a size"));
                 status(nix::unistd::ftruncate(&descriptors[0], size).map(|()| 0))
             }
+            b'u' => status(become_nobody().map(|()| 0)),
+            b'w' => tries(&descriptors[0]).into_iter().flat_map(|tried| status(tried.map(|()| 0))).collect(),
             b'r' => {
                 let mut datagram = vec![0; ORDER_MAX];
                 let end = ends[at].as_ref().expect("an end");
@@ -56,6 +58,36 @@ fn main() {
         drop(descriptors);
         nix::unistd::write(&orders, &[&b"."[..], &answer].concat()).expect("a test that listens");
     }
+}
+
+/// Takes an ordinary user's rights, and none but his: he may look into his own `/proc`.
+fn become_nobody() -> Result<(), Errno> {
+    let nobody = nix::unistd::Uid::from_raw(65534);
+    nix::unistd::setresuid(nobody, nobody, nobody)?;
+    nix::sys::prctl::set_dumpable(true)
+}
+
+/// Tries to store through a descriptor that is for reading.
+fn tries(weak: &OwnedFd) -> Vec<Result<(), Errno>> {
+    use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, open};
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
+    use nix::sys::stat::{Mode, fchmod};
+    let length = std::num::NonZeroUsize::new(4096).expect("not zero");
+    // SAFETY: the kernel chooses a place; the mapping is left alone but for its protection.
+    let map = |protection| unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, weak, 0) };
+    // SAFETY: the mapping has just been made, and nobody else knows it.
+    let raise = |start| unsafe { mprotect(start, 4096, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE) };
+    let path = format!("/proc/self/fd/{}", weak.as_raw_fd());
+    vec![
+        nix::unistd::write(weak, b"x").map(drop),
+        nix::unistd::ftruncate(weak, 0),
+        fallocate(weak, FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 4096),
+        map(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(drop),
+        map(ProtFlags::PROT_READ).and_then(raise),
+        fcntl(weak, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE)).map(drop),
+        fchmod(weak, Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IWOTH),
+        open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(drop),
+    ]
 }
 
 fn order(orders: RawFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {

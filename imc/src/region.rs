@@ -198,9 +198,26 @@ impl Mapping {
     /// When they are not all within the mapping.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         assert!(offset.checked_add(into.len()).is_some_and(|end| end <= self.length));
-        for (at, byte) in into.iter_mut().enumerate() {
-            // SAFETY: within the mapping, as was asserted. A volatile load of a byte that another process may be storing to.
-            *byte = unsafe { self.start.as_ptr().add(offset + at).read_volatile() };
+        // SAFETY: within the mapping, as was asserted.
+        let mut from = unsafe { self.start.as_ptr().add(offset) };
+        // Bytes up to a word of the mapping, words, and the bytes that are left.
+        let (head, rest) = into.split_at_mut(from.align_offset(WORD).min(into.len()));
+        let (words, tail) = rest.as_chunks_mut::<WORD>();
+        for byte in head {
+            // SAFETY: `from` has come as far as bytes of `into` were filled, so what it points to lies within the mapping.
+            // Volatile, for another process may be storing there.
+            *byte = unsafe { from.read_volatile() };
+            from = from.wrapping_add(1);
+        }
+        for word in words {
+            // SAFETY: as above, for eight bytes; the head has ended at a word.
+            *word = unsafe { from.cast::<u64>().read_volatile() }.to_ne_bytes();
+            from = from.wrapping_add(WORD);
+        }
+        for byte in tail {
+            // SAFETY: as above.
+            *byte = unsafe { from.read_volatile() };
+            from = from.wrapping_add(1);
         }
     }
 
@@ -211,9 +228,25 @@ impl Mapping {
     /// When they are not all within the mapping, or it may not be stored to.
     pub fn write(&self, offset: usize, from: &[u8]) {
         assert!(self.writable && offset.checked_add(from.len()).is_some_and(|end| end <= self.length));
-        for (at, byte) in from.iter().enumerate() {
-            // SAFETY: within the mapping, which may be stored to, as was asserted.
-            unsafe { self.start.as_ptr().add(offset + at).write_volatile(*byte) };
+        // SAFETY: within the mapping, as was asserted.
+        let mut to = unsafe { self.start.as_ptr().add(offset) };
+        let (head, rest) = from.split_at(to.align_offset(WORD).min(from.len()));
+        let (words, tail) = rest.as_chunks::<WORD>();
+        for byte in head {
+            // SAFETY: `to` has come as far as bytes of `from` were taken, so what it points to lies within the mapping, which
+            // may be stored to.
+            unsafe { to.write_volatile(*byte) };
+            to = to.wrapping_add(1);
+        }
+        for word in words {
+            // SAFETY: as above, for eight bytes; the head has ended at a word.
+            unsafe { to.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)) };
+            to = to.wrapping_add(WORD);
+        }
+        for byte in tail {
+            // SAFETY: as above.
+            unsafe { to.write_volatile(*byte) };
+            to = to.wrapping_add(1);
         }
     }
 }
@@ -225,6 +258,9 @@ impl Drop for Mapping {
         debug_assert!(unmapped.is_ok());
     }
 }
+
+/// Bytes that are copied at once.
+const WORD: usize = size_of::<u64>();
 
 /// An empty memfd that may be sealed.
 fn memory(name: &str) -> io::Result<OwnedFd> {

@@ -5,14 +5,12 @@ mod raw;
 use imc::{Acceptor, CallError, Capability, Channel, Connect, Fault, SendError, Wake};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv,
-    sendmsg, socket, socketpair,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, socket, socketpair,
 };
-use raw::{CALL, EVENT, datagram, descriptors};
+use raw::{CALL, EVENT, datagram, descriptors, hand};
 use schema::host::{Empty, Hello};
 use schema::sample::Door;
 use schema::{Connection, Handle, Kind, Rights};
-use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -31,17 +29,15 @@ fn end(kind: Kind, rights: Rights) -> Connection {
     Connection { end: Handle { slot: 0, kind, rights, size: 0 } }
 }
 
-/// Sends this over the connect capability, as its holder could.
+/// Has another process that holds the connect capability send this.
 fn send(connect: &Connect, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) {
-    let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let control = if numbers.is_empty() { &[] } else { &rights[..] };
-    sendmsg::<()>(connect.as_fd().as_raw_fd(), &[IoSlice::new(datagram)], control, MsgFlags::empty(), None).unwrap();
+    hand(connect.as_fd()).send(datagram, descriptors);
 }
 
 /// What becomes of a descriptor that is sent as the end of a channel; the acceptor goes on, and nothing is left behind.
 fn offered(descriptor: impl AsFd) -> Fault {
     let (mut acceptor, connect) = Acceptor::create().unwrap();
+    drop(hand(connect.as_fd()));
     let before = descriptors();
     send(&connect, &datagram(EVENT, 0, 1, &end(Kind::Channel, READ_WRITE)), &[descriptor.as_fd()]);
     let fault = acceptor.accept(Some(SOON)).err().expect("refused");
@@ -82,6 +78,7 @@ fn attempt_of_another_form_is_refused_and_only_that() {
     let good = datagram(EVENT, 0, 1, &end(Kind::Channel, READ_WRITE));
     let end_as = |kind, rights| datagram(EVENT, 0, 1, &end(kind, rights));
     let one = || vec![one.as_fd()];
+    drop(hand(connect.as_fd()));
     let before = descriptors();
     for (message, sent, fault) in [
         (good.clone(), vec![], Fault::HandleCount),

@@ -3,11 +3,14 @@
 
 mod raw;
 
-use imc::{CREDIT, CallError, Channel, DATAGRAM_MAX, Fault, Frozen, Region, SendError, WAITING_MAX, Wake};
+use imc::{BlockFile, CREDIT, CallError, Channel, DATAGRAM_MAX, Fault, Frozen, Region, SendError, WAITING_MAX, Wake};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
-use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use raw::{CALL, CLOSE, ERROR, EVENT, Peer, REPLY, assemble, datagram, descriptors, mortal_pair, pair, txid};
 use schema::host::{Empty, Grant, Grants, Hello, Log, Purpose, Severity};
 use schema::vmm::{GuestRegion, Memory};
@@ -144,7 +147,13 @@ fn descriptor_of_another_kind_than_claimed_is_refused() {
     let (channel, _peer) = Channel::pair().unwrap();
 
     assert_eq!(claimed(&wake, Kind::Wake, BELL, 0), Ok(()));
-    let no_wakes: [(&str, BorrowedFd<'_>); 7] = [
+    let expired = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::empty()).unwrap();
+    expired.set(Expiration::OneShot(TimeSpec::new(0, 1)), TimerSetTimeFlags::empty()).unwrap();
+    std::thread::sleep(Duration::from_millis(1));
+    let signals = SignalFd::new(&SigSet::empty()).unwrap();
+    let no_wakes: [(&str, BorrowedFd<'_>); 9] = [
+        ("timer that has expired", expired.as_fd()),
+        ("signalfd", signals.as_fd()),
         ("region", region.as_fd()),
         ("pipe", pipe.as_fd()),
         ("timer", timer.as_fd()),
@@ -231,6 +240,29 @@ fn region_that_was_taken_is_not_shrunk_by_its_sender() {
         assert_eq!(peer.resize(region.as_fd(), size), Err(nix::errno::Errno::EPERM));
     }
     mapping.write(4095, b"x");
+}
+
+/// What was weakened stays weak, in a process of another user that has everything else it could wish for.
+#[test]
+fn there_is_no_way_back_from_a_weaker_capability() {
+    let _alone = alone();
+    let (_channel, peer) = mortal_pair();
+    if !peer.become_nobody() {
+        println!("SKIPPED: another user's process is made by root alone");
+        return;
+    }
+    let region = Region::create("test", 4096).unwrap();
+    let frozen = Region::<Frozen>::freeze("test", b"never again").unwrap();
+    let file = BlockFile::new(tempfile::tempfile().unwrap()).unwrap();
+    let weak = [region.read_only().unwrap().into(), OwnedFd::from(frozen), file.read_only().unwrap().file.into()];
+    for weak in &weak {
+        for (number, tried) in peer.try_to_write(weak.as_fd()).into_iter().enumerate() {
+            assert!(tried.is_err(), "try {number}");
+        }
+    }
+    // The same tries succeed where they may.
+    let tried = peer.try_to_write(region.as_fd());
+    assert_eq!((tried[0], tried[3], tried[4]), (Ok(()), Ok(()), Ok(())));
 }
 
 #[test]

@@ -148,3 +148,21 @@ fn copy_outside_of_a_mapping_does_not_happen() {
     reader.read(4094, &mut seen);
     assert_eq!(&seen, b"ab");
 }
+
+#[test]
+fn copies_begin_and_end_anywhere() {
+    let mapping = Region::create("test", 4096).unwrap().map().unwrap();
+    let pattern: Vec<u8> = (1..=40).collect();
+    for (offset, length) in (0..9).flat_map(|offset| (0..40).map(move |length| (offset, length))) {
+        mapping.write(0, &[0; 64]);
+        mapping.write(offset, &pattern[..length]);
+        let mut around = [0xff; 64];
+        mapping.read(0, &mut around);
+        let mut expected = [0; 64];
+        expected[offset..offset + length].copy_from_slice(&pattern[..length]);
+        assert_eq!(around, expected, "{length} bytes at {offset}");
+        let mut copy = vec![0xff; length];
+        mapping.read(offset, &mut copy);
+        assert_eq!(copy, &pattern[..length]);
+    }
+}

@@ -20,7 +20,6 @@ pub const CLOSE: u8 = 5;
 
 /// A channel, and its other end in another process, which all tests of a program share.
 pub fn pair() -> (Channel, Peer) {
-    static SHARED: OnceLock<Arc<Probe>> = OnceLock::new();
     pair_with(SHARED.get_or_init(Probe::start))
 }
 
@@ -29,11 +28,22 @@ pub fn mortal_pair() -> (Channel, Peer) {
     pair_with(&Probe::start())
 }
 
+/// The process that all tests share, with this socket in its hands.
+pub fn hand(socket: BorrowedFd<'_>) -> Peer {
+    hand_to(SHARED.get_or_init(Probe::start), socket)
+}
+
+static SHARED: OnceLock<Arc<Probe>> = OnceLock::new();
+
 fn pair_with(probe: &Arc<Probe>) -> (Channel, Peer) {
     let (ours, theirs) = Channel::pair().unwrap();
+    (ours, hand_to(probe, theirs.as_fd()))
+}
+
+fn hand_to(probe: &Arc<Probe>, socket: BorrowedFd<'_>) -> Peer {
     let peer = Peer { probe: Arc::clone(probe), end: probe.ends.fetch_add(1, Ordering::Relaxed) };
-    peer.order(b'n', &[], &[theirs.as_fd()]);
-    (ours, peer)
+    peer.order(b'n', &[], &[socket]);
+    peer
 }
 
 /// One end, held by the other process.
@@ -59,6 +69,17 @@ impl Peer {
     /// Resizes this file.
     pub fn resize(&self, file: BorrowedFd<'_>, size: u64) -> nix::Result<()> {
         status(&self.order(b't', &size.to_le_bytes(), &[file]))
+    }
+
+    /// Makes its process an ordinary user's, of a [`mortal_pair`]. False where it is not root's.
+    pub fn become_nobody(&self) -> bool {
+        status(&self.order(b'u', &[], &[])).is_ok()
+    }
+
+    /// Tries all that there is to get more out of this than it allows: to change it, and to open it anew for more. What
+    /// came of each try.
+    pub fn try_to_write(&self, weak: BorrowedFd<'_>) -> Vec<nix::Result<()>> {
+        self.order(b'w', &[], &[weak]).chunks(4).map(status).collect()
     }
 
     pub fn receive(&self) -> Vec<u8> {
