@@ -108,7 +108,7 @@ fn carriers_are_compared_with_a_function_call_and_the_bounds_of_the_same_run() {
     let (same, cross) = (names(&rows, "same"), names(&rows, "cross"));
     for placed in [&same, &cross].into_iter().filter(|placed| !placed.is_empty()) {
         for what in ["access, asleep", "posted write", "shadow read"] {
-            for carrier in ["memory", "in-process"] {
+            for carrier in ["memory", "socket", "pipe", "virtio", "in-process"] {
                 assert!(placed.contains(&format!("{what}, {carrier}")), "{what} over {carrier} is missing: {placed:?}");
             }
         }

@@ -29,8 +29,6 @@ const POSTED: &str = "posted write";
 const SHADOW: &str = "shadow read";
 const IN_PROCESS: &str = Carrier::InProcess.name();
 
-/// What is compared: what a lane can run over.
-const CARRIERS: [Carrier; 2] = [Carrier::Memory, Carrier::InProcess];
 /// The one other message layer that looks without pause.
 const POLLING_PEER: &str = "iceoryx2 polling";
 
@@ -66,7 +64,7 @@ fn each<'a>(
 ) {
     let in_process = format!("{what}, {IN_PROCESS}");
     let bases = if bases.is_empty() { &[in_process.as_str()] } else { bases };
-    for carrier in CARRIERS {
+    for carrier in Carrier::ALL {
         let bases = if carrier == Carrier::InProcess { &[in_process.as_str()] } else { bases };
         contest.add(&format!("{what}, {}", carrier.name()), seats.placement, bases, move || measure(carrier));
     }
