@@ -31,6 +31,7 @@ struct HostStatus {
   posted @15 :UInt64;
   lane @16 :UInt64;
   doorbell @17 :UInt64;
+  carriers @18 :List(Text);   # of its devices' lanes, each once
 }
 
 struct Logs $Imc.message(0x43) { after @0 :UInt64; }              # Call. The reply is `LogLines`.

@@ -87,6 +87,8 @@ pub struct HostStatus {
     pub lane: u64,
     /// Doorbells.
     pub doorbell: u64,
+    /// What its devices' lanes run over, each once.
+    pub carriers: Vec<String>,
 }
 
 /// Call: log lines. The reply is [`LogLines`].

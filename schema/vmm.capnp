@@ -83,6 +83,7 @@ struct DeviceCounters {
   doorbell @4 :UInt64;     # as the host counts them
   ones @5 :UInt64;         # accesses answered for a dead device
   interrupts @6 :UInt64;   # level changes applied
+  carrier @7 :Lane.Carrier;   # what its lane runs over
 }
 
 struct Drive $Imc.message(0x2a) {

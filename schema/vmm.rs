@@ -175,6 +175,8 @@ pub struct DeviceCounters {
     pub ones: u64,
     /// Interrupt level changes applied.
     pub interrupts: u64,
+    /// What its lane runs over.
+    pub carrier: Carrier,
 }
 
 /// Call: one access made by the supervisor through the bus, as a vcpu would. The reply is [`Driven`].

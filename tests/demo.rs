@@ -122,6 +122,49 @@ fn linked_devices_have_no_host_of_their_own() {
 }
 
 #[test]
+fn every_carrier_carries_every_device_and_is_named() {
+    for carrier in ["memory", "socket", "pipe", "virtio"] {
+        // With a guest where there can be one, and by a script.
+        for words in [&["--carrier", carrier, "--no-kvm"][..], &["--carrier", carrier]] {
+            let rows = demo(words);
+            assert_eq!(rows.len(), 8, "{words:?}");
+            for row in &rows {
+                assert_eq!(row["carriers"], serde_json::json!([carrier]), "{words:?}: {row:#}");
+                assert_eq!(row["differences"], serde_json::json!([]), "{words:?}: {row:#}");
+                assert_eq!(row["state"], "running", "{words:?}: {row:#}");
+            }
+            let uart = &host(&rows, "uart16550")["accesses"];
+            assert!(uart["posted"].as_u64().unwrap() > 0, "{words:?}: {uart:#}");
+        }
+    }
+}
+
+#[test]
+fn a_carrier_for_one_device_is_shown() {
+    let rows = demo(&["--carrier", "memory,uart16550=pipe,virtio-block=virtio,i8042=socket", "--no-kvm"]);
+    for (name, carrier) in
+        [("uart16550", "pipe"), ("virtio-block", "virtio"), ("i8042", "socket"), ("acpi-pm", "memory")]
+    {
+        assert_eq!(host(&rows, name)["carriers"], serde_json::json!([carrier]), "{name}");
+    }
+}
+
+#[test]
+fn a_group_names_each_carrier_of_its_devices_once() {
+    let rows = demo(&["--isolate", "class", "--carrier", "socket,uart16550=pipe", "--no-kvm"]);
+    assert_eq!(host(&rows, "char")["carriers"], serde_json::json!(["pipe", "socket"]));
+}
+
+#[test]
+fn linked_devices_are_called_and_no_carrier_can_be_chosen_for_them() {
+    let rows = demo(&["--isolate", "none", "--no-kvm"]);
+    assert_eq!(rows[0]["carriers"], serde_json::json!(["in-process"]));
+    let output = Place::new().run(&["demo", "--isolate", "none", "--carrier", "socket"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--isolate none"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_level_for_one_device_is_shown() {
     let rows = demo(&["--sandbox", "seccomp,uart16550=process", "--no-kvm"]);
     assert_eq!(host(&rows, "uart16550")["seccomp_mode"], 0);

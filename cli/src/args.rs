@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use schema::host::{Level, Setting};
+use schema::lane::Carrier;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Isolate, PlannedDevice};
@@ -70,6 +71,9 @@ pub struct DemoArgs {
     /// How devices are grouped into processes, as for `run`.
     #[arg(long, value_enum, default_value = "device")]
     pub isolate: IsolateSpec,
+    /// How accesses travel to devices, as for `run`.
+    #[arg(long, value_name = "CARRIER[,DEVICE=CARRIER]…")]
+    pub carrier: Option<CarrierSpec>,
     /// Drive the devices from a script, without a virtual processor.
     #[arg(long)]
     pub no_kvm: bool,
@@ -109,6 +113,10 @@ pub struct RunArgs {
     /// How devices are grouped into processes: device, class, or none. [default: device]
     #[arg(long, value_enum)]
     pub isolate: Option<IsolateSpec>,
+    /// How accesses travel: memory, socket, pipe or virtio; and for single devices, as in `memory,uart16550=pipe`.
+    /// [default: memory]
+    #[arg(long, value_name = "CARRIER[,DEVICE=CARRIER]…")]
+    pub carrier: Option<CarrierSpec>,
     /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. May be repeated.
     #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
     pub device: Vec<String>,
@@ -248,72 +256,128 @@ impl From<IsolateSpec> for Isolate {
     }
 }
 
-/// A level for all, and exceptions.
+/// What is chosen for all devices, and exceptions.
 #[derive(Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct SandboxSpec {
-    pub level: Level,
-    exceptions: Vec<(String, Level)>,
+#[serde(try_from = "String", bound = "T: Choice")]
+pub struct PerDevice<T> {
+    pub all: T,
+    exceptions: Vec<(String, T)>,
 }
 
-impl Default for SandboxSpec {
-    fn default() -> SandboxSpec {
-        SandboxSpec { level: Level::Seccomp, exceptions: Vec::new() }
-    }
+/// How strictly devices are confined.
+pub type SandboxSpec = PerDevice<Level>;
+/// What their lanes run over.
+pub type CarrierSpec = PerDevice<Carrier>;
+
+/// What can be chosen for each device.
+pub trait Choice: Copy {
+    /// The flag by which it is chosen.
+    const FLAG: &str;
+    /// What is chosen where nothing is said.
+    const DEFAULT: Self;
+    /// What this word says, or a sentence.
+    fn of(word: &str) -> Result<Self, String>;
+    /// Chooses it for a device.
+    fn choose(self, device: &mut PlannedDevice);
 }
 
-impl std::str::FromStr for SandboxSpec {
-    type Err = String;
-    fn from_str(text: &str) -> Result<SandboxSpec, String> {
-        let level = |word: &str| match word {
+impl Choice for Level {
+    const FLAG: &str = "--sandbox";
+    const DEFAULT: Level = Level::Seccomp;
+    fn of(word: &str) -> Result<Level, String> {
+        match word {
             "off" => Ok(Level::Off),
             "process" => Ok(Level::Process),
             "seccomp" => Ok(Level::Seccomp),
             other => Err(format!("`{other}` is not a level; there are off, process and seccomp")),
-        };
-        let mut spec = SandboxSpec::default();
-        let mut levels = 0;
+        }
+    }
+    fn choose(self, device: &mut PlannedDevice) {
+        device.level = self;
+    }
+}
+
+impl Choice for Carrier {
+    const FLAG: &str = "--carrier";
+    const DEFAULT: Carrier = Carrier::Memory;
+    fn of(word: &str) -> Result<Carrier, String> {
+        match Carrier::ALL.into_iter().find(|carrier| carrier.name() == word) {
+            Some(Carrier::InProcess) => {
+                Err(format!("`{word}` is not a way to another process; --isolate none links devices into the VMM"))
+            }
+            Some(carrier) => Ok(carrier),
+            None => Err(format!("`{word}` is not a carrier; there are memory, socket, pipe and virtio")),
+        }
+    }
+    fn choose(self, device: &mut PlannedDevice) {
+        device.carrier = self;
+    }
+}
+
+impl<T: Choice> Default for PerDevice<T> {
+    fn default() -> Self {
+        PerDevice { all: T::DEFAULT, exceptions: Vec::new() }
+    }
+}
+
+impl<T: Choice> std::str::FromStr for PerDevice<T> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut spec = PerDevice::default();
+        let mut for_all = 0;
         for part in text.split(',') {
             match part.split_once('=') {
-                Some((device, word)) => spec.exceptions.push((device.to_owned(), level(word)?)),
+                Some((device, word)) => spec.exceptions.push((device.to_owned(), T::of(word)?)),
                 None => {
-                    spec.level = level(part)?;
-                    levels += 1;
+                    spec.all = T::of(part)?;
+                    for_all += 1;
                 }
             }
         }
-        if levels > 1 {
-            return Err("two levels are given for all devices; give one, and DEVICE=LEVEL for exceptions".to_owned());
+        if for_all > 1 {
+            return Err("two are given for all devices; give one, and DEVICE=… for exceptions".to_owned());
         }
         Ok(spec)
     }
 }
 
-impl TryFrom<String> for SandboxSpec {
+impl<T: Choice> TryFrom<String> for PerDevice<T> {
     type Error = String;
-    fn try_from(text: String) -> Result<SandboxSpec, String> {
+    fn try_from(text: String) -> Result<Self, String> {
         text.parse()
     }
 }
 
-impl SandboxSpec {
-    /// Applies the levels; refuses an exception for a device that is not there.
+impl<T: Choice> PerDevice<T> {
+    /// Applies the choice; refuses an exception for a device that is not there.
     pub fn apply(&self, devices: &mut [PlannedDevice]) -> Result<()> {
         for device in devices.iter_mut() {
-            device.level = self.level;
+            self.all.choose(device);
         }
-        for (name, level) in &self.exceptions {
+        for (name, choice) in &self.exceptions {
             let mut found = false;
             for device in devices.iter_mut().filter(|device| device.label == *name || device.device == *name) {
-                device.level = *level;
+                choice.choose(device);
                 found = true;
             }
             if !found {
                 let have: Vec<&str> = devices.iter().map(|device| device.label.as_str()).collect();
-                return Err(usage!("--sandbox: this machine has no device `{name}`; it has {}", have.join(", ")));
+                let (flag, have) = (T::FLAG, have.join(", "));
+                return Err(usage!("{flag}: this machine has no device `{name}`; it has {have}"));
             }
         }
         Ok(())
+    }
+}
+
+/// Applies `--carrier`, where it is given. Devices that are linked into the VMM have no way to choose.
+pub fn apply_carrier(spec: Option<&CarrierSpec>, isolate: Isolate, devices: &mut [PlannedDevice]) -> Result<()> {
+    match spec {
+        Some(_) if isolate == Isolate::None => Err(usage!(
+            "--carrier: with --isolate none a device is called in the VMM's own process; give one of the two"
+        )),
+        Some(spec) => spec.apply(devices),
+        None => Ok(()),
     }
 }
 
@@ -337,6 +401,7 @@ impl RunArgs {
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
             isolate: self.isolate.or(file.isolate),
+            carrier: self.carrier.or(file.carrier),
             device: list(self.device, file.device),
             host_program: list(self.host_program, file.host_program),
             name: self.name.or(file.name),
@@ -420,7 +485,8 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         device: device.to_owned(),
         label: String::new(),
         options,
-        level: Level::Seccomp,
+        level: Level::DEFAULT,
+        carrier: Carrier::DEFAULT,
         backing,
         program: None,
     }
@@ -489,6 +555,21 @@ mod tests {
             let wanted = if device.device == "uart16550" { Level::Off } else { Level::Process };
             assert_eq!(device.level, wanted, "{}", device.label);
         }
+    }
+
+    #[test]
+    fn a_carrier_is_chosen_for_all_and_for_single_devices() {
+        let mut devices = RunArgs::default().devices().unwrap();
+        let spec: CarrierSpec = "socket,i8042=virtio".parse().unwrap();
+        apply_carrier(Some(&spec), Isolate::Device, &mut devices).unwrap();
+        for device in &devices {
+            let wanted = if device.device == "i8042" { Carrier::Virtio } else { Carrier::Socket };
+            assert_eq!(device.carrier, wanted, "{}", device.label);
+        }
+        let sentence = apply_carrier(Some(&spec), Isolate::None, &mut devices).unwrap_err().to_string();
+        assert!(sentence.contains("--isolate none"), "{sentence}");
+        assert!("in-process".parse::<CarrierSpec>().err().unwrap().contains("--isolate none"));
+        assert!("pigeon".parse::<CarrierSpec>().err().unwrap().contains("memory, socket, pipe and virtio"));
     }
 
     #[test]

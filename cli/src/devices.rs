@@ -77,12 +77,12 @@ pub fn devices(asked: &DevicesArgs) -> Result<u8> {
 pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
     let (name, options) = parse_device(&asked.device)?;
     let recipe = if name == "vmm" {
-        Recipe::vmm(asked.sandbox.level, 1, true, &[], false)
+        Recipe::vmm(asked.sandbox.all, 1, true, &[], false)
     } else {
         let manifest = BuiltIn
             .manifest(&name, &options)
             .map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
-        Recipe::host(asked.sandbox.level, &[manifest])
+        Recipe::host(asked.sandbox.all, &[manifest])
     };
     print!("{recipe}");
     Ok(0)

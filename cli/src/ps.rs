@@ -25,6 +25,7 @@ pub struct Row<'a> {
     state: &'a str,
     differences: &'a [String],
     notes: &'a [String],
+    carriers: &'a [String],
     accesses: Accesses,
 }
 
@@ -58,6 +59,7 @@ pub fn objects<'a>(vm: &'a str, rows: &'a [HostStatus]) -> Vec<Row<'a>> {
             state: &row.state,
             differences: &row.differences,
             notes: &row.notes,
+            carriers: &row.carriers,
             accesses: Accesses { shadow: row.shadow, posted: row.posted, lane: row.lane, doorbell: row.doorbell },
         })
         .collect()

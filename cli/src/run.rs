@@ -4,7 +4,7 @@ pub mod bench;
 pub mod demo;
 mod guests;
 
-use crate::args::{RunArgs, usage};
+use crate::args::{RunArgs, apply_carrier, usage};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
 use schema::host::Level;
@@ -69,6 +69,8 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     let mut devices = asked.devices()?;
     let sandbox = asked.sandbox.clone().unwrap_or_default();
     sandbox.apply(&mut devices)?;
+    let isolate = asked.isolate.map_or(Isolate::Device, Isolate::from);
+    apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     let name = asked.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()));
     runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;
     Ok(Plan {
@@ -77,8 +79,8 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         memory_bytes: asked.memory_bytes()?,
         boot,
         devices,
-        isolate: asked.isolate.map_or(Isolate::Device, Isolate::from),
-        level: sandbox.level,
+        isolate,
+        level: sandbox.all,
         deadline: asked.deadline()?,
         kvm: true,
         pins: None,

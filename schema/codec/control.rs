@@ -9,6 +9,7 @@ use crate::control::{
     Status, StatusReport,
 };
 use crate::host::{DEVICES_MAX, SENTENCE_MAX};
+use crate::lane::Carrier;
 use crate::manifest::TEXT_MAX;
 use crate::wire::control_capnp as wire;
 
@@ -80,7 +81,8 @@ impl Record for HostStatus {
             + words::clipped(&self.state, SENTENCE_MAX)
             + words::texts("descriptors", &self.descriptors, REMARKS_MAX, TEXT_MAX)?
             + words::texts("differences", &self.differences, REMARKS_MAX, SENTENCE_MAX)?
-            + words::texts("notes", &self.notes, REMARKS_MAX, SENTENCE_MAX)?)
+            + words::texts("notes", &self.notes, REMARKS_MAX, SENTENCE_MAX)?
+            + words::texts("carriers", &self.carriers, Carrier::ALL.len(), TEXT_MAX)?)
     }
     fn write(&self, mut to: wire::host_status::Builder<'_>) {
         to.set_name(self.name.as_str());
@@ -101,6 +103,7 @@ impl Record for HostStatus {
         to.set_posted(self.posted);
         to.set_lane(self.lane);
         to.set_doorbell(self.doorbell);
+        write_texts(&self.carriers, to.init_carriers(self.carriers.len() as u32));
     }
     fn read(from: wire::host_status::Reader<'_>) -> Result<Self, BadBody> {
         Ok(HostStatus {
@@ -122,6 +125,7 @@ impl Record for HostStatus {
             posted: from.get_posted(),
             lane: from.get_lane(),
             doorbell: from.get_doorbell(),
+            carriers: read_texts("carriers", from.get_carriers(), Carrier::ALL.len(), TEXT_MAX)?,
         })
     }
 }

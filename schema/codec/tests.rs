@@ -252,7 +252,16 @@ fn messages_of_the_vmm_travel_unchanged() {
     }
     travels(Late { host: 9, violation: true, text: "wrong sequence".into() });
     travels(Counters);
-    let counters = DeviceCounters { id: 1, shadow: 2, posted: 3, lane: 4, doorbell: 5, ones: 6, interrupts: u64::MAX };
+    let counters = DeviceCounters {
+        id: 1,
+        shadow: 2,
+        posted: 3,
+        lane: 4,
+        doorbell: 5,
+        ones: 6,
+        interrupts: u64::MAX,
+        carrier: Carrier::Pipe,
+    };
     travels(Counted { devices: vec![counters, DeviceCounters::default()], exits: 7 });
     travels(Drive { write: true, port: false, address: 0xfee0_0000, width: 4, value: 0x1234 });
     travels(Driven { value: u64::MAX });
@@ -284,6 +293,7 @@ fn messages_of_an_operator_travel_unchanged() {
         posted: 6,
         lane: 7,
         doorbell: 8,
+        carriers: texts(1),
     };
     travels(StatusReport { name: "vm".into(), total: 3, hosts: vec![host, HostStatus::default()] });
     travels(Logs { after: 1 << 40 });

@@ -255,6 +255,7 @@ impl Record for DeviceCounters {
         to.set_doorbell(self.doorbell);
         to.set_ones(self.ones);
         to.set_interrupts(self.interrupts);
+        to.set_carrier(self.carrier.to_wire());
     }
     fn read(from: wire::device_counters::Reader<'_>) -> Result<Self, BadBody> {
         Ok(DeviceCounters {
@@ -265,6 +266,7 @@ impl Record for DeviceCounters {
             doorbell: from.get_doorbell(),
             ones: from.get_ones(),
             interrupts: from.get_interrupts(),
+            carrier: Carrier::from_wire("carrier", from.get_carrier())?,
         })
     }
 }

@@ -5,12 +5,13 @@ use crate::direct::Direct;
 use crate::hub::Source;
 use crate::irq::{Lines, PINS};
 use crate::kvm::Vm;
+use crate::lane::LaneGrants;
 use crate::link::Linker;
 use crate::machine::Device;
 use crate::memory::GuestRam;
 use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
 use crate::vectors::{Delivery, Vectors};
-use imc::lane::{Carrier, Lane, MemoryCarrier, REQUEST_BYTES, SpinBudget, StateView, state_region_bytes};
+use imc::lane::{Carrier, Lane, SpinBudget, StateView, state_region_bytes};
 use imc::{Capability, Descriptors, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Wake};
 use sandbox::{DescriptorKind, Held, Mode};
 use schema::Kind;
@@ -103,7 +104,7 @@ impl Assembly {
         vm: Option<&mut Vm>,
         ram: &GuestRam,
     ) -> Result<(), String> {
-        let AttachDevice { id, host, manifest, options, carrier: _ } = attach;
+        let AttachDevice { id, host, manifest, options, carrier: over } = attach;
         let grants = std::mem::take(&mut self.waiting);
         let sentence = |what: String| format!("{}: {what}", manifest.name);
         if usize::from(id) != self.devices.len() || usize::from(id) >= DEVICES_MAX || usize::from(host) >= DEVICES_MAX {
@@ -113,7 +114,7 @@ impl Assembly {
         let (carrier, view) = if self.reach.linked {
             self.link(&manifest, &options, grants, &mut granted, linker).map_err(sentence)?
         } else {
-            self.reach(&manifest, grants, &mut granted).map_err(sentence)?
+            self.reach(&manifest, over, grants, &mut granted).map_err(sentence)?
         };
         let Granted { wake: Some(wake), irq: Some(irq), vectors, switches, direct, .. } = granted else {
             return Err(sentence("has no wake, or nothing to be heard by".to_owned()));
@@ -134,6 +135,7 @@ impl Assembly {
     fn reach(
         &mut self,
         manifest: &Manifest,
+        carrier: schema::lane::Carrier,
         grants: Vec<(Grant, OwnedFd)>,
         granted: &mut Granted,
     ) -> Result<(Box<dyn Carrier>, StateView), String> {
@@ -142,20 +144,12 @@ impl Assembly {
                 return Err(format!("was granted a {:?}, which is for a device host", grant.purpose));
             }
         }
-        let view = granted.view(manifest)?;
-        let (Some(request), Some(reply), Some(wake)) = (granted.request.take(), granted.reply.take(), &granted.wake)
-        else {
-            return Err("has no request region, no reply or no wake".to_owned());
-        };
-        if request.bytes() < REQUEST_BYTES {
-            return Err("has a request region that is too small".to_owned());
-        }
-        // Its waiter reads it; who retires the lane writes it.
-        self.hold(&reply, Mode::Both);
-        let wake = wake.try_clone().map_err(failed)?;
-        self.hold(&wake, Mode::Write);
-        let request = request.map().map_err(failed)?;
-        Ok((Box::new(MemoryCarrier::new(request, view.clone(), reply, wake, self.reach.spin)), view))
+        let state = granted.view(manifest)?;
+        let wake = granted.wake.as_ref().ok_or("has no wake")?.try_clone().map_err(failed)?;
+        let lane = std::mem::take(&mut granted.lane);
+        let way = lane.way(carrier, state, wake, &self.reach)?;
+        self.held.extend(way.held);
+        Ok((way.carrier, way.view))
     }
 
     /// Makes a device in this process. It gets all grants; what the VMM needs of them it shares.
@@ -172,7 +166,7 @@ impl Assembly {
             granted.take(&grant, descriptor.try_clone().map_err(failed)?, true)?;
             devices_own.push((grant, descriptor));
         }
-        let view = granted.view(manifest)?;
+        let view = granted.view(manifest)?.ok_or("has no state region")?;
         for (grant, descriptor) in &devices_own {
             self.held.push(Held::new(descriptor.as_raw_fd(), kind_of(grant), Mode::Both));
         }
@@ -278,9 +272,8 @@ impl Assembly {
 struct Granted {
     wake: Option<Wake>,
     irq: Option<Wake>,
-    request: Option<Region<ReadWrite>>,
+    lane: LaneGrants,
     state: Option<(Mapping, u64)>,
-    reply: Option<Wake>,
     vectors: BTreeMap<u32, Wake>,
     switches: BTreeMap<u32, Wake>,
     direct: BTreeMap<u32, Region<ReadWrite>>,
@@ -293,8 +286,12 @@ impl Granted {
         let again = match grant.purpose {
             Purpose::Wake => self.wake.replace(receive(grant, descriptor)?).is_some(),
             Purpose::Irq => self.irq.replace(receive(grant, descriptor)?).is_some(),
-            Purpose::Reply => self.reply.replace(receive(grant, descriptor)?).is_some(),
-            Purpose::Request => self.request.replace(receive(grant, descriptor)?).is_some(),
+            Purpose::Request
+            | Purpose::Reply
+            | Purpose::Packets
+            | Purpose::Asked
+            | Purpose::Answers
+            | Purpose::AnswerRegion => self.lane.take(grant, descriptor)?,
             Purpose::State if linked => {
                 self.state.replace(map(receive::<Region<ReadWrite>>(grant, descriptor)?)?).is_some()
             }
@@ -302,23 +299,22 @@ impl Granted {
             Purpose::Vector => self.vectors.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Switch => self.switches.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Direct => self.direct.insert(number, receive(grant, descriptor)?).is_some(),
-            Purpose::Packets | Purpose::Asked | Purpose::Answers | Purpose::AnswerRegion => return Ok(false),
             Purpose::Memory | Purpose::File | Purpose::Stream | Purpose::Bell => return Ok(false),
         };
         if again { Err(format!("was granted its {:?} {number} twice", grant.purpose)) } else { Ok(true) }
     }
 
-    /// The look at its committed state.
-    fn view(&mut self, manifest: &Manifest) -> Result<StateView, String> {
-        let (mapping, bytes) = self.state.take().ok_or("has no state region")?;
+    /// The look at its committed state, if it was granted.
+    fn view(&mut self, manifest: &Manifest) -> Result<Option<StateView>, String> {
+        let Some((mapping, bytes)) = self.state.take() else { return Ok(None) };
         if bytes < state_region_bytes(manifest.state_bytes, manifest.bulk_bytes) {
             return Err("has a state region that is too small".to_owned());
         }
-        Ok(StateView::new(mapping))
+        Ok(Some(StateView::new(mapping)))
     }
 }
 
-fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
+pub(crate) fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
     C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
 }
 
@@ -326,7 +322,7 @@ fn map<R: imc::Rights>(region: Region<R>) -> Result<(Mapping, u64), String> {
     Ok((region.map().map_err(failed)?, region.bytes()))
 }
 
-fn failed(error: std::io::Error) -> String {
+pub(crate) fn failed(error: std::io::Error) -> String {
     format!("cannot be attached: {error}")
 }
 

@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use schema::lane::Operation;
 use schema::manifest::Switch;
 use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Retire};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub struct Hub {
     machine: Arc<Machine>,
     parts: Parts,
     alarms: Vec<Alarm>,
+    /// Hosts whose hint could not be followed up, because a vcpu was at one of their lanes.
+    unheard: BTreeSet<u8>,
     /// The drive call that the worker is at.
     driving: Option<CallId>,
     /// The run has ended and vcpus were told to stop.
@@ -84,7 +86,7 @@ impl Hub {
     pub fn new(channel: Channel, parts: Parts) -> Hub {
         let machine = Arc::clone(&parts.machine);
         let alarms = vec![Alarm::default(); machine.devices.len()];
-        Hub { channel, machine, parts, alarms, driving: None, ending: false }
+        Hub { channel, machine, parts, alarms, unheard: BTreeSet::new(), driving: None, ending: false }
     }
 
     /// Serves until the supervisor is gone or talks nonsense.
@@ -100,14 +102,18 @@ impl Hub {
     fn turn(&mut self) -> Result<(), Fault> {
         let wait = self.alarms();
         let unsent = !self.tell()?;
-        self.sleep(if unsent { Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN))) } else { wait })?;
+        self.sleep(if unsent || !self.unheard.is_empty() {
+            Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN)))
+        } else {
+            wait
+        })?;
         // Before anything that they could be about is looked at.
         self.machine.outbox.bell().drain();
         for source in &self.parts.sources {
             match source {
                 Source::Irq { host, wake } => {
-                    if wake.drain().is_some() {
-                        self.machine.levels_changed(*host);
+                    if (wake.drain().is_some() | self.unheard.remove(host)) && !self.machine.levels_changed(*host) {
+                        self.unheard.insert(*host);
                     }
                 }
                 Source::Switch { switch, wake } => {
@@ -138,6 +144,10 @@ impl Hub {
             if alarm.button {
                 alarm.button = !device.lane.notify(Operation::Button, now);
                 again |= alarm.button;
+            }
+            // Nothing else may say that an alarm was the last one.
+            if alarm.sent.is_some() {
+                self.machine.refresh(device);
             }
             match (device.lane.deadline(), alarm.sent) {
                 (Some(deadline), Some((sent, since))) if deadline == sent => {

@@ -17,6 +17,7 @@ mod exit;
 mod hub;
 pub mod irq;
 mod kvm;
+mod lane;
 pub mod link;
 pub mod machine;
 pub mod memory;

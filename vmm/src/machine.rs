@@ -214,11 +214,23 @@ impl Machine {
         }
     }
 
-    /// A host says that its levels changed, or may have.
-    pub fn levels_changed(&self, host: u8) {
+    /// A host says that its levels or deadlines changed, or may have. False: a vcpu was just asking it, so that not all could
+    /// be looked at; try again a little later.
+    pub fn levels_changed(&self, host: u8) -> bool {
+        let mut all = true;
         for device in self.devices.iter().filter(|device| device.host == host) {
+            all &= self.refresh(device);
             device.lines.apply(&self.pins, || device.lane.levels());
         }
+        all
+    }
+
+    /// Takes what a device has told of its own accord. False: not all could be taken now.
+    pub fn refresh(&self, device: &Device) -> bool {
+        device.lane.refresh().unwrap_or_else(|error| {
+            self.lane_failed(device, error);
+            true
+        })
     }
 
     fn lane_failed(&self, device: &Device, error: LaneError) {
@@ -391,6 +403,7 @@ impl Machine {
                 doorbell: device.lane.doorbells(),
                 ones: lane.ones,
                 interrupts: device.lines.changes(),
+                carrier: device.lane.carrier(),
             }
         };
         self.devices.iter().enumerate().map(counted).collect()

@@ -153,7 +153,7 @@ fn start<S>(
     vcpu::expect_kicks().map_err(sentence)?;
 
     let with_kvm = vm.is_some();
-    let linked = config.reach.linked;
+    let carriers: Vec<_> = assembly.devices.iter().map(|device| device.lane.carrier()).collect();
     let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
     let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
     let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(ram, vm), outbox));
@@ -182,7 +182,7 @@ fn start<S>(
 
     machine.gate.gather(threads);
 
-    let recipe = Recipe::vmm(config.level, config.cpus, with_kvm, &manifests, linked);
+    let recipe = Recipe::vmm_over(config.level, config.cpus, with_kvm, &manifests, &carriers);
     let sealed = seal(&recipe, &held)?;
     let deadline = config.reach.deadline;
     let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline };

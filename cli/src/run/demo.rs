@@ -1,7 +1,7 @@
 //! `cofferdam demo`: a built-in guest drives every device, then a table shows what each device's process may do.
 
 use super::guests;
-use crate::args::{DemoArgs, STANDARD, label, planned};
+use crate::args::{DemoArgs, STANDARD, apply_carrier, label, planned};
 use crate::catalogue::BuiltIn;
 use crate::ps::{calls_words, objects, sandbox_words};
 use crate::table::{size, table};
@@ -39,14 +39,16 @@ pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
     }
     let mut devices = every_device();
     asked.sandbox.apply(&mut devices)?;
+    let isolate = Isolate::from(asked.isolate);
+    apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     let plan = Plan {
         name: format!("demo-{}", std::process::id()),
         cpus: 1,
         memory_bytes: 64 << 20,
         boot: if kvm { BootPlan::Flat { image: guests::demo(), base: guests::BASE } } else { BootPlan::None },
         devices,
-        isolate: Isolate::from(asked.isolate),
-        level: asked.sandbox.level,
+        isolate,
+        level: asked.sandbox.all,
         deadline: DEADLINE,
         kvm,
         pins: None,
@@ -113,6 +115,8 @@ fn show(vm: &Vm, rows: &[HostStatus]) {
         } else {
             format!("{} ({})", row.name, devices.join(", "))
         };
+        let over =
+            |count: u64| if count == 0 { "-".to_owned() } else { format!("{count} {}", row.carriers.join(", ")) };
         let count = |count: u64| if count == 0 { "-".to_owned() } else { count.to_string() };
         shown.add_row([
             name,
@@ -123,7 +127,7 @@ fn show(vm: &Vm, rows: &[HostStatus]) {
             size(row.guest_memory_bytes),
             count(row.shadow),
             count(row.posted),
-            count(row.lane),
+            over(row.lane),
             count(row.doorbell),
         ]);
     }

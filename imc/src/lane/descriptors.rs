@@ -126,7 +126,7 @@ impl Descriptors<Pipes> {
 }
 
 impl<E: Ends> Transport for Descriptors<E> {
-    const NAME: &'static str = E::CARRIER.name();
+    const KIND: Carrier = E::CARRIER;
 
     fn send(&mut self, access: &Access) -> Result<bool, String> {
         self.give(access).map_err(|error| format!("its end cannot be written: {error}"))

@@ -63,7 +63,7 @@ impl Carrier for InProcess {
         self.retirement.clone()
     }
 
-    fn name(&self) -> &'static str {
-        schema::lane::Carrier::InProcess.name()
+    fn kind(&self) -> schema::lane::Carrier {
+        schema::lane::Carrier::InProcess
     }
 }

@@ -221,8 +221,8 @@ impl Carrier for MemoryCarrier {
         self.retirement.clone()
     }
 
-    fn name(&self) -> &'static str {
-        schema::lane::Carrier::Memory.name()
+    fn kind(&self) -> schema::lane::Carrier {
+        schema::lane::Carrier::Memory
     }
 }
 

@@ -32,7 +32,7 @@ const RESTARTS_MAX: u32 = 16;
 /// How one message after another gets to the host and back, whole and in order. `Err` is a sentence about the host.
 pub(super) trait Transport: Send {
     /// What a table calls it.
-    const NAME: &'static str;
+    const KIND: schema::lane::Carrier;
 
     /// Sends without waiting. False: there is no room now.
     fn send(&mut self, access: &Access) -> Result<bool, String>;
@@ -77,7 +77,9 @@ impl<T: Transport> MessageCarrier<T> {
     pub(super) fn over(transport: T, wake: Wake, waiter: Wake, looks: u32) -> io::Result<MessageCarrier<T>> {
         let mapping = Arc::new(Mapping::anonymous(PAGE_BYTES)?);
         let view = StateView::new(mapping.clone());
-        let mirror = StateWriter::new(mapping, 0, 0).map_err(io::Error::other)?;
+        let mut mirror = StateWriter::new(mapping, 0, 0).map_err(io::Error::other)?;
+        // Nothing is known yet: no alarm is due, nothing may be posted, no shadow is valid.
+        mirror.commit(Header::default(), None);
         let nothing = Access {
             sequence: 0,
             operation: schema::lane::Operation::Read,
@@ -301,8 +303,8 @@ impl<T: Transport> Carrier for MessageCarrier<T> {
         self.retirement.clone()
     }
 
-    fn name(&self) -> &'static str {
-        T::NAME
+    fn kind(&self) -> schema::lane::Carrier {
+        T::KIND
     }
 }
 

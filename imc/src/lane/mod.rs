@@ -88,8 +88,8 @@ pub trait Carrier: Send {
     /// What ends this carrier from outside of the lane's lock.
     fn retirement(&self) -> Arc<Retirement>;
 
-    /// What a table calls it.
-    fn name(&self) -> &'static str;
+    /// Which one it is.
+    fn kind(&self) -> schema::lane::Carrier;
 }
 
 /// Why an operation has no answer. The guest sees ones.

@@ -17,6 +17,7 @@ pub struct Lane {
     queue: Mutex<Queue>,
     view: StateView,
     retirement: Arc<Retirement>,
+    carrier: schema::lane::Carrier,
     deadline: Duration,
     posted: Vec<Posted>,
     shadows: Vec<Shadow>,
@@ -95,6 +96,7 @@ impl Lane {
         let outstanding = VecDeque::with_capacity(ENTRIES as usize + 1);
         Lane {
             retirement: carrier.retirement(),
+            carrier: carrier.kind(),
             queue: Mutex::new(Queue { carrier, outstanding }),
             view,
             deadline,
@@ -174,6 +176,11 @@ impl Lane {
     /// Whether the lane was retired, or retired itself over a violation.
     pub fn is_retired(&self) -> bool {
         self.retirement.is_retired()
+    }
+
+    /// What it runs over.
+    pub fn carrier(&self) -> schema::lane::Carrier {
+        self.carrier
     }
 
     /// How its operations were answered so far.

@@ -60,7 +60,7 @@ examples! {
     Counters = [Counters],
     Counted = [Counted {
         devices: vec![
-            DeviceCounters { id: 1, shadow: 2, posted: 3, lane: 4, doorbell: 5, ones: 6, interrupts: u64::MAX },
+            DeviceCounters { id: 1, shadow: 2, posted: 3, lane: 4, doorbell: 5, ones: 6, interrupts: u64::MAX, carrier: Carrier::Pipe },
             DeviceCounters::default(),
         ],
         exits: 1 << 60,
@@ -139,6 +139,7 @@ fn host() -> HostStatus {
         posted: 6,
         lane: 7,
         doorbell: 8,
+        carriers: texts(2),
     }
 }
 

@@ -271,18 +271,16 @@ fn device_on_top_of_another_or_of_memory_is_refused() {
 
 #[test]
 fn device_without_its_grants_is_refused() {
-    let mut rig = Rig::greeted();
-    rig.ask::<_, Empty>(&Rig::without_kvm(), &[]).unwrap();
-    rig.give_memory(2 << 20).unwrap();
-    let attach = schema::vmm::AttachDevice {
-        id: 0,
-        host: 0,
-        manifest: toy("poor", Space::Port(PORT as u16)),
-        options: Vec::new(),
-        carrier: schema::lane::Carrier::Memory,
-    };
-    let refused = rig.ask::<_, Empty>(&attach, &[]).unwrap_err();
-    assert!(refused.contains("poor: has no state region"), "{refused}");
+    for carrier in schema::lane::Carrier::ALL.into_iter().filter(|carrier| *carrier != schema::lane::Carrier::InProcess)
+    {
+        let mut rig = Rig::greeted();
+        rig.ask::<_, Empty>(&Rig::without_kvm(), &[]).unwrap();
+        rig.give_memory(2 << 20).unwrap();
+        let manifest = toy("poor", Space::Port(PORT as u16));
+        let attach = schema::vmm::AttachDevice { id: 0, host: 0, manifest, options: Vec::new(), carrier };
+        let refused = rig.ask::<_, Empty>(&attach, &[]).unwrap_err();
+        assert!(refused.contains("poor: has no wake"), "{refused}");
+    }
 }
 
 /// A guest that stores to a port and to memory, loads both, does a string of loads, and ends the run with what it found.

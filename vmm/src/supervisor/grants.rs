@@ -3,12 +3,14 @@
 //! A restart of a host grants the same set again. What a host holds the VMM need not: files and streams go to the host
 //! alone.
 
+use super::lane::LaneObjects;
 use super::plan::{Backing, Plan, PlannedDevice, wants_memory};
 use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
 use schema::host::{Grant, Grants, HOST_WIDE, Purpose};
+use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -114,13 +116,11 @@ pub struct StreamObjects {
 
 /// The objects of one device.
 pub struct DeviceObjects {
-    /// Entries, from the VMM.
-    pub request: Region<ReadWrite>,
-    request_view: Region<ReadOnly>,
+    /// How it is reached.
+    pub lane: LaneObjects,
     /// State, from the host; outlives it.
     pub state: Region<ReadWrite>,
     state_view: Region<ReadOnly>,
-    reply: Wake,
     vectors: Vec<Wake>,
     switches: Vec<(u32, Wake)>,
     images: Vec<(u32, Image)>,
@@ -132,18 +132,15 @@ pub struct DeviceObjects {
 
 impl DeviceObjects {
     /// Makes what `manifest` asks for.
-    pub fn create(device: &PlannedDevice, manifest: &Manifest) -> Result<DeviceObjects> {
-        let request = Region::create("cofferdam:request", imc::lane::REQUEST_BYTES)?;
+    pub fn create(device: &PlannedDevice, carrier: Carrier, manifest: &Manifest) -> Result<DeviceObjects> {
         let state = Region::create(
             "cofferdam:state",
             imc::lane::state_region_bytes(manifest.state_bytes, manifest.bulk_bytes),
         )?;
         let mut objects = DeviceObjects {
-            request_view: request.read_only()?,
-            request,
+            lane: LaneObjects::create(carrier)?,
             state_view: state.read_only()?,
             state,
-            reply: Wake::create()?,
             vectors: (0..manifest.vectors).map(|_| Wake::create()).collect::<Result<_, _>>()?,
             switches: Vec::new(),
             images: Vec::new(),
@@ -195,7 +192,7 @@ impl Objects {
                 .devices
                 .iter()
                 .zip(manifests)
-                .map(|(device, manifest)| DeviceObjects::create(device, manifest))
+                .map(|(device, manifest)| DeviceObjects::create(device, plan.carrier(device), manifest))
                 .collect::<Result<_>>()?,
             memory: GuestMemory::create(plan.memory_bytes)?,
             hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
@@ -215,11 +212,6 @@ impl Objects {
             .sum()
     }
 
-    /// The eventfd of device `id`'s waiter.
-    pub fn reply(&self, id: usize) -> std::io::Result<Wake> {
-        self.devices[id].reply.try_clone()
-    }
-
     /// Grants to a device host what its devices need. `devices` are indices into the plan.
     pub fn grant_host(&self, channel: &mut Channel, host: usize, devices: &[usize], deadline: Duration) -> Result<()> {
         let mut bundle = Bundle::new(channel, deadline);
@@ -227,9 +219,8 @@ impl Objects {
         for (number, device) in devices.iter().enumerate() {
             let objects = &self.devices[*device];
             let number = number as u8;
-            bundle.add(number, Purpose::Request, 0, 0, &objects.request_view)?;
+            objects.lane.grant_host(&mut bundle, number)?;
             bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
-            bundle.add(number, Purpose::Reply, 0, 0, &objects.reply)?;
             self.powers(&mut bundle, number, objects)?;
             for (wish, region) in &objects.direct {
                 bundle.add(number, Purpose::Direct, *wish, 0, region)?;
@@ -253,13 +244,14 @@ impl Objects {
         let (wake, irq) = &self.hosts[host];
         bundle.add(number, Purpose::Wake, 0, 0, wake)?;
         bundle.add(number, Purpose::Irq, 0, 0, irq)?;
-        bundle.add(number, Purpose::Request, 0, 0, &objects.request)?;
-        bundle.add(number, Purpose::Reply, 0, 0, &objects.reply)?;
+        objects.lane.grant_vmm(&mut bundle, number)?;
         if linked {
             bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
             self.powers(&mut bundle, number, objects)?;
         } else {
-            bundle.add(number, Purpose::State, 0, 0, &objects.state_view)?;
+            if objects.lane.shares_state() {
+                bundle.add(number, Purpose::State, 0, 0, &objects.state_view)?;
+            }
             for (vector, wake) in objects.vectors.iter().enumerate() {
                 bundle.add(number, Purpose::Vector, vector as u32, 0, wake)?;
             }
@@ -300,7 +292,7 @@ impl Objects {
 }
 
 /// Grants on their way, sent as many at a time as a message may carry.
-struct Bundle<'a> {
+pub(super) struct Bundle<'a> {
     channel: &'a mut Channel,
     deadline: Duration,
     grants: Vec<Grant>,
@@ -317,7 +309,14 @@ impl<'a> Bundle<'a> {
         self.add(HOST_WIDE, Purpose::Irq, 0, 0, irq)
     }
 
-    fn add(&mut self, device: u8, purpose: Purpose, number: u32, base: u64, what: &impl Capability) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        device: u8,
+        purpose: Purpose,
+        number: u32,
+        base: u64,
+        what: &impl Capability,
+    ) -> Result<()> {
         let handle = what.handle(self.grants.len() as u8);
         self.grants.push(Grant { device, purpose, number, base, handle });
         self.descriptors.push(what.as_fd().try_clone_to_owned()?);

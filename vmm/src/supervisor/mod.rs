@@ -6,6 +6,7 @@
 
 mod console;
 mod grants;
+mod lane;
 pub mod operator;
 mod plan;
 mod process;

@@ -1,6 +1,7 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
 use schema::host::{DEVICES_MAX, Level, Setting};
+use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct PlannedDevice {
     pub options: Vec<Setting>,
     /// How strictly its host is confined.
     pub level: Level,
+    /// What its lane runs over. Devices that are linked are called.
+    pub carrier: Carrier,
     /// What is behind its file wishes, in their order.
     pub backing: Vec<Backing>,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
@@ -154,6 +157,12 @@ impl Plan {
             .collect()
     }
 
+    /// What the lane of one of its devices runs over.
+    #[must_use]
+    pub fn carrier(&self, device: &PlannedDevice) -> Carrier {
+        if self.isolate == Isolate::None { Carrier::InProcess } else { device.carrier }
+    }
+
     /// Which devices share a host. Levels that differ within one group are refused: a process has one.
     pub fn groups(&self, manifests: &[Manifest]) -> anyhow::Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
@@ -235,6 +244,7 @@ mod tests {
             label: (*name).to_owned(),
             options: Vec::new(),
             level: *level,
+            carrier: Carrier::Memory,
             backing: Vec::new(),
             program: None,
         };

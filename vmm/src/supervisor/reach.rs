@@ -50,7 +50,7 @@ pub fn reach(
         cpus: 1,
         memory_bytes: 64 << 20,
         boot: BootPlan::None,
-        devices: vec![device.clone()],
+        devices: vec![PlannedDevice { carrier, ..device.clone() }],
         isolate: if linked { Isolate::None } else { Isolate::Device },
         level: Level::Seccomp,
         deadline: DEADLINE,

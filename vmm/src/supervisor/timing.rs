@@ -1,6 +1,7 @@
 //! How long a device host takes from nothing to its first answer, step by step; for `cofferdam bench spawn`.
 
 use super::grants::Objects;
+use super::lane::LaneObjects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use super::refused;
@@ -45,11 +46,8 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("start of the program, confine, hello");
     process.require_clean(Stage::Confined)?;
     clock.mark("audit after confine");
-    let assignment = Assignment {
-        device: device.device.clone(),
-        options: device.options.clone(),
-        carrier: schema::lane::Carrier::Memory,
-    };
+    let assignment =
+        Assignment { device: device.device.clone(), options: device.options.clone(), carrier: device.carrier };
     process.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
     objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
     clock.mark("assign, grants");
@@ -94,11 +92,14 @@ impl Objects {
     /// The VMM's end of device `id`'s lane.
     fn carrier(&self, id: usize) -> Result<impl Carrier + use<>> {
         let device = &self.devices[id];
+        let LaneObjects::Memory { request, reply } = &device.lane else {
+            anyhow::bail!("a start is timed over the carrier `memory`");
+        };
         let view = StateView::new(device.state.map()?);
         Ok(MemoryCarrier::new(
-            device.request.map()?,
+            request.region.map()?,
             view,
-            self.reply(id)?,
+            reply.try_clone()?,
             self.hosts[0].0.try_clone()?,
             SpinBudget::NONE,
         ))

@@ -145,7 +145,9 @@ impl Vm {
         let mut hosts = Vec::new();
         for group in groups {
             let declared: Vec<Manifest> = group.devices.iter().map(|device| manifests[*device].clone()).collect();
-            let recipe = Recipe::host(group.level, &declared);
+            let carriers: Vec<Carrier> =
+                group.devices.iter().map(|device| plan.carrier(&plan.devices[*device])).collect();
+            let recipe = Recipe::host_over(group.level, &declared, &carriers);
             let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
             let other = other
                 .map(|path| {
@@ -156,7 +158,8 @@ impl Vm {
             hosts.push(Host { process, group, retired: false, verdict: None });
             signals.check()?;
         }
-        let recipe = Recipe::vmm(plan.level, plan.cpus, plan.kvm, &manifests, linked);
+        let carriers: Vec<Carrier> = plan.devices.iter().map(|device| plan.carrier(device)).collect();
+        let recipe = Recipe::vmm_over(plan.level, plan.cpus, plan.kvm, &manifests, &carriers);
         let vmm = Process::spawn(&program, "cofferdam: vmm", "vmm", recipe)?;
         if let Some(pins) = plan.pins {
             pin(vmm.pid(), pins.vmm)?;
@@ -194,7 +197,7 @@ impl Vm {
             let assignments = devices.iter().map(|at| Assignment {
                 device: plan.devices[*at].device.clone(),
                 options: plan.devices[*at].options.clone(),
-                carrier: Carrier::Memory,
+                carrier: plan.devices[*at].carrier,
             });
             let planned: Vec<&Manifest> = devices.iter().map(|at| &self.manifests[*at]).collect();
             host.process.assign(host.group.level, assignments.collect(), &planned)?;
@@ -249,7 +252,7 @@ impl Vm {
                 host: host as u8,
                 manifest: self.manifests[id].clone(),
                 options: device.options.clone(),
-                carrier: if linked { Carrier::InProcess } else { Carrier::Memory },
+                carrier: plan.carrier(device),
             };
             self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
             signals.check()?;
@@ -561,6 +564,7 @@ impl Vm {
             row.posted += device.posted;
             row.lane += device.lane;
             row.doorbell += device.doorbell;
+            name_carrier(&mut row, device.carrier);
         }
         row
     }
@@ -573,6 +577,7 @@ impl Vm {
                 row.posted += device.posted;
                 row.lane += device.lane;
                 row.doorbell += device.doorbell;
+                name_carrier(&mut row, device.carrier);
             }
         }
         row
@@ -617,6 +622,13 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Adds what the VMM says a lane runs over.
+fn name_carrier(row: &mut HostStatus, carrier: Carrier) {
+    if row.carriers.iter().all(|known| known != carrier.name()) {
+        row.carriers.push(carrier.name().to_owned());
     }
 }
 

@@ -632,7 +632,7 @@ impl Carrier for Interrupted {
         self.carrier.retirement()
     }
 
-    fn name(&self) -> &'static str {
-        self.carrier.name()
+    fn kind(&self) -> schema::lane::Carrier {
+        self.carrier.kind()
     }
 }

@@ -188,7 +188,7 @@ impl VirtioDriver {
 }
 
 impl Transport for VirtioDriver {
-    const NAME: &'static str = Carrier::Virtio.name();
+    const KIND: Carrier = Carrier::Virtio;
 
     fn send(&mut self, access: &Access) -> Result<bool, String> {
         for _ in 0..self.used(ASKED_USED, self.asked)? {
