@@ -1,6 +1,7 @@
 //! Both ends of a lane, played by threads, by processes, and step by step.
 #![allow(unsafe_code)] // A child process is made by fork, and leaves without destructors.
 
+mod hostile;
 pub(super) mod wakes;
 
 use super::host::MemoryHost;
