@@ -1,5 +1,8 @@
-//! Neither side of a call allocates anything, once the channel has been used.
+//! Neither side of a call or an access allocates anything, once channel or lane have been used.
 #![allow(unsafe_code)] // A global allocator.
+
+#[path = "allocations/lanes.rs"]
+mod lanes;
 
 use imc::{CallId, Capability, Channel, Descriptors, ReadWrite, Region, Wake};
 use schema::Body;
