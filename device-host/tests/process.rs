@@ -7,7 +7,7 @@ mod objects;
 #[path = "../probe/toy.rs"]
 mod toy;
 
-use imc::lane::{LaneError, SpinBudget};
+use imc::lane::{LaneError, Request, SpinBudget};
 use imc::{CallError, Channel};
 use objects::Objects;
 use sandbox::{Child, End, Program, Recipe, Stage};
@@ -29,15 +29,16 @@ struct Host {
     child: Child,
     channel: Channel,
     recipe: Recipe,
+    carrier: Carrier,
 }
 
 impl Host {
-    fn start(level: Level) -> Host {
+    fn start(level: Level, carrier: Carrier) -> Host {
         let (ours, theirs) = Channel::pair().unwrap();
         let program = Program::open(Path::new(env!("CARGO_BIN_EXE_toy_host"))).unwrap();
-        let recipe = Recipe::host(level, &[manifest()]);
+        let recipe = Recipe::host_over(level, &[manifest()], &[carrier]);
         let child = sandbox::spawn(&program, "cofferdam: host", theirs.into(), &recipe).unwrap();
-        let mut host = Host { child, channel: ours, recipe };
+        let mut host = Host { child, channel: ours, recipe, carrier };
         let hello = host.channel.receive(Some(LONG)).unwrap().expect("it says hello");
         assert_eq!(hello.decode::<Hello>().unwrap().0.protocol, PROTOCOL);
         host
@@ -45,7 +46,7 @@ impl Host {
 
     /// A host of one toy, serving.
     fn serving(level: Level, objects: &Objects) -> Host {
-        let mut host = Host::start(level);
+        let mut host = Host::start(level, objects.carrier);
         assert_eq!(host.assign("toy").unwrap().manifests, [manifest()]);
         for (mut grant, descriptor) in objects.grants() {
             if matches!(grant.purpose, Purpose::Wake | Purpose::Irq) {
@@ -60,7 +61,7 @@ impl Host {
     }
 
     fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
-        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: Carrier::Memory }];
+        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier }];
         let assign = Assign { level: self.recipe.level, devices };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }
@@ -75,11 +76,18 @@ impl Host {
 }
 
 const LEVELS: [Level; 3] = [Level::Off, Level::Process, Level::Seccomp];
+/// Those with a host.
+const CARRIERS: [Carrier; 4] = [Carrier::Memory, Carrier::Socket, Carrier::Pipe, Carrier::Virtio];
+
+/// Every level with every carrier.
+fn each() -> impl Iterator<Item = (Level, Carrier)> {
+    LEVELS.into_iter().flat_map(|level| CARRIERS.into_iter().map(move |carrier| (level, carrier)))
+}
 
 #[test]
-fn host_serves_at_every_level_and_leaves_when_told() {
-    for level in LEVELS {
-        let objects = Objects::new();
+fn host_serves_at_every_level_over_every_carrier_and_leaves_when_told() {
+    for (level, carrier) in each() {
+        let objects = Objects::over(carrier);
         let mut host = Host::serving(level, &objects);
         let lane = objects.lane(SpinBudget { vmm: 100, host: 100 }, LONG);
         let mut relay = objects.relay();
@@ -99,30 +107,32 @@ fn host_serves_at_every_level_and_leaves_when_told() {
         assert_eq!(printed.len(), 1000);
         if level != Level::Off {
             let audit = sandbox::audit(host.child.pid, &host.recipe, Stage::Sealed).unwrap();
-            assert_eq!(audit.differences, Vec::<String>::new(), "{level:?}");
+            assert_eq!(audit.differences, Vec::<String>::new(), "{level:?} {carrier:?}");
         }
         lane.operate(Operation::Shutdown, 0).unwrap();
-        assert_eq!(host.end(), Some(End::Exited(0)), "{level:?}");
+        assert_eq!(host.end(), Some(End::Exited(0)), "{level:?} {carrier:?}");
     }
 }
 
 #[test]
 fn next_host_goes_on_where_the_killed_one_was() {
-    let objects = Objects::new();
-    let lane = objects.lane(SpinBudget::NONE, LONG);
-    let mut folded = 0;
-    for round in 0..3 {
-        let mut host = Host::serving(Level::Seccomp, &objects);
-        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(round + 1));
-        lane.write(0, register::FOLD, 8, round, 0).unwrap();
-        folded = fold(folded, round);
-        host.child.kill().unwrap();
-        assert!(matches!(host.end(), Some(End::Killed(9))));
-        lane.write(0, register::POSTED, 8, 77, 0).unwrap();
-        folded = fold(folded, 77);
+    for carrier in CARRIERS {
+        let objects = Objects::over(carrier);
+        let lane = objects.lane(SpinBudget::NONE, LONG);
+        let mut folded = 0;
+        for round in 0..3 {
+            let mut host = Host::serving(Level::Seccomp, &objects);
+            assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(round + 1));
+            lane.write(0, register::FOLD, 8, round, 0).unwrap();
+            folded = fold(folded, round);
+            host.child.kill().unwrap();
+            assert!(matches!(host.end(), Some(End::Killed(9))));
+            lane.write(0, register::POSTED, 8, 77, 0).unwrap();
+            folded = fold(folded, 77);
+        }
+        let _host = Host::serving(Level::Seccomp, &objects);
+        assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded), "{carrier:?}");
     }
-    let _host = Host::serving(Level::Seccomp, &objects);
-    assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded));
 }
 
 #[test]
@@ -140,22 +150,30 @@ fn host_whose_device_panics_says_so_and_ends() {
 
 #[test]
 fn host_whose_vmm_breaks_the_rules_says_so_and_ends() {
-    for level in LEVELS {
-        let objects = Objects::new();
+    for (level, carrier) in each() {
+        let objects = Objects::over(carrier);
         let mut host = Host::serving(level, &objects);
-        let request = objects.request.map().unwrap();
-        // Sequence 1 asks for operation 99.
-        // SAFETY: inside the mapping, aligned; the host reads it atomically.
-        unsafe { AtomicU64::from_ptr(request.as_ptr().add(2048 + 64).cast()) }.store(99 << 32 | 1, Ordering::Release);
-        objects.wake.signal(1).unwrap();
-        assert!(host.log_line().contains("operation 99"));
-        assert_eq!(host.end(), Some(End::Exited(1)), "{level:?}");
+        if carrier == Carrier::Memory {
+            let request = objects.request.map().unwrap();
+            // Sequence 1 asks for operation 99.
+            // SAFETY: inside the mapping, aligned; the host reads it atomically.
+            let entry = unsafe { AtomicU64::from_ptr(request.as_ptr().add(2048 + 64).cast()) };
+            entry.store(99 << 32 | 1, Ordering::Release);
+            objects.wake.signal(1).unwrap();
+            assert!(host.log_line().contains("operation 99"));
+        } else {
+            let (mut lane, _) = objects.carrier(SpinBudget::NONE);
+            let odd = Request { operation: Operation::Read, range: 0, width: 3, offset: 0, value: 0, now: 0 };
+            lane.post(&odd).unwrap();
+            assert!(host.log_line().contains("`width` is out of range"));
+        }
+        assert_eq!(host.end(), Some(End::Exited(1)), "{level:?} {carrier:?}");
     }
 }
 
 #[test]
 fn host_refuses_what_it_cannot_be() {
-    let mut host = Host::start(Level::Process);
+    let mut host = Host::start(Level::Process, Carrier::Memory);
     assert_eq!(host.assign("toaster"), Err(CallError::Refused("there is no device `toaster`".into())));
     assert_eq!(host.log_line(), "there is no device `toaster`");
     assert_eq!(host.end(), Some(End::Exited(1)));
@@ -163,14 +181,14 @@ fn host_refuses_what_it_cannot_be() {
 
 #[test]
 fn host_ends_over_a_message_that_comes_out_of_order() {
-    let mut host = Host::start(Level::Process);
+    let mut host = Host::start(Level::Process, Carrier::Memory);
     assert_eq!(host.channel.call::<_, Empty>(&Seal, &[], LONG).err(), Some(CallError::Gone));
     assert_eq!(host.end(), Some(End::Exited(1)));
 }
 
 #[test]
 fn host_that_was_granted_nothing_says_what_is_missing() {
-    let mut host = Host::start(Level::Process);
+    let mut host = Host::start(Level::Process, Carrier::Memory);
     host.assign("toy").unwrap();
     let refused = host.channel.call::<_, Empty>(&Attach, &[], LONG);
     assert_eq!(refused.err(), Some(CallError::Refused("`wake` was not granted".into())));

@@ -127,6 +127,7 @@ mod tests {
     use super::*;
     use crate::recipe::{DescriptorKind, Mode, Named, Recipe, kvm};
     use schema::host::Level;
+    use schema::lane::Carrier;
 
     const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -183,6 +184,31 @@ mod tests {
             assert_eq!(answer(&program, Call::READ, &[number]), read, "read {number}");
             assert_eq!(answer(&program, Call::WRITE, &[number]), write, "write {number}");
         }
+    }
+
+    #[test]
+    fn ends_of_a_lane_are_pinned_to_their_directions_and_the_channel_is_still_not_read() {
+        let carriers = [Carrier::Socket, Carrier::Pipe];
+        let held = [
+            Held::new(3, DescriptorKind::Channel, Mode::Write),
+            Held::new(4, DescriptorKind::Eventfd, Mode::Read),
+            Held::new(6, DescriptorKind::Channel, Mode::Both),
+            Held::new(8, DescriptorKind::Pipe, Mode::Read),
+            Held::new(10, DescriptorKind::Pipe, Mode::Write),
+        ];
+        let program = compile(&Recipe::host_over(Level::Seccomp, &[], &carriers).calls, &held).expect("a filter");
+        for (number, read, write) in [
+            (3, KILL, ALLOW),
+            (4, ALLOW, KILL),
+            (6, ALLOW, ALLOW),
+            (8, ALLOW, KILL),
+            (10, KILL, ALLOW),
+            (11, KILL, KILL),
+        ] {
+            assert_eq!(answer(&program, Call::READ, &[number]), read, "read {number}");
+            assert_eq!(answer(&program, Call::WRITE, &[number]), write, "write {number}");
+        }
+        assert_eq!(answer(&program, Call::SENDMSG, &[6]), KILL, "a lane carries data alone");
     }
 
     #[test]

@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_open_the_other_way_is_seen() {
+        let recipe = Recipe::host_over(Level::Seccomp, &[], &[]).keep(
+            DescriptorKind::Pipe,
+            Mode::Read,
+            Count::Exactly(1),
+            "asked",
+            "a lane's accesses",
+        );
+        let mut have = honest(Mode::Read);
+        for (mode, expected) in [(Mode::Read, 0), (Mode::Write, 1)] {
+            have[3] = descriptor(6, Some(DescriptorKind::Pipe), mode);
+            let mut differences = Vec::new();
+            compare(&mut differences, &have, &recipe, Stage::Sealed);
+            assert_eq!(differences.len(), expected, "{differences:?}");
+        }
+    }
+
+    #[test]
     fn a_missing_descriptor_is_seen() {
         let have = &honest(Mode::Read)[..3];
         assert_eq!(differences(have), ["it holds 0 of file where its recipe keeps 1 (1 file)"]);
