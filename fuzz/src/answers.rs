@@ -96,7 +96,7 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
             break;
         }
         let dead = retirement.is_retired();
-        let heard = match input.below(11) {
+        let heard = match input.below(12) {
             0 => {
                 let length = usize::from(input.u8());
                 model.far.send(input.take(length));
@@ -127,7 +127,13 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
                 model.far.leave();
                 continue;
             }
+            // A host that starts again and again.
             6 => {
+                let answer = Answer { sequence: model.seen, started: true, ..Answer::default() };
+                (0..input.u8() % 16).for_each(|_| model.far.answer(&answer));
+                continue;
+            }
+            7 => {
                 let posted = carrier.post(&asked(&mut input));
                 if dead {
                     assert_eq!(posted, Err(PostError::Failed(LaneError::Gone)));
@@ -136,7 +142,7 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
                 let heard = if model.is_full() { model.hear() } else { Heard::Nothing };
                 match posted {
                     Ok(()) => {
-                        assert!(!model.is_full(), "more is outstanding than there are entries");
+                        assert!(!model.is_full() || model.is_wild(), "more is outstanding than there are entries");
                         model.issued += 1;
                         heard.and_no_violation()
                     }
@@ -144,7 +150,7 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
                     Err(PostError::Failed(error)) => heard.and_violation(&error, &model),
                 }
             }
-            7 => {
+            8 => {
                 let called = carrier.call(&asked(&mut input), Duration::ZERO);
                 if dead {
                     assert_eq!(called, Err(LaneError::Gone));
@@ -160,7 +166,7 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
                 }
                 model.answered(heard, called)
             }
-            8 => {
+            9 => {
                 let resumed = carrier.resume(Duration::ZERO);
                 if dead {
                     // What is still to be heard may be an answer.
@@ -170,7 +176,7 @@ fn play(data: &[u8], view: StateView, mut carrier: impl Carrier, wake: Wake, far
                 let heard = model.hear();
                 model.answered(heard, resumed)
             }
-            9 => {
+            10 => {
                 let refreshed = carrier.refresh();
                 if dead {
                     continue;

@@ -45,7 +45,7 @@ Golden golden(const fs::path& path) {
   std::string heading, bytes, byte;
   std::getline(lines, heading);
   while (lines >> byte) bytes.push_back(static_cast<char>(std::stoi(byte, nullptr, 16)));
-  return {std::stoull(heading.substr(heading.find("0x")), nullptr, 16), words(bytes)};
+  return {std::stoull(heading.substr(heading.find("type ") + 5), nullptr, 16), words(bytes)};
 }
 
 capnp::ReaderOptions limits() {

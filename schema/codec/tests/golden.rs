@@ -1,5 +1,5 @@
 //! `schema/golden` keeps each example as bytes and as what the bytes mean. `cargo xtask schema` writes it anew; programs in
-//! other languages read the same files.
+//! other languages read the same files, and fuzzing begins with the same bytes.
 
 use super::examples::Example;
 use super::walk::Walk;
@@ -18,6 +18,7 @@ const WRITE: &str = "COFFERDAM_WRITE_GOLDEN";
 struct Golden {
     /// `Machine`; the second example of a message is `Machine-2`.
     name: String,
+    ordinal: u16,
     bytes: Vec<u8>,
     schema: StructSchema,
     plain: String,
@@ -36,6 +37,7 @@ impl Golden {
     fn of<B: Body + Record + Example + Debug>(message: &str) -> Vec<Golden> {
         let golden = |(number, example): (usize, B)| Golden {
             name: if number == 1 { message.to_owned() } else { format!("{message}-{number}") },
+            ordinal: B::ORDINAL,
             bytes: encode(&example).unwrap(),
             schema: schema::<B>(),
             plain: format!("{example:?}"),
@@ -50,42 +52,53 @@ fn schema<B: Record>() -> StructSchema {
     schema.into()
 }
 
-/// What `schema/golden` has to contain: the segment, a word a line, and its meaning.
-fn files() -> BTreeMap<String, String> {
+/// Where the files are, from the top of the tree.
+const FOLDER: &str = "schema/golden/";
+/// Where the inputs are with which the fuzzing of the decoders begins, and how those begin that are made here.
+const INPUTS: &str = "fuzz/corpus/messages/";
+const INPUT: &str = "golden-";
+
+/// What is kept: of each example the segment, a word a line, and its meaning; and the segment after its ordinal, as the fuzz
+/// target takes it.
+fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for golden in Golden::all() {
+    for Golden { name, ordinal, bytes, schema, .. } in Golden::all() {
         let line = |word: &[u8]| word.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ") + "\n";
-        let id = golden.schema.get_proto().get_id();
-        let heading = format!("# The body of a message of type {id:#x}, a word a line.\n");
-        files.insert(
-            format!("{}.hex", golden.name),
-            golden.bytes.chunks(8).map(line).fold(heading, |all, line| all + &line),
-        );
-        let (meaning, _) = Walk::over(&golden.bytes, golden.schema);
-        files.insert(format!("{}.json", golden.name), serde_json::to_string_pretty(&meaning).unwrap() + "\n");
+        let id = schema.get_proto().get_id();
+        let heading = format!("# The body of message {ordinal:#x}, of type {id:#x}, a word a line.\n");
+        let text = bytes.chunks(8).map(line).fold(heading, |all, line| all + &line);
+        files.insert(format!("{FOLDER}{name}.hex"), text.into_bytes());
+        let (meaning, _) = Walk::over(&bytes, schema);
+        let text = serde_json::to_string_pretty(&meaning).unwrap() + "\n";
+        files.insert(format!("{FOLDER}{name}.json"), text.into_bytes());
+        files.insert(format!("{INPUTS}{INPUT}{name}"), [&ordinal.to_le_bytes()[..], &bytes].concat());
     }
     files
 }
 
 #[test]
 fn golden_files_are_what_the_examples_encode_to() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schema/golden");
+    let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let wanted = files();
-    let kept: BTreeSet<String> =
-        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut kept = BTreeSet::new();
+    for (folder, start) in [(FOLDER, ""), (INPUTS, INPUT)] {
+        let names = std::fs::read_dir(top.join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with(start));
+        kept.extend(names.map(|name| format!("{folder}{name}")));
+    }
     if std::env::var_os(WRITE).is_some() {
         for name in kept.iter().filter(|name| !wanted.contains_key(*name)) {
-            std::fs::remove_file(folder.join(name)).unwrap();
+            std::fs::remove_file(top.join(name)).unwrap();
         }
-        for (name, text) in &wanted {
-            std::fs::write(folder.join(name), text).unwrap();
+        for (name, content) in &wanted {
+            std::fs::write(top.join(name), content).unwrap();
         }
         return;
     }
     let advice = "`cargo xtask schema` writes it anew; a released message must keep its bytes";
-    assert_eq!(kept, wanted.keys().cloned().collect(), "each example has its two files: {advice}");
-    for (name, text) in &wanted {
-        assert_eq!(&std::fs::read_to_string(folder.join(name)).unwrap(), text, "{name} is stale: {advice}");
+    assert_eq!(kept, wanted.keys().cloned().collect(), "each example has its files: {advice}");
+    for (name, content) in &wanted {
+        assert_eq!(&std::fs::read(top.join(name)).unwrap(), content, "{name} is stale: {advice}");
     }
 }
 
