@@ -324,7 +324,8 @@ fn stock() -> &'static [Stock] {
             Stock { descriptor: null.into(), honest: vec![] },
             Stock { descriptor: folder.into(), honest: vec![] },
             Stock { descriptor: pipe, honest: vec![] },
-            Stock { descriptor: socket, honest: vec![] },
+            // Its peer is gone, so nothing can be received by it: no more is known of a connect capability without a server.
+            Stock { descriptor: socket, honest: vec![(Kind::Connect, Rights::WRITE, 0)] },
         ]
     })
 }

@@ -8,7 +8,8 @@
 //! | `imc_makeboundsock` | [`Acceptor::create`](crate::Acceptor::create) | the connect capability goes one way, so the kernel can tell it from a channel |
 //! | `imc_accept` | [`Acceptor::accept`](crate::Acceptor::accept) | has a deadline; learns that the last connect capability is gone; a bad attempt costs its maker nothing but the attempt, and nobody else anything |
 //! | `imc_connect` | [`Connect::connect`](crate::Connect::connect) | has a deadline; what is pending is bounded |
-//! | `imc_socketpair` | [`Channel::pair`](crate::Channel::pair) | a channel that carries capabilities; who wants bytes alone takes a pipe or a region |
+//! | `imc_socketpair` | [`Packets::pair`](crate::Packets::pair), [`pipe`](crate::pipe()) | ends that carry bytes alone, and so may be sent; neither makes its holder wait |
+//! | a connected socket, left at start | [`Channel::pair`](crate::Channel::pair), [`Channel::inherit`](crate::Channel::inherit) | carries capabilities, and is therefore not sent |
 //! | `imc_sendmsg` | [`Channel::tell`](crate::Channel::tell), [`call`](crate::Channel::call), [`reply`](crate::Channel::reply) | a message is a struct of a schema, not bytes; calls have a number, a deadline, credit and exactly one answer; sending never waits unless it is a call |
 //! | `imc_recvmsg` | [`Channel::receive`](crate::Channel::receive), [`Packet::decode`](crate::Packet::decode) | every descriptor is close-on-exec, is owned before anything is looked at, and is named by the body exactly once |
 //! | `imc_mem_obj_create` | [`Region::create`](crate::Region::create), [`Region::freeze`](crate::Region::freeze) | its size is sealed; it is read-write, read-only or frozen by the kernel's doing |
