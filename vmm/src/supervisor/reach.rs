@@ -94,8 +94,8 @@ enum Ends {
     Socket(Packets, Packets),
     /// A pipe there and a pipe back.
     Pipe((PipeReader, PipeWriter), (PipeReader, PipeWriter)),
-    /// What we write, and what the host writes.
-    Virtio(Region<ReadWrite>, Region<ReadWrite>),
+    /// What we write, what the host writes, and what wakes us.
+    Virtio(Region<ReadWrite>, Region<ReadWrite>, Wake),
 }
 
 impl Ends {
@@ -110,7 +110,7 @@ impl Ends {
             Carrier::Virtio => {
                 let request = Region::create("cofferdam:request", REQUEST_BYTES)?;
                 lane::prepare_virtqueues(&request)?;
-                Ends::Virtio(request, Region::create("cofferdam:answers", ANSWER_REGION_BYTES)?)
+                Ends::Virtio(request, Region::create("cofferdam:answers", ANSWER_REGION_BYTES)?, Wake::create()?)
             }
         })
     }
@@ -134,10 +134,10 @@ impl Ends {
                 granting.add(0, Purpose::Asked, 0, asked)?;
                 granting.add(0, Purpose::Answers, 0, answers)?;
             }
-            Ends::Virtio(request, answers) => {
+            Ends::Virtio(request, answers, reply) => {
                 granting.add(0, Purpose::Request, 0, &request.read_only()?)?;
                 granting.add(0, Purpose::AnswerRegion, 0, answers)?;
-                granting.add(0, Purpose::Reply, 0, &objects.reply(0)?)?;
+                granting.add(0, Purpose::Reply, 0, reply)?;
             }
         }
         let descriptors: Vec<_> = granting.descriptors.iter().map(AsFd::as_fd).collect();
@@ -160,9 +160,9 @@ impl Ends {
                 let view = carrier.view();
                 (Box::new(carrier), view)
             }
-            Ends::Virtio(request, answers) => {
+            Ends::Virtio(request, answers, reply) => {
                 let answers = answers.read_only()?.map()?;
-                let carrier = VirtioCarrier::new(request.map()?, answers, objects.reply(0)?, wake, spin)?;
+                let carrier = VirtioCarrier::new(request.map()?, answers, reply, wake, spin)?;
                 let view = carrier.view();
                 (Box::new(carrier), view)
             }
