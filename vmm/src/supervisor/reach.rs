@@ -3,25 +3,20 @@
 use super::grants::Objects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Pins, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
-use super::refused;
 use crate::attach::{Assembly, Reach};
 use crate::link::Linker;
 use crate::memory::GuestRam;
 use crate::serve::calibrate;
 use crate::vectors::Polled;
-use anyhow::{Context, Result, anyhow, bail};
-use imc::lane::{
-    self, ANSWER_REGION_BYTES, Lane, PipeCarrier, REQUEST_BYTES, SocketCarrier, SpinBudget, VirtioCarrier,
-};
-use imc::{Capability, Channel, Packets, PipeReader, PipeWriter, ReadWrite, Region, Wake};
+use anyhow::{Context, Result, anyhow};
+use imc::lane::{Lane, SpinBudget};
+use imc::{Channel, Wake};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use sandbox::{Program, Recipe, Stage};
-use schema::host::{Assignment, Empty, Grant, Grants, HOST_WIDE, Level, Purpose, Setting};
+use schema::host::{Assignment, Empty, Grants, Level};
 use schema::lane::Carrier;
-use schema::manifest::Manifest;
 use schema::vmm::AttachDevice;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// A device that serves, and the VMM's end of its lane in this process.
@@ -59,7 +54,6 @@ pub fn reach(
     };
     let manifests = plan.manifests(catalogue)?;
     let objects = Objects::create(&plan, &manifests, 1)?;
-    let ends = Ends::create(carrier)?;
     let host = if linked {
         None
     } else {
@@ -69,140 +63,21 @@ pub fn reach(
         host.require_clean(Stage::Confined)?;
         let assignment = Assignment { device: device.device.clone(), options: device.options.clone(), carrier };
         host.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
-        match &ends {
-            Ends::Shared => objects.grant_host(&mut host.channel, 0, &[0], SETUP)?,
-            ends => ends.grant_host(&objects, &mut host.channel)?,
-        }
+        objects.grant_host(&mut host.channel, 0, &[0], SETUP)?;
         host.attach_and_seal()?;
         pin(host.pid(), pins.hosts)?;
         Some(host)
     };
     pin(0, pins.vmm)?;
     let spin = if poll { calibrate() } else { SpinBudget::NONE };
-    let lane = match ends {
-        Ends::Shared => attach(&objects, &manifests[0], &device.options, carrier, linker, spin)?,
-        ends => ends.lane(&objects, &manifests[0], spin)?,
-    };
-    Ok(Reached { lane, _host: host, _objects: objects })
-}
-
-/// What a lane runs over that is not a region of requests and one of state.
-enum Ends {
-    /// It is just that; or nothing, where a device is linked in.
-    Shared,
-    /// Both ends of a socket, ours first.
-    Socket(Packets, Packets),
-    /// A pipe there and a pipe back.
-    Pipe((PipeReader, PipeWriter), (PipeReader, PipeWriter)),
-    /// What we write, what the host writes, and what wakes us.
-    Virtio(Region<ReadWrite>, Region<ReadWrite>, Wake),
-}
-
-impl Ends {
-    fn create(carrier: Carrier) -> Result<Ends> {
-        Ok(match carrier {
-            Carrier::Memory | Carrier::InProcess => Ends::Shared,
-            Carrier::Socket => {
-                let (ours, theirs) = Packets::pair()?;
-                Ends::Socket(ours, theirs)
-            }
-            Carrier::Pipe => Ends::Pipe(imc::pipe()?, imc::pipe()?),
-            Carrier::Virtio => {
-                let request = Region::create("cofferdam:request", REQUEST_BYTES)?;
-                lane::prepare_virtqueues(&request)?;
-                Ends::Virtio(request, Region::create("cofferdam:answers", ANSWER_REGION_BYTES)?, Wake::create()?)
-            }
-        })
-    }
-
-    /// Grants the host its end, and what else the device needs: one message holds all of it.
-    fn grant_host(&self, objects: &Objects, channel: &mut Channel) -> Result<()> {
-        let (wake, irq) = &objects.hosts[0];
-        let device = &objects.devices[0];
-        let mut granting = Granting::default();
-        granting.add(HOST_WIDE, Purpose::Wake, 0, wake)?;
-        granting.add(HOST_WIDE, Purpose::Irq, 0, irq)?;
-        granting.add(0, Purpose::State, 0, &device.state)?;
-        for stream in &device.streams {
-            granting.add(0, Purpose::Stream, stream.wish, &stream.region)?;
-            granting.add(0, Purpose::Bell, stream.wish, &stream.bell)?;
-        }
-        match self {
-            Ends::Shared => {}
-            Ends::Socket(_, theirs) => granting.add(0, Purpose::Packets, 0, theirs)?,
-            Ends::Pipe((asked, _), (_, answers)) => {
-                granting.add(0, Purpose::Asked, 0, asked)?;
-                granting.add(0, Purpose::Answers, 0, answers)?;
-            }
-            Ends::Virtio(request, answers, reply) => {
-                granting.add(0, Purpose::Request, 0, &request.read_only()?)?;
-                granting.add(0, Purpose::AnswerRegion, 0, answers)?;
-                granting.add(0, Purpose::Reply, 0, reply)?;
-            }
-        }
-        let descriptors: Vec<_> = granting.descriptors.iter().map(AsFd::as_fd).collect();
-        let (Empty, _) = channel.call(&Grants { grants: granting.grants }, &descriptors, SETUP).map_err(refused)?;
-        Ok(())
-    }
-
-    /// The VMM's end.
-    fn lane(self, objects: &Objects, manifest: &Manifest, spin: SpinBudget) -> Result<Lane> {
-        let (own, wake) = (Wake::create()?, objects.hosts[0].0.try_clone()?);
-        let (carrier, view): (Box<dyn lane::Carrier>, _) = match self {
-            Ends::Shared => bail!("its lane is attached as in a VMM"),
-            Ends::Socket(ours, _) => {
-                let carrier = SocketCarrier::new(ours, own, wake, spin)?;
-                let view = carrier.view();
-                (Box::new(carrier), view)
-            }
-            Ends::Pipe((_, asked), (answers, _)) => {
-                let carrier = PipeCarrier::new(asked, answers, own, wake, spin)?;
-                let view = carrier.view();
-                (Box::new(carrier), view)
-            }
-            Ends::Virtio(request, answers, reply) => {
-                let answers = answers.read_only()?.map()?;
-                let carrier = VirtioCarrier::new(request.map()?, answers, reply, wake, spin)?;
-                let view = carrier.view();
-                (Box::new(carrier), view)
-            }
-        };
-        Ok(Lane::new(carrier, view, manifest, DEADLINE))
-    }
-}
-
-/// Grants of one message.
-#[derive(Default)]
-struct Granting {
-    grants: Vec<Grant>,
-    descriptors: Vec<OwnedFd>,
-}
-
-impl Granting {
-    fn add(&mut self, device: u8, purpose: Purpose, number: u32, what: &impl Capability) -> Result<()> {
-        let handle = what.handle(self.grants.len() as u8);
-        self.grants.push(Grant { device, purpose, number, base: 0, handle });
-        self.descriptors.push(what.as_fd().try_clone_to_owned()?);
-        Ok(())
-    }
-}
-
-/// Attaches the lane as a VMM does.
-fn attach(
-    objects: &Objects,
-    manifest: &Manifest,
-    options: &[Setting],
-    carrier: Carrier,
-    linker: &dyn Linker,
-    spin: SpinBudget,
-) -> Result<Lane> {
-    let linked = carrier == Carrier::InProcess;
     let reach = Reach { deadline: DEADLINE, linked, spin };
     let mut assembly = Assembly::new(reach, Arc::new(Polled::new(Wake::create()?)));
-    grant_here(objects, &mut assembly, linked)?;
-    let attach = AttachDevice { id: 0, host: 0, manifest: manifest.clone(), options: options.to_vec(), carrier };
+    grant_here(&objects, &mut assembly, linked)?;
+    let attach =
+        AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
     assembly.attach(attach, linker, None, &GuestRam::new()).map_err(|error| anyhow!("{error}"))?;
-    Ok(assembly.devices.pop().context("nothing was attached")?.lane)
+    let attached = assembly.devices.pop().context("nothing was attached")?;
+    Ok(Reached { lane: attached.lane, _host: host, _objects: objects })
 }
 
 /// Grants the VMM's side to this process itself, over a channel, as a VMM is granted it.
