@@ -1,8 +1,19 @@
 //! Lanes: how a guest's access reaches its device.
 //!
 //! A [`Lane`] is the VMM's end: a lock, the shortcuts that the device's manifest allows, and a [`Carrier`] for whatever
-//! needs the device itself. On the `memory` carrier the far end is a [`HostLane`], for what is asked, and a
-//! [`StateWriter`], for what is answered.
+//! needs the device itself. The far end is a [`HostLane`], for what is asked and to tell of what was committed, and a
+//! [`StateWriter`], where it is committed.
+//!
+//! | carrier | what is asked | what is committed | shared with the host |
+//! | --- | --- | --- | --- |
+//! | [`MemoryCarrier`] | entries in shared memory | read in place | two regions |
+//! | [`SocketCarrier`] | packets | told by packets | a socket |
+//! | [`PipeCarrier`] | records of a pipe | told by records of another | two pipes |
+//! | [`VirtioCarrier`] | buffers of a virtqueue | told by buffers of another | two regions |
+//! | [`InProcess`] | a function call | read in place | everything |
+//!
+//! The three that tell send one message for each operation and for each commit that changes what the VMM sees, and their
+//! rules are one: [`MessageCarrier`].
 //!
 //! The rules, which are few and were each tried under kill -9:
 //!
