@@ -9,12 +9,16 @@ use crate::capability::{Capability, FromVerified, Verified, access_mode, claim, 
 use crate::socket::deny_rights;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use nix::sys::stat::{self, SFlag};
 use nix::unistd;
 use schema::{Handle, Kind};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Bytes that each end of a socket pair holds for the other at least, as the kernel counts them: some 760 for a message of a
+/// lane. A lane depends on it that its queue holds more than is taken from it at once.
+const QUEUE_BYTES: usize = 128 << 10;
 
 /// One of two ends of a pair of sockets: whole packets, in order, both ways.
 #[derive(Debug)]
@@ -28,6 +32,13 @@ impl Packets {
         for end in [&one, &other] {
             // Linux before 6.16 does not know it.
             let _ = deny_rights(end.as_fd());
+            // The kernel doubles what is asked, up to a limit of the system's.
+            socket::setsockopt(end, sockopt::SndBuf, &(QUEUE_BYTES / 2))?;
+            if socket::getsockopt(end, sockopt::SndBuf)? < QUEUE_BYTES {
+                return Err(io::Error::other(
+                    "net.core.wmem_max is less than 64 KiB: a lane over a socket needs that much",
+                ));
+            }
         }
         Ok((Packets(one), Packets(other)))
     }

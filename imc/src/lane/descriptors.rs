@@ -141,17 +141,14 @@ impl<E: Ends> Transport for Descriptors<E> {
     }
 
     fn wait(&mut self, retirement: &Retirement, room: bool, most: Duration) {
-        let writable = if room { PollFlags::POLLOUT } else { PollFlags::empty() };
         let from = PollFd::new(self.ends.from(), PollFlags::POLLIN);
-        let to = PollFd::new(self.ends.to(), writable);
+        let to = PollFd::new(self.ends.to(), PollFlags::POLLOUT);
+        let waiter = retirement.waiter().map_or(self.ends.from(), AsFd::as_fd);
+        let mut polled = [from, PollFd::new(waiter, PollFlags::POLLIN), to];
+        // Poll tells of a far end that is closed whatever it is asked; so this one is shown to it only for room.
+        let count = if room { 3 } else { 2 };
         // Whatever ends it, and be it an error: the caller looks for itself.
-        let _ = match retirement.waiter() {
-            Some(waiter) => {
-                let waiter = PollFd::new(waiter.as_fd(), PollFlags::POLLIN);
-                ppoll(&mut [from, to, waiter], Some(TimeSpec::from_duration(most)), None)
-            }
-            None => ppoll(&mut [from, to], Some(TimeSpec::from_duration(most)), None),
-        };
+        let _ = ppoll(&mut polled[..count], Some(TimeSpec::from_duration(most)), None);
     }
 }
 
