@@ -21,6 +21,8 @@ std::arch::global_asm!(
     include_str!("../guests/tick.s"),
     ".balign 16",
     include_str!("../guests/sweep.s"),
+    ".balign 16",
+    include_str!("../guests/idle.s"),
     ".text"
 );
 
@@ -40,6 +42,7 @@ macro_rules! guest {
 }
 guest!(tick_guest, cofferdam_tick_guest_start, cofferdam_tick_guest_end);
 guest!(sweep_guest, cofferdam_sweep_guest_start, cofferdam_sweep_guest_end);
+guest!(idle_guest, cofferdam_idle_guest_start, cofferdam_idle_guest_end);
 
 /// A place for one test: its own runtime folder and files.
 pub struct Place {

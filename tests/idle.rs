@@ -1,0 +1,69 @@
+//! A VM with nothing to do costs next to nothing.
+
+mod harness;
+
+use harness::{Place, idle_guest, kvm, wait_until};
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Of one processor, for each process: half a percent.
+const MOST: f64 = 0.005;
+/// In a second, as `/proc` counts them for every program (USER_HZ).
+const TICKS: f64 = 100.0;
+/// Long enough for a clock tick of a process to be a fifth of what is allowed.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// What `/proc` says of a process, from its state on: behind its name, which may be anything.
+fn stat(pid: i64) -> Option<Vec<String>> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(line.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A process and all that come from it.
+fn family(root: i64) -> Vec<i64> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers: Vec<i64> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut family = vec![root];
+    let mut index = 0;
+    while let Some(&parent) = family.get(index) {
+        let is_child = |pid: &i64| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string());
+        family.extend(numbers.iter().copied().filter(is_child));
+        index += 1;
+    }
+    family
+}
+
+/// Processor time of each process, of all its threads, in seconds.
+fn used(family: &[i64]) -> BTreeMap<i64, f64> {
+    let ticks = |fields: Vec<String>| fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>();
+    family.iter().map(|pid| (*pid, ticks(stat(*pid).expect("it lives")) / TICKS)).collect()
+}
+
+#[test]
+fn idle_vm_has_no_process_above_half_a_percent() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let mut vms = Vec::new();
+    for isolate in ["device", "class", "none"] {
+        let vm = place.start(isolate, &idle_guest(), &["--cpus", "2", "--isolate", isolate]);
+        vm.wait_until_running();
+        wait_until("the guest has said its word", || !vm.console().is_empty());
+        vms.push(vm);
+    }
+    // What was started settles: a waiter tries now and then whether looking has become worth it.
+    std::thread::sleep(Duration::from_secs(1));
+    let family: Vec<i64> = vms.iter().flat_map(|vm| family(vm.pid().into())).collect();
+    assert!(family.len() > 2 * vms.len(), "a supervisor and a VMM of each, and hosts: {family:?}");
+    let (before, begun) = (used(&family), Instant::now());
+    std::thread::sleep(WATCHED);
+    let (after, watched) = (used(&family), begun.elapsed().as_secs_f64());
+    for pid in family {
+        let share = (after[&pid] - before[&pid]) / watched;
+        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        println!("{:.2} % {pid} {name}", 100.0 * share);
+        assert!(share <= MOST, "{name} ({pid}) takes {:.2} % of a processor and has nothing to do", 100.0 * share);
+    }
+}
