@@ -333,7 +333,13 @@ impl Channel {
     /// In the ordinary case one `recvmsg(2)`, which waits by itself. Whatever comes between, a signal or a message that
     /// was not the awaited one, the rest is waited for with `poll(2)`, which can be told how long.
     fn next_datagram(&mut self, patience: &mut Patience) -> Result<Option<usize>, Fault> {
-        let mut wait = if patience.begin() { self.leave_the_wait_to_the_socket(patience.wait) } else { Wait::Never };
+        let mut wait = Wait::Never;
+        if patience.begin() {
+            wait = self.leave_the_wait_to_the_socket(patience.wait);
+            if wait == Wait::Never && !self.ready(PollFlags::POLLIN, patience)? {
+                return Ok(None);
+            }
+        }
         loop {
             self.received.clear();
             let into = Word::words_to_bytes_mut(&mut self.incoming);
