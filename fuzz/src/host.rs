@@ -15,8 +15,9 @@ const RING: u64 = 2048;
 const STEPS_MAX: usize = 256;
 
 thread_local! {
-    static REGIONS: RefCell<[Region<ReadWrite>; 2]> =
-        RefCell::new([REQUEST_BYTES, state_region_bytes(0, 0)].map(|bytes| Region::create("fuzz", bytes).expect("a region")));
+    static REGIONS: RefCell<[Region<ReadWrite>; 2]> = RefCell::new(
+        [REQUEST_BYTES, state_region_bytes(0, 0)].map(|bytes| Region::create("fuzz", bytes).expect("a region")),
+    );
 }
 
 pub fn run(data: &[u8]) {

@@ -3,6 +3,7 @@
 //! (`tests/replay.rs`).
 
 pub mod answers;
+pub mod asked;
 pub mod host;
 pub mod memory;
 pub mod messages;
@@ -16,11 +17,12 @@ mod words;
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("messages", messages::run),
     ("receiver", receiver::run),
     ("memory", memory::run),
     ("host", host::run),
+    ("asked", asked::run),
     ("socket", answers::socket),
     ("pipe", answers::pipe),
     ("virtio", answers::virtio),
