@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Place, idle_guest, kvm, wait_until};
+use harness::{Place, idle_guest, kvm, tick_guest, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -40,6 +40,14 @@ fn used(family: &[i64]) -> BTreeMap<i64, f64> {
     family.iter().map(|pid| (*pid, ticks(stat(*pid).expect("it lives")) / TICKS)).collect()
 }
 
+/// What each process takes of a processor for so long.
+fn shares(family: &[i64], watched: Duration) -> BTreeMap<i64, f64> {
+    let (before, begun) = (used(family), Instant::now());
+    std::thread::sleep(watched);
+    let (after, seconds) = (used(family), begun.elapsed().as_secs_f64());
+    after.into_iter().map(|(pid, after)| (pid, (after - before[&pid]) / seconds)).collect()
+}
+
 #[test]
 fn idle_vm_has_no_process_above_half_a_percent() {
     if !kvm() {
@@ -47,8 +55,15 @@ fn idle_vm_has_no_process_above_half_a_percent() {
     }
     let place = Place::new();
     let mut vms = Vec::new();
-    for isolate in ["device", "class", "none"] {
-        let vm = place.start(isolate, &idle_guest(), &["--cpus", "2", "--isolate", isolate]);
+    for (option, value) in [
+        ("--isolate", "device"),
+        ("--isolate", "class"),
+        ("--isolate", "none"),
+        ("--carrier", "socket"),
+        ("--carrier", "pipe"),
+        ("--carrier", "virtio"),
+    ] {
+        let vm = place.start(value, &idle_guest(), &["--cpus", "2", option, value]);
         vm.wait_until_running();
         wait_until("the guest has said its word", || !vm.console().is_empty());
         vms.push(vm);
@@ -57,13 +72,22 @@ fn idle_vm_has_no_process_above_half_a_percent() {
     std::thread::sleep(Duration::from_secs(1));
     let family: Vec<i64> = vms.iter().flat_map(|vm| family(vm.pid().into())).collect();
     assert!(family.len() > 2 * vms.len(), "a supervisor and a VMM of each, and hosts: {family:?}");
-    let (before, begun) = (used(&family), Instant::now());
-    std::thread::sleep(WATCHED);
-    let (after, watched) = (used(&family), begun.elapsed().as_secs_f64());
-    for pid in family {
-        let share = (after[&pid] - before[&pid]) / watched;
+    for (pid, share) in shares(&family, WATCHED) {
         let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
         println!("{:.2} % {pid} {name}", 100.0 * share);
         assert!(share <= MOST, "{name} ({pid}) takes {:.2} % of a processor and has nothing to do", 100.0 * share);
     }
+}
+
+#[test]
+fn busy_vm_is_seen_to_be_busy() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let vm = place.start("busy", &tick_guest(), &[]);
+    vm.wait_until_running();
+    vm.wait_for_output();
+    let shares = shares(&family(vm.pid().into()), Duration::from_secs(2));
+    assert!(shares.values().any(|share| *share > MOST), "{shares:?}");
 }
