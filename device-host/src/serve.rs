@@ -92,13 +92,13 @@ impl Host {
                 // What is said to be pending counts only once it is found: a device that is wrong about it must not keep
                 // its host awake.
                 if device.engine.lane().has_next() || (device.engine.pending() && device.engine.scan()?) {
-                    self.patience.came(look);
+                    self.patience.came(look, most);
                     return Ok(true);
                 }
             }
             std::hint::spin_loop();
         }
-        self.patience.missed(looks, most);
+        self.patience.missed(looks);
         Ok(false)
     }
 }

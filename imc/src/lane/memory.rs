@@ -148,12 +148,12 @@ impl MemoryCarrier {
         let looks = self.patience[regime].looks(self.spin);
         for look in 0..looks {
             if self.is_committed(sequence)? {
-                self.patience[regime].came(look);
+                self.patience[regime].came(look, self.spin);
                 return Ok(());
             }
             std::hint::spin_loop();
         }
-        self.patience[regime].missed(looks, self.spin);
+        self.patience[regime].missed(looks);
         if self.spin == 0 {
             for _ in 0..YIELDS {
                 if self.is_committed(sequence)? {

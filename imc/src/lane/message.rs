@@ -217,12 +217,12 @@ impl<T: Transport> MessageCarrier<T> {
         let looks = self.patience.looks(self.most_looks);
         for look in 0..looks {
             if self.look_for(sequence)?.done {
-                self.patience.came(look);
+                self.patience.came(look, self.most_looks);
                 return Ok(());
             }
             std::hint::spin_loop();
         }
-        self.patience.missed(looks, self.most_looks);
+        self.patience.missed(looks);
         let end = Instant::now() + deadline;
         loop {
             let Look { done, drained, sent } = self.look_for(sequence)?;
