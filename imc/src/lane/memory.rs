@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 pub(super) const USELESS_WAKES: u32 = 16;
 /// Then it looks this often. Short against what a person notices, long against what a processor does.
 pub(super) const DOUBTFUL_WAIT: Duration = Duration::from_micros(500);
-/// How often a waiter that may share a core with the host lets it go first. The host mostly answers then before anybody has
-/// gone to sleep, which spares both the calls for it; where another process takes the turn, sleeping is right.
-pub(super) const YIELDS: u32 = 2;
 /// How often the reply is read anew when the host commits meanwhile; each try already has bounded ones of its own.
 const REPLY_TRIES: u32 = 16;
 
@@ -154,14 +151,6 @@ impl MemoryCarrier {
             std::hint::spin_loop();
         }
         self.patience[regime].missed(looks);
-        if self.spin == 0 {
-            for _ in 0..YIELDS {
-                if self.is_committed(sequence)? {
-                    return Ok(());
-                }
-                std::thread::yield_now();
-            }
-        }
         let end = Instant::now() + deadline;
         waiting::sleep(&mut Waiter { carrier: self, sequence, end, useless: 0 })
     }

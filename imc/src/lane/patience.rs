@@ -61,7 +61,11 @@ mod tests {
         (0..times)
             .map(|_| {
                 let looks = patience.looks(MOST);
-                if takes < looks { patience.came(takes, MOST) } else { patience.missed(looks) }
+                if takes < looks {
+                    patience.came(takes, MOST)
+                } else {
+                    patience.missed(looks)
+                }
                 looks.min(takes)
             })
             .sum()

@@ -334,7 +334,6 @@ calls! {
     RESTART_SYSCALL = SYS_restart_syscall "restart_syscall";
     RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
     RT_SIGRETURN = SYS_rt_sigreturn "rt_sigreturn";
-    SCHED_YIELD = SYS_sched_yield "sched_yield";
     SENDTO = SYS_sendto "sendto";
     SHUTDOWN = SYS_shutdown "shutdown";
     SIGALTSTACK = SYS_sigaltstack "sigaltstack";

@@ -287,7 +287,6 @@ fn vmm_calls(kvm: bool, over_descriptors: bool) -> Vec<Permit> {
         permit(Call::POLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::PPOLL, none(), "waiting for hosts and the supervisor, with a deadline"),
         permit(Call::FUTEX, none(), "locks between vcpus"),
-        permit(Call::SCHED_YIELD, none(), "letting a host on the same processor answer first"),
         permit(Call::CLOCK_GETTIME, none(), "the guest's clock, where the kernel offers no faster way"),
         permit(Call::CLOCK_NANOSLEEP, none(), "alarms of devices"),
         permit(Call::MMAP, without_exec(), "the allocator grows; direct ranges"),
