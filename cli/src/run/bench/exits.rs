@@ -18,16 +18,26 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// Samples of one start.
 const WINDOWS: usize = 3;
 
-/// What a guest does for ever, and how many exits an access of it takes: printing looks at the line status first.
-const LOOPS: [(&str, fn() -> Vec<u8>, f64); 3] =
-    [("sync read", guests::sync, 1.0), ("shadow read", guests::shadow, 1.0), ("UART print", guests::print, 2.0)];
+/// A guest that does one thing for ever.
+struct Loop {
+    name: &'static str,
+    image: fn() -> Vec<u8>,
+    /// Exits that an access takes: printing looks at the line status first.
+    exits: f64,
+}
+
+const LOOPS: [Loop; 3] = [
+    Loop { name: "sync read", image: guests::sync, exits: 1.0 },
+    Loop { name: "shadow read", image: guests::shadow, exits: 1.0 },
+    Loop { name: "UART print", image: guests::print, exits: 2.0 },
+];
 
 /// Measures a guest's accesses to devices in processes of their own, and in the VMM's.
 pub fn exits(common: &BenchCommon, signals: &Signals) -> Result<Vec<Series>> {
     let mut contest = Contest::default();
     for seats in seats()? {
         bounds::add(&mut contest, seats);
-        for (name, image, exits) in LOOPS {
+        for Loop { name, image, exits } in LOOPS {
             let base = format!("{name}, in-process");
             for (carrier, isolate) in [("in-process", Isolate::None), ("memory", Isolate::Device)] {
                 contest.add(&format!("{name}, {carrier}"), seats.placement, &[&base], move || {
