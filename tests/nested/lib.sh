@@ -1,5 +1,5 @@
 # What scenarios share. Results go to the second serial port, one line each, where the harness reads them:
-#   TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
+#   ALIVE | TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
 # Everything else goes to the first, which the harness keeps as a log.
 : "${here=}"
 work=/tmp/work

@@ -16,6 +16,19 @@ use crate::report::Outcome;
 /// How often we look at the time while the guest is silent.
 const TICK: Duration = Duration::from_millis(500);
 
+/// The outer machine shows every few seconds that its clock goes on. Silent for so long, it stands still: even a machine that
+/// gets a tenth of a processor says something in this time.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// What became of an outer machine.
+pub enum Run {
+    /// It ran to its end, or to that of its time.
+    Done(Outcome),
+    /// It stood still, with everything in it: both its processors wait for each other. Nothing that ran in it is to blame,
+    /// and nothing was learnt of it.
+    StoodStill,
+}
+
 /// One line from the guest's second serial port.
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
@@ -30,6 +43,8 @@ enum Line<'a> {
     Note(&'a str),
     /// The script ran to its end, unless a reason follows.
     End(&'a str),
+    /// A sign of life.
+    Alive,
     Other,
 }
 
@@ -48,13 +63,14 @@ impl<'a> Line<'a> {
             "BENCH" => Self::Bench(rest),
             "NOTE" => Self::Note(rest),
             "END" => Self::End(rest),
+            "ALIVE" => Self::Alive,
             _ => Self::Other,
         }
     }
 }
 
 /// Boots the outer machine for one scenario and listens until it is off or its time is over.
-pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome> {
+pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
     let logs = work.join("logs");
     std::fs::create_dir_all(&logs)?;
     let log = logs.join(format!("nested-{}.log", scenario.name));
@@ -69,19 +85,29 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome>
     let mut progress = Progress::start();
     let mut outcome = Outcome::default();
     let mut ended = None;
+    let mut heard = Instant::now();
     let mut others = Vec::new();
     let named = |name: &str| format!("{} / {name}", scenario.name);
     while Instant::now() < deadline {
         let line = match lines.recv_timeout(TICK) {
             Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Timeout) if heard.elapsed() > SILENCE => {
+                progress.clear();
+                return Ok(Run::StoodStill);
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 progress.show("");
                 continue;
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };
-        progress.show(&line);
-        match Line::parse(&line) {
+        heard = Instant::now();
+        let parsed = Line::parse(&line);
+        if parsed != Line::Alive {
+            progress.show(&line);
+        }
+        match parsed {
+            Line::Alive => {}
             Line::Passed(_) => outcome.passed += 1,
             Line::Failed(name, why) => {
                 progress.clear();
@@ -122,7 +148,7 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Outcome>
             format!("the end of {}:\n{}", log.display(), command::tail(&text.replace('\r', ""))),
         );
     }
-    Ok(outcome)
+    Ok(Run::Done(outcome))
 }
 
 /// The rows of a bench, one a line, ratios with what they are against.
@@ -194,6 +220,7 @@ mod tests {
         assert_eq!(Line::parse("TEST boots SKIP no disk"), Line::Skipped("boots", "no disk"));
         assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
         assert_eq!(Line::parse("BENCH []"), Line::Bench("[]"));
+        assert_eq!(Line::parse("ALIVE\r"), Line::Alive);
         assert_eq!(Line::parse("END"), Line::End(""));
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
