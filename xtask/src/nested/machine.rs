@@ -24,9 +24,8 @@ const SILENCE: Duration = Duration::from_secs(150);
 pub enum Run {
     /// It ran to its end, or to that of its time.
     Done(Outcome),
-    /// It stood still, with everything in it: both its processors wait for each other. Nothing that ran in it is to blame,
-    /// and nothing was learnt of it.
-    StoodStill,
+    /// It stood still, or a guest in it did before it was up: nothing was learnt. Who stood still.
+    StoodStill(String),
 }
 
 /// One line from the guest's second serial port.
@@ -45,6 +44,8 @@ enum Line<'a> {
     End(&'a str),
     /// A sign of life.
     Alive,
+    /// This guest did not come up in its time.
+    Hung(&'a str),
     Other,
 }
 
@@ -64,6 +65,7 @@ impl<'a> Line<'a> {
             "NOTE" => Self::Note(rest),
             "END" => Self::End(rest),
             "ALIVE" => Self::Alive,
+            "HUNG" => Self::Hung(name),
             _ => Self::Other,
         }
     }
@@ -93,7 +95,7 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
             Ok(line) => line,
             Err(mpsc::RecvTimeoutError::Timeout) if heard.elapsed() > SILENCE => {
                 progress.clear();
-                return Ok(Run::StoodStill);
+                return Ok(Run::StoodStill("the emulated machine".to_owned()));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 progress.show("");
@@ -108,6 +110,10 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         }
         match parsed {
             Line::Alive => {}
+            Line::Hung(guest) => {
+                progress.clear();
+                return Ok(Run::StoodStill(format!("guest {guest}")));
+            }
             Line::Passed(_) => outcome.passed += 1,
             Line::Failed(name, why) => {
                 progress.clear();
@@ -221,6 +227,7 @@ mod tests {
         assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
         assert_eq!(Line::parse("BENCH []"), Line::Bench("[]"));
         assert_eq!(Line::parse("ALIVE\r"), Line::Alive);
+        assert_eq!(Line::parse("HUNG shell\r"), Line::Hung("shell"));
         assert_eq!(Line::parse("END"), Line::End(""));
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
