@@ -1,7 +1,7 @@
 //! The system call filter: from permits to a program that the kernel runs before each call.
 
 use crate::confine::Held;
-use crate::recipe::{Call, Condition, Permit};
+use crate::recipe::{Call, Condition, Permit, Recipe};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -28,6 +28,14 @@ pub enum FilterError {
     /// The kernel refuses it.
     #[error("the system call filter was not installed: {0}")]
     Install(seccompiler::Error),
+}
+
+impl Recipe {
+    /// The program that the kernel runs before each system call of a process that this recipe seals and that holds
+    /// `held`; for those who want to check it.
+    pub fn filter(&self, held: &[Held]) -> Result<BpfProgram, FilterError> {
+        compile(&self.calls, held)
+    }
 }
 
 /// The filter that leaves these calls. What is permitted on held descriptors is permitted on no other; a call whose
@@ -123,41 +131,19 @@ pub(crate) fn install(program: BpfProgram) -> Result<(), FilterError> {
 }
 
 #[cfg(test)]
+#[path = "../probe/bpf.rs"]
+mod bpf;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{DescriptorKind, Mode, Named, Recipe, kvm};
+    use crate::recipe::{DescriptorKind, Mode, Named, kvm};
+    use bpf::{ALLOW, I386, KILL, X86_64};
     use schema::host::Level;
     use schema::lane::Carrier;
 
-    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
-    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-    /// AUDIT_ARCH_X86_64 and AUDIT_ARCH_I386 of <linux/audit.h>.
-    const X86_64: u32 = 0xC000_003E;
-    const I386: u32 = 0x4000_0003;
-
-    /// What the program answers to a call: a reading of the kernel's interpreter for the instructions that occur here.
     fn answer_on(arch: u32, program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
-        let mut data = Vec::from((number as u32).to_ne_bytes());
-        data.extend(arch.to_ne_bytes());
-        data.extend(0u64.to_ne_bytes());
-        data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
-        let (mut at, mut accumulator) = (0, 0u32);
-        loop {
-            let instruction = &program[at];
-            let k = instruction.k;
-            at += 1;
-            let jump = |taken| usize::from(if taken { instruction.jt } else { instruction.jf });
-            match u32::from(instruction.code) {
-                0x20 => accumulator = u32::from_ne_bytes(data[k as usize..k as usize + 4].try_into().unwrap()),
-                0x54 => accumulator &= k,
-                0x05 => at += k as usize,
-                0x15 => at += jump(accumulator == k),
-                0x25 => at += jump(accumulator > k),
-                0x35 => at += jump(accumulator >= k),
-                0x06 => return k,
-                code => panic!("instruction {code:#x}"),
-            }
-        }
+        bpf::answer(program, arch, number as u32, arguments)
     }
 
     fn answer(program: &BpfProgram, call: Call, arguments: &[u64]) -> u32 {

@@ -1,8 +1,8 @@
 //! The recipe of a device host, from what its devices declare.
 
 use super::{
-    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Permit, Recipe, Resource,
-    Share, Stage, Value,
+    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Permit, Recipe,
+    Resource, Share, Stage, Value,
 };
 use schema::host::Level;
 use schema::lane::Carrier;
@@ -81,6 +81,23 @@ impl Recipe {
             add_power_calls(&mut recipe.calls, devices);
         }
         recipe
+    }
+}
+
+impl Recipe {
+    /// Adds what a device behind a tap network interface needs: the tap, and a frame with its header in one call.
+    #[must_use]
+    pub fn keep_tap(self, because: &'static str) -> Recipe {
+        let on = |mode| vec![Condition::On(&[DescriptorKind::Tap], mode)];
+        let recipe = self.keep(DescriptorKind::Tap, Mode::Both, Count::Exactly(1), "tap", because);
+        if !recipe.is_filtered() {
+            return recipe;
+        }
+        recipe.permit(Call::READV, on(Mode::Read), "taking a frame").permit(
+            Call::WRITEV,
+            on(Mode::Write),
+            "giving a frame",
+        )
     }
 }
 
@@ -337,6 +354,8 @@ pub(super) fn add_power_calls(calls: &mut Vec<Permit>, devices: &[Manifest]) {
         calls.push(Permit { call: Call::FDATASYNC, when: on(Mode::Write), because: "the guest's flush".into() });
     }
     if has(devices, &[Power::Entropy]) {
-        calls.push(Permit { call: Call::GETRANDOM, when: vec![], because: "entropy for the guest".into() });
+        // GRND_INSECURE among them: bytes of a pool that nothing has been stirred into yet.
+        let flags = Condition::OneOf(2, vec![Named { value: 0, name: "no flag" }]);
+        calls.push(Permit { call: Call::GETRANDOM, when: vec![flags], because: "entropy for the guest".into() });
     }
 }

@@ -330,6 +330,7 @@ calls! {
     PWRITE64 = SYS_pwrite64 "pwrite64";
     PWRITEV = SYS_pwritev "pwritev";
     READ = SYS_read "read";
+    READV = SYS_readv "readv";
     RECVMSG = SYS_recvmsg "recvmsg";
     RESTART_SYSCALL = SYS_restart_syscall "restart_syscall";
     RT_SIGPROCMASK = SYS_rt_sigprocmask "rt_sigprocmask";
@@ -339,6 +340,7 @@ calls! {
     SIGALTSTACK = SYS_sigaltstack "sigaltstack";
     TGKILL = SYS_tgkill "tgkill";
     WRITE = SYS_write "write";
+    WRITEV = SYS_writev "writev";
 }
 
 /// A value with a name, for people.

@@ -192,7 +192,8 @@ impl Display for Condition {
 
 impl Permit {
     /// Its conditions, for people.
-    pub(super) fn conditions(&self) -> String {
+    #[must_use]
+    pub fn conditions(&self) -> String {
         if self.when.is_empty() {
             return "any arguments".into();
         }
