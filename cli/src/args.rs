@@ -489,6 +489,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         carrier: Carrier::DEFAULT,
         backing,
         program: None,
+        hostile: None,
     }
 }
 

@@ -82,22 +82,30 @@ pub struct Sealed(());
 /// read, from the only thread. Checks that the supervisor confined it before; one that was started at level `off` is
 /// left as it is.
 pub fn confine() -> Result<Confined, ConfineError> {
-    if prctl_get(libc::PR_GET_NO_NEW_PRIVS) != 1 {
+    confine_without(&[])
+}
+
+/// As [`confine`], without these layers, as far as they are taken here: for showing what each of them stops.
+pub fn confine_without(layers: &[LayerName]) -> Result<Confined, ConfineError> {
+    let wants = |layer| !layers.contains(&layer);
+    if wants(LayerName::NoNewPrivs) && prctl_get(libc::PR_GET_NO_NEW_PRIVS) != 1 {
         // Level `off`. Were it any other, the supervisor would see the difference and refuse this process.
         return Ok(Confined { confined: false, missing: Vec::new() });
     }
     check_start()?;
-    step("making itself not dumpable", prctl(libc::PR_SET_DUMPABLE, 0))?;
+    if wants(LayerName::Undumpable) {
+        step("making itself not dumpable", prctl(libc::PR_SET_DUMPABLE, 0))?;
+    }
     close_range(CHANNEL + 1, RawFd::MAX)?;
     default_fault_signals();
     let mut missing = vec![LayerName::Cgroup, LayerName::OwnUser, LayerName::Label];
-    if prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) < 0 {
+    if wants(LayerName::Mdwe) && prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) < 0 {
         missing.push(LayerName::Mdwe);
     }
-    if !deny_by_landlock() {
+    if wants(LayerName::Landlock) && !deny_by_landlock() {
         missing.push(LayerName::Landlock);
     }
-    if !code::seal() {
+    if wants(LayerName::Mseal) && !code::seal() {
         missing.push(LayerName::Mseal);
     }
     Ok(Confined { confined: true, missing })

@@ -20,11 +20,11 @@ mod recipe;
 mod spawn;
 
 pub use audit::{Audit, audit};
-pub use confine::{ConfineError, Confined, Held, Sealed, confine};
+pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without};
 pub use filter::FilterError;
 pub use process::{Child, End, Program};
 pub use recipe::{
-    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Permit, Recipe,
+    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Part, Permit, Recipe,
     Resource, Share, Stage, UnknownLayer, Value, kvm,
 };
 pub use spawn::{SpawnError, spawn};

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // An ioctl on a process descriptor, a Landlock version query and prctl: none has a safe wrapper.
 
-use super::{Fields, Process};
+use super::{Audit, Fields, Process};
 use crate::recipe::{LayerName, Recipe};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -68,7 +68,7 @@ pub(super) fn check_dumpable(
 /// Layers that are not on every machine: missing, they are a difference where they are required and a note where not.
 pub(super) fn check_conditional(
     differences: &mut Vec<String>,
-    notes: &mut Vec<String>,
+    audit: &mut Audit,
     process: &Process,
     status: &Fields,
     recipe: &Recipe,
@@ -78,13 +78,14 @@ pub(super) fn check_conditional(
         if layer.required {
             differences.push(format!("layer `{}` is required: {sentence}", layer.name.name()));
         } else {
-            notes.push(sentence);
+            audit.notes.push(sentence);
+            audit.missing.push(layer.name);
         }
     }
     let groups = status.get("Groups").unwrap_or("");
     let own = status.get("Gid").and_then(|numbers| numbers.split_whitespace().next()).unwrap_or("");
     if groups.split_whitespace().any(|group| group != own) {
-        notes.push(format!(
+        audit.notes.push(format!(
             "it keeps the supervisor's supplementary groups ({groups}), which open nothing in an empty root"
         ));
     }

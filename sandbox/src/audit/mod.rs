@@ -30,6 +30,8 @@ pub struct Audit {
     pub differences: Vec<String>,
     /// Conditional layers that it lacks, and what this kernel does not show: a sentence each.
     pub notes: Vec<String>,
+    /// The conditional layers that it lacks.
+    pub missing: Vec<LayerName>,
 }
 
 /// Looks at process `pid`, a child of this one that was spawned by `recipe`.
@@ -66,7 +68,7 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     descriptors::compare(&mut differences, &descriptors, recipe, stage);
     memory::compare(&mut differences, &maps, recipe, stage);
     kernel::check_dumpable(&mut differences, &mut audit.notes, &process, recipe);
-    kernel::check_conditional(&mut differences, &mut audit.notes, &process, &status, recipe);
+    kernel::check_conditional(&mut differences, &mut audit, &process, &status, recipe);
     audit.differences = differences;
     Ok(audit)
 }

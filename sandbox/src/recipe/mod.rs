@@ -138,6 +138,15 @@ impl LayerName {
     }
 }
 
+/// What can be taken out of a recipe, to show what it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// A means of confinement.
+    Layer(LayerName),
+    /// A resource limit, at every stage.
+    Limit(Resource),
+}
+
 /// One means of confinement of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -430,6 +439,18 @@ impl Recipe {
         self.layers.retain(|have| have.name != layer);
         if layer == LayerName::Filter {
             self.calls.clear();
+        }
+        self
+    }
+
+    /// Takes parts out, as [`Recipe::without`] does with a layer.
+    #[must_use]
+    pub fn without_parts(mut self, parts: &[Part]) -> Recipe {
+        for part in parts {
+            match part {
+                Part::Layer(layer) => self = self.without(*layer),
+                Part::Limit(resource) => self.limits.retain(|limit| limit.resource != *resource),
+            }
         }
         self
     }

@@ -4,6 +4,7 @@
 //! hosts, grants each what its manifest justifies, audits them from outside, watches them, and relays console bytes. One
 //! thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
 
+mod cell;
 mod console;
 mod grants;
 mod lane;
@@ -17,9 +18,10 @@ mod timing;
 mod vm;
 mod window;
 
+pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
 pub use plan::{
-    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
+    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Hostile, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
 };
 pub use reach::{Reached, reach};
 pub use timing::{Spawned, time_empty_program, time_spawn};

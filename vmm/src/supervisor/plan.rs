@@ -1,5 +1,6 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
+use sandbox::Part;
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -74,6 +75,17 @@ pub struct PlannedDevice {
     pub backing: Vec<Backing>,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
     pub program: Option<PathBuf>,
+    /// Who is in its host's place, if it is not a host.
+    pub hostile: Option<Hostile>,
+}
+
+/// What takes a device host's place when it is to be shown what a host may not do: no flag of an operator's says this.
+#[derive(Debug, Clone, Default)]
+pub struct Hostile {
+    /// The role in which this program is started.
+    pub role: String,
+    /// What its sandbox does without.
+    pub without: Vec<Part>,
 }
 
 /// Which processors the two sides run on; for benches.
@@ -247,6 +259,7 @@ mod tests {
             carrier: Carrier::Memory,
             backing: Vec::new(),
             program: None,
+            hostile: None,
         };
         Plan {
             name: "test".to_owned(),

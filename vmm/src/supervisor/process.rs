@@ -3,7 +3,7 @@
 use super::refused;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use imc::Channel;
-use sandbox::{Audit, Child, Program, Recipe, Stage};
+use sandbox::{Audit, Child, End, Program, Recipe, Stage};
 use schema::host::{Assign, Assignment, Attach, Empty, Hello, Level, Log, Manifests, PROTOCOL, Seal};
 use schema::manifest::Manifest;
 use std::time::Duration;
@@ -136,6 +136,13 @@ impl Process {
             self.ended = self.child.reap(Duration::ZERO).map(|status| status.to_string());
         }
         self.ended.as_deref()
+    }
+
+    /// Waits for its end, at most `wait`.
+    pub fn wait_for_end(&mut self, wait: Duration) -> Option<End> {
+        let end = self.child.reap(wait)?;
+        self.ended.get_or_insert_with(|| end.to_string());
+        Some(end)
     }
 
     /// Kills it; [`Process::reap`] tells when it is gone.

@@ -30,6 +30,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// The role of this program in which it is a device host.
+const HOST_ROLE: &str = "cofferdam: host";
 /// Log lines kept for `cofferdam logs`.
 const LOG_LINES: usize = 1000;
 /// Messages taken from one child at a turn, so that a flood of logs does not starve the rest of the loop.
@@ -147,14 +149,17 @@ impl Vm {
             let declared: Vec<Manifest> = group.devices.iter().map(|device| manifests[*device].clone()).collect();
             let carriers: Vec<Carrier> =
                 group.devices.iter().map(|device| plan.carrier(&plan.devices[*device])).collect();
-            let recipe = Recipe::host_over(group.level, &declared, &carriers);
+            let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
+            let recipe = Recipe::host_over(group.level, &declared, &carriers)
+                .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
+            let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role);
             let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
             let other = other
                 .map(|path| {
                     Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
                 })
                 .transpose()?;
-            let process = Process::spawn(other.as_ref().unwrap_or(&program), "cofferdam: host", &group.name, recipe)?;
+            let process = Process::spawn(other.as_ref().unwrap_or(&program), role, &group.name, recipe)?;
             hosts.push(Host { process, group, retired: false, verdict: None });
             signals.check()?;
         }

@@ -1,0 +1,120 @@
+//! A device host without a machine, for looking at what it can do from inside: `cofferdam attack`.
+
+use super::grants::Objects;
+use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Plan, PlannedDevice};
+use super::process::{Process, SETUP};
+use super::window::GuestWindow;
+use anyhow::{Context, Result};
+use imc::{Channel, Mapping, ReadWrite, Region, Wake};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use sandbox::{Audit, End, Program, Recipe, Stage};
+use schema::host::{Assignment, Attach, Empty, Seal};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// One device host: started, confined, granted, sealed and audited as those of a VM are.
+pub struct Cell {
+    process: Process,
+    objects: Objects,
+}
+
+impl Cell {
+    /// Starts a host for `device`, whoever is in its place. `gift` is a descriptor that no recipe knows, sent ahead of all
+    /// else; a host is then not what its recipe says, and so is not audited.
+    pub fn start(device: &PlannedDevice, catalogue: &dyn Catalogue, gift: Option<BorrowedFd<'_>>) -> Result<Cell> {
+        let plan = Plan {
+            name: "cell".to_owned(),
+            cpus: 1,
+            memory_bytes: super::plan::MEMORY_MIN,
+            boot: BootPlan::None,
+            devices: vec![device.clone()],
+            isolate: Isolate::Device,
+            level: device.level,
+            deadline: DEADLINE,
+            kvm: false,
+            pins: None,
+        };
+        let hostile = device.hostile.clone().unwrap_or_default();
+        let manifests = plan.manifests(catalogue)?;
+        let objects = Objects::create(&plan, &manifests, 1)?;
+        let recipe = Recipe::host_over(device.level, &manifests, &[device.carrier]).without_parts(&hostile.without);
+        let mut process = Process::spawn(&Program::current()?, &hostile.role, &device.label, recipe)?;
+        process.greet()?;
+        let whole = hostile.without.is_empty() && gift.is_none();
+        if whole {
+            process.require_clean(Stage::Confined)?;
+        }
+        if let Some(gift) = gift {
+            let control = [gift.as_raw_fd()];
+            let control = [ControlMessage::ScmRights(&control)];
+            let channel = process.channel.as_fd().as_raw_fd();
+            sendmsg::<()>(channel, &[IoSlice::new(b"gift")], &control, MsgFlags::empty(), None).context("a gift")?;
+        }
+        let assignment =
+            Assignment { device: device.device.clone(), options: device.options.clone(), carrier: device.carrier };
+        process.assign(device.level, vec![assignment], &[&manifests[0]])?;
+        objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
+        let (Empty, _) = process.channel.call(&Attach, &[], SETUP).map_err(|error| process.failed(error))?;
+        let (Empty, _) = process.channel.call(&Seal, &[], SETUP).map_err(|error| process.failed(error))?;
+        if whole {
+            process.require_clean(Stage::Sealed)?;
+        }
+        Ok(Cell { process, objects })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Our end of its channel.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.process.channel
+    }
+
+    /// What the kernel shows of it.
+    pub fn audit(&self) -> Result<Audit> {
+        self.process.audit(Stage::Sealed)
+    }
+
+    /// Waits for its end, at most `wait`.
+    pub fn wait_for_end(&mut self, wait: Duration) -> Option<End> {
+        self.process.wait_for_end(wait)
+    }
+
+    /// Kills it and takes the news.
+    pub fn end(&mut self) {
+        self.process.end();
+    }
+
+    /// Its device's state region, which it writes.
+    #[must_use]
+    pub fn state(&self) -> &Region<ReadWrite> {
+        &self.objects.devices[0].state
+    }
+
+    /// The state region, mapped.
+    pub fn map_state(&self) -> Result<Mapping> {
+        Ok(self.state().map()?)
+    }
+
+    /// What it sleeps on.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.objects.hosts[0].0
+    }
+
+    /// What it rings when its levels change.
+    #[must_use]
+    pub fn irq(&self) -> &Wake {
+        &self.objects.hosts[0].1
+    }
+
+    /// The first 16 MiB of the memory of the guest that there is not.
+    pub fn low_memory(&self) -> Result<GuestWindow> {
+        let (_, _, region) = self.objects.memory.regions.first().context("every machine has low memory")?;
+        Ok(GuestWindow::new(region.map()?))
+    }
+}
