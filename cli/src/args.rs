@@ -107,7 +107,8 @@ pub struct RunArgs {
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
-    /// How strictly: off, process, or seccomp; and for single devices, as in `seccomp,uart16550=off`. [default: seccomp]
+    /// How strictly: off, process, seccomp or strict; and for single devices, as in `seccomp,uart16550=strict`.
+    /// [default: seccomp]
     #[arg(long, value_name = "LEVEL[,DEVICE=LEVEL]…")]
     pub sandbox: Option<SandboxSpec>,
     /// How devices are grouped into processes: device, class, or none. [default: device]
@@ -289,7 +290,8 @@ impl Choice for Level {
             "off" => Ok(Level::Off),
             "process" => Ok(Level::Process),
             "seccomp" => Ok(Level::Seccomp),
-            other => Err(format!("`{other}` is not a level; there are off, process and seccomp")),
+            "strict" => Ok(Level::Strict),
+            other => Err(format!("`{other}` is not a level; there are off, process, seccomp and strict")),
         }
     }
     fn choose(self, device: &mut PlannedDevice) {

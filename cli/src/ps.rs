@@ -131,6 +131,8 @@ fn print_audit(machines: &[(String, Vec<HostStatus>)]) {
 pub fn sandbox_words(row: &HostStatus) -> String {
     match (row.level.as_str(), row.seccomp_mode) {
         (level, 0) => level.to_owned(),
+        // What `strict` becomes under a filter that was there before.
+        ("strict", 2) => "strict (filter, mode 2)".to_owned(),
         (level, mode) => format!("{level} (mode {mode})"),
     }
 }

@@ -75,7 +75,7 @@ impl Host {
     }
 }
 
-const LEVELS: [Level; 3] = [Level::Off, Level::Process, Level::Seccomp];
+const LEVELS: [Level; 4] = [Level::Off, Level::Process, Level::Seccomp, Level::Strict];
 /// Those with a host.
 const CARRIERS: [Carrier; 4] = [Carrier::Memory, Carrier::Socket, Carrier::Pipe, Carrier::Virtio];
 

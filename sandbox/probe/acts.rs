@@ -157,6 +157,8 @@ fn attempt(act: &str, numbers: &Numbers) -> i64 {
             "get-pid-int80" => by_int80(20),
             "exit-group" => syscall(libc::SYS_exit_group, 0),
 
+            "read-tsc" => (core::arch::x86_64::_rdtsc() == 0).into(),
+
             // Its own faults.
             "wild-write" => {
                 std::ptr::write_volatile(std::ptr::without_provenance_mut::<u8>(8), 1);

@@ -5,6 +5,7 @@
 use crate::code;
 use crate::filter::{self, FilterError};
 use crate::recipe::{Call, DescriptorKind, LayerName, Mode, Recipe, Resource, Stage, Value};
+use crate::strict;
 use landlock::{ABI, Access, AccessFs, AccessNet, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use schema::host::Level;
 use std::io;
@@ -42,9 +43,9 @@ pub enum ConfineError {
     /// The system call filter could not be made or installed.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// Not to be had yet.
-    #[error("the sandbox level `strict` is not built yet; `seccomp` leaves a register device the same system calls")]
-    NotYet,
+    /// Seccomp mode 1 has no room for it.
+    #[error("at level `strict` a process has read, write, exit and sigreturn alone, and its recipe wants `{0}` too")]
+    Beyond(&'static str),
 }
 
 /// A descriptor that is held when a process is sealed.
@@ -130,8 +131,7 @@ impl Confined {
     pub fn seal(self, recipe: &Recipe, held: &[Held]) -> Result<Sealed, ConfineError> {
         match recipe.level {
             Level::Off => return Ok(Sealed(())),
-            Level::Strict => return Err(ConfineError::NotYet),
-            Level::Process | Level::Seccomp => {}
+            Level::Process | Level::Seccomp | Level::Strict => {}
         }
         if !self.confined {
             return Err(ConfineError::NotConfined("its recipe asks for one, and it has not even no_new_privs"));
@@ -153,7 +153,10 @@ impl Confined {
             if !recipe.calls.iter().any(|permit| matches!(permit.call, Call::BRK | Call::MMAP)) {
                 keep_heap()?;
             }
-            filter::install(program)?;
+            match recipe.level {
+                Level::Strict => strict::enter(&recipe.calls, program)?,
+                _ => filter::install(program)?,
+            }
         }
         Ok(Sealed(()))
     }

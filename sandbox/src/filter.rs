@@ -124,7 +124,16 @@ fn runs(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
 
 /// Installs it on every thread of this process. It stays until the process ends.
 pub(crate) fn install(program: BpfProgram) -> Result<(), FilterError> {
-    let result = seccompiler::apply_filter_all_threads(&program).map_err(FilterError::Install);
+    keep(program, |program| seccompiler::apply_filter_all_threads(program))
+}
+
+/// Installs it on this thread. It stays until the thread ends.
+pub(crate) fn install_here(program: BpfProgram) -> Result<(), FilterError> {
+    keep(program, |program| seccompiler::apply_filter(program))
+}
+
+fn keep(program: BpfProgram, apply: impl Fn(&BpfProgram) -> Result<(), seccompiler::Error>) -> Result<(), FilterError> {
+    let result = apply(&program).map_err(FilterError::Install);
     // Giving its memory back could take a system call that has just been forbidden.
     std::mem::forget(program);
     result

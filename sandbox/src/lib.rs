@@ -18,6 +18,7 @@ mod filter;
 mod process;
 mod recipe;
 mod spawn;
+mod strict;
 
 pub use audit::{Audit, audit};
 pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without};

@@ -13,6 +13,14 @@ use schema::host::Level;
 use std::io;
 use std::path::PathBuf;
 
+/// `Seccomp` of a process in mode 1.
+const MODE_STRICT: u8 = 1;
+/// `Seccomp` of a process under a filter.
+const MODE_FILTER: u8 = 2;
+/// Said of a host at level `strict` that could not have mode 1.
+const IN_PLACE_OF_MODE_1: &str = "this program was started under a system call filter, where seccomp mode 1 is not to be \
+                                  had: a filter leaves the same calls, on the granted descriptors alone, and no TSC";
+
 /// What the kernel shows of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
@@ -54,11 +62,8 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     }
     let mut differences = Vec::new();
     check_status(&mut differences, &status, recipe);
-    if audit.seccomp_mode != 2 && recipe.is_filtered() && stage == Stage::Sealed {
-        differences.push(match audit.seccomp_mode {
-            0 => "a thread of it has no system call filter".to_owned(),
-            mode => format!("its seccomp mode is {mode}, not 2 (filter)"),
-        });
+    if recipe.is_filtered() && stage == Stage::Sealed {
+        check_seccomp(&mut differences, &mut audit.notes, audit.seccomp_mode, recipe)?;
     }
     check_namespaces(&mut differences, &process, recipe)?;
     if recipe.layer(LayerName::Root).is_some_and(|layer| layer.required) {
@@ -117,6 +122,24 @@ impl Fields {
     fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.split_whitespace().next()?.parse().ok()
     }
+}
+
+/// Mode 2 in place of mode 1 is what a host gets that was born under a filter; from the supervisor, if from anybody.
+fn check_seccomp(differences: &mut Vec<String>, notes: &mut Vec<String>, mode: u8, recipe: &Recipe) -> io::Result<()> {
+    let wanted = if recipe.level == Level::Strict { MODE_STRICT } else { MODE_FILTER };
+    match mode {
+        mode if mode == wanted => {}
+        0 => differences.push("a thread of it has no system call filter".to_owned()),
+        MODE_FILTER if supervisor_is_filtered()? => notes.push(IN_PLACE_OF_MODE_1.to_owned()),
+        mode => differences.push(format!("its seccomp mode is {mode}, not {wanted}")),
+    }
+    Ok(())
+}
+
+/// Whether a filter was installed before this program was started: a filter is inherited, and never goes away.
+fn supervisor_is_filtered() -> io::Result<bool> {
+    let own = Fields(std::fs::read_to_string("/proc/self/status")?);
+    Ok(own.number("Seccomp") == Some(u64::from(MODE_FILTER)))
 }
 
 fn check_status(differences: &mut Vec<String>, status: &Fields, recipe: &Recipe) {

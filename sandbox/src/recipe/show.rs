@@ -53,7 +53,13 @@ impl Display for Recipe {
             section(
                 f,
                 &format!("System calls: {}", self.syscalls_allowed()),
-                "any other, or with other arguments, kills the process",
+                match self.level {
+                    Level::Strict => {
+                        "seccomp mode 1: any other kills the process, and so does reading the TSC; conditions hold where \
+                         mode 1 is not to be had, by a filter"
+                    }
+                    _ => "any other, or with other arguments, kills the process",
+                },
                 self.calls.iter().map(|permit| (permit.call.name.to_owned(), permit.conditions(), &permit.because)),
             )
         } else {

@@ -31,9 +31,11 @@ impl Recipe {
         Recipe::vmm_over(level, cpus, kvm, devices, &vec![carrier; devices.len()])
     }
 
-    /// The recipe of the VMM of a machine with these devices, each over the carrier at its place in `carriers`.
+    /// The recipe of the VMM of a machine with these devices, each over the carrier at its place in `carriers`. Level `strict`
+    /// is for device hosts: a VMM, which runs the vcpus, is under a filter then.
     #[must_use]
     pub fn vmm_over(level: Level, cpus: u8, kvm: bool, devices: &[Manifest], carriers: &[Carrier]) -> Recipe {
+        let level = level.min(Level::Seccomp);
         let linked = carriers.contains(&Carrier::InProcess);
         let mut recipe = Recipe {
             name: "vmm".into(),

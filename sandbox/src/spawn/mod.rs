@@ -50,9 +50,6 @@ pub enum SpawnError {
     /// The child was gone before it executed its program.
     #[error("the process died while it was confined: {0}")]
     Died(crate::End),
-    /// Not to be had yet.
-    #[error("the sandbox level `strict` is not built yet; `seccomp` leaves a register device the same system calls")]
-    NotYet,
     /// The supervisor lacks something.
     #[error("could not prepare a process: {0}")]
     Prepare(#[from] io::Error),
@@ -63,9 +60,6 @@ pub enum SpawnError {
 ///
 /// The child dies with the *thread* that calls this: call it from one that lives as long as the process.
 pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) -> Result<Child, SpawnError> {
-    if recipe.level == Level::Strict {
-        return Err(SpawnError::NotYet);
-    }
     let argv0 = CString::new(argv0).map_err(io::Error::from)?;
     // Numbers from 4 on: the child must be able to fill 0 to 3 without closing what it still needs.
     let (report, report_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
