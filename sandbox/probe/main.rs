@@ -83,11 +83,7 @@ fn seal(confined: Confined, recipe: &Recipe, granted: &Granted, act: &str) {
     if act == "stay-unsealed" {
         return std::mem::forget(confined);
     }
-    let mut recipe = recipe.clone();
-    if act == "require-missing" {
-        recipe.require("cgroup").expect("a layer");
-    }
-    if let Err(error) = confined.seal(&recipe, &held) {
+    if let Err(error) = confined.seal(recipe, &held) {
         say(&format!("failed: {error}"));
         leave(251);
     }

@@ -12,6 +12,7 @@ pub fn main(arguments: &[String]) {
         ["supervise", level, device, act] => supervise(level, device, act),
         ["wait"] => wait(),
         ["forbidden"] => forbidden(),
+        ["require", layer] => require(layer),
         ["cost", rounds] => cost(rounds.parse().expect("a number")),
         ["program", path] => start(Path::new(path)),
         _ => eprintln!("sandbox_probe is run by the tests of the crate cofferdam-sandbox"),
@@ -71,6 +72,13 @@ fn forbidden() {
         probe.await_confined()?;
         Ok(())
     }));
+}
+
+/// Starts a probe that must have a layer.
+fn require(layer: &str) {
+    let mut recipe = Recipe::host(level_named("seccomp"), &DeviceKind::Register.manifests());
+    recipe.require(layer).expect("a layer");
+    report(Probe::start_with(&program(), recipe, DeviceKind::Register, "nothing").map(drop));
 }
 
 /// Starts another program.

@@ -15,6 +15,7 @@ mod audit;
 mod code;
 mod confine;
 mod filter;
+mod group;
 mod process;
 mod recipe;
 mod spawn;
@@ -25,7 +26,7 @@ pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without
 pub use filter::FilterError;
 pub use process::{Child, End, Program};
 pub use recipe::{
-    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Part, Permit, Recipe,
-    Resource, Share, Stage, UnknownLayer, Value, kvm,
+    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named, Part,
+    Permit, Recipe, Resource, Share, Stage, UnknownLayer, Value, kvm,
 };
-pub use spawn::{SpawnError, spawn};
+pub use spawn::{Lack, SpawnError, spawn};

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // waitid on a process descriptor, which nix wraps without the details needed here.
 
+use crate::group::Group;
+use crate::spawn::Lack;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::{Display, Formatter};
 use std::fs::OpenOptions;
@@ -42,11 +44,26 @@ pub struct Child {
     /// Becomes readable when it ends.
     pub pidfd: OwnedFd,
     end: Option<End>,
+    lacks: Vec<Lack>,
+    /// Last: it can be removed once the process is gone.
+    group: Option<Group>,
 }
 
 impl Child {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, end: None }
+        Child { pid, pidfd, end: None, lacks: Vec::new(), group: None }
+    }
+
+    /// Keeps what was done for it before it started its program.
+    pub(crate) fn settled(&mut self, group: Option<Group>, lacks: Vec<Lack>) {
+        self.group = group;
+        self.lacks = lacks;
+    }
+
+    /// Layers of its recipe that could not be had as it was started, and why.
+    #[must_use]
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
     }
 
     /// Kills it with SIGKILL; [`Child::reap`] tells when it is gone. One that is gone already is no error.

@@ -132,9 +132,11 @@ fn descriptors_work_one_way_only() {
 
 #[test]
 fn a_granted_file_is_read_and_written_and_nothing_else() {
+    // The file is another user's where the process has a user of its own, as root can give it.
+    let chmod = if nix::unistd::geteuid().is_root() { refused(libc::EPERM) } else { DONE };
     filter_kills(
         DeviceKind::File,
-        &[("read-file-offset", DONE), ("truncate-file", DONE), ("chmod-file", DONE), ("append-to-file", DONE)],
+        &[("read-file-offset", DONE), ("truncate-file", DONE), ("chmod-file", chmod), ("append-to-file", DONE)],
     );
 }
 
@@ -161,6 +163,26 @@ fn memory_is_never_writable_and_executable() {
     assert_eq!(run(Level::Off), Ok(DONE));
     let expected = if has_mdwe() { refused(libc::EACCES) } else { DONE };
     assert_eq!(run(Level::Process), Ok(expected));
+}
+
+/// The limit of processes binds no process of root, but one with a user number of its own; a control group binds any.
+#[test]
+fn a_process_that_root_started_cannot_fork() {
+    use LayerName::{Cgroup, OwnUser};
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root may give out user numbers and, on most machines, make control groups");
+        return;
+    }
+    let program = program();
+    for (without, expected) in [
+        (&[][..], refused(libc::EAGAIN)),
+        (&[Cgroup], refused(libc::EAGAIN)),
+        (&[OwnUser], refused(libc::EAGAIN)),
+        (&[Cgroup, OwnUser], DONE),
+    ] {
+        let recipe = without.iter().fold(Recipe::host(Level::Process, &[]), |recipe, layer| recipe.without(*layer));
+        assert_eq!(Probe::run_early(&program, recipe, "fork"), Ok(expected), "without {without:?}");
+    }
 }
 
 fn has_mdwe() -> bool {

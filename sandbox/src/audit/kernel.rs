@@ -4,6 +4,8 @@
 
 use super::{Audit, Fields, Process};
 use crate::recipe::{LayerName, Recipe};
+use crate::spawn::Lack;
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// `struct pidfd_info` of <linux/pidfd.h> as of Linux 6.16, the first that tells whether a process is dumpable.
@@ -72,7 +74,9 @@ pub(super) fn check_conditional(
     process: &Process,
     status: &Fields,
     recipe: &Recipe,
-) {
+) -> io::Result<()> {
+    check_user_map(differences, process, status, recipe)?;
+    check_group(differences, audit, process, recipe)?;
     for layer in &recipe.layers {
         let Some(sentence) = lack(layer.name, process, status, layer.required) else { continue };
         if layer.required {
@@ -89,23 +93,14 @@ pub(super) fn check_conditional(
             "it keeps the supervisor's supplementary groups ({groups}), which open nothing in an empty root"
         ));
     }
+    Ok(())
 }
 
 /// Why a process lacks a layer, if it does and that shows here. Layers that are always required have checks of their
 /// own.
 fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) -> Option<String> {
     match layer {
-        LayerName::Landlock => {
-            (!has_landlock()).then(|| "this kernel has no Landlock, or it is not switched on".to_owned())
-        }
-        LayerName::Mdwe => {
-            (!has_mdwe()).then(|| "this kernel (before 6.3) has no memory-deny-write-execute".to_owned())
-        }
-        LayerName::Cgroup => {
-            let own = std::fs::read_to_string("/proc/self/cgroup").ok();
-            (process.read("cgroup").ok() == own)
-                .then(|| "it shares the supervisor's control group: memory is limited by rlimits alone".to_owned())
-        }
+        LayerName::Landlock | LayerName::Mdwe | LayerName::Mseal => lacking(layer).map(|(why, _)| why.to_owned()),
         LayerName::OwnUser => {
             let user = status.get("Uid")?.split_whitespace().next()?.to_owned();
             (user == nix::unistd::geteuid().to_string())
@@ -116,8 +111,6 @@ fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) ->
             let has = std::fs::read(process.path("attr/current")).ok();
             (has.is_none() || has == own).then(|| "it has no label of SELinux or AppArmor of its own".to_owned())
         }
-        LayerName::Mseal => (!crate::code::can_be_sealed())
-            .then(|| "this kernel (before 6.10) cannot seal the mappings of its code".to_owned()),
         // Namespaces, root and the rest that may be missing because somebody allowed it.
         _ if required => None,
         LayerName::User | LayerName::Mount | LayerName::Pid | LayerName::Net => {
@@ -136,6 +129,74 @@ fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) ->
             .then(|| "it shares the supervisor's control group namespace, as was allowed".to_owned()),
         _ => None,
     }
+}
+
+/// Why this kernel has not a layer that a process takes by itself, and what would help.
+fn lacking(layer: LayerName) -> Option<(&'static str, &'static str)> {
+    match layer {
+        LayerName::Landlock if !has_landlock() => {
+            Some(("this kernel has no Landlock, or it is not switched on", "boot with `landlock` in `lsm=`"))
+        }
+        LayerName::Mdwe if !has_mdwe() => {
+            Some(("this kernel (before 6.3) has no memory-deny-write-execute", "use a newer kernel"))
+        }
+        LayerName::Mseal if !crate::code::can_be_sealed() => {
+            Some(("this kernel (before 6.10) cannot seal the mappings of its code", "use a newer kernel"))
+        }
+        _ => None,
+    }
+}
+
+/// A layer that `recipe` requires and this kernel has not.
+pub(crate) fn missing_from_kernel(recipe: &Recipe) -> Option<Lack> {
+    recipe.layers.iter().filter(|layer| layer.required).find_map(|layer| {
+        let (why, remedy) = lacking(layer.name)?;
+        Some(Lack { layer: layer.name, why: why.to_owned(), remedy: remedy.to_owned() })
+    })
+}
+
+/// Its control group: a layer that is there or not, and limits that are as its recipe says.
+fn check_group(differences: &mut Vec<String>, audit: &mut Audit, process: &Process, recipe: &Recipe) -> io::Result<()> {
+    let (Some(layer), Some(limits)) = (recipe.layer(LayerName::Cgroup), &recipe.group) else { return Ok(()) };
+    let seen = crate::group::look(process.pid, limits)?;
+    differences.extend(seen.higher);
+    let sentence = match seen.unlimited.as_slice() {
+        [] => return Ok(()),
+        [_, _, _] => "it shares the supervisor's control groups: memory is limited by rlimits alone".to_owned(),
+        some => format!("its control group limits not {}", some.join(" and ")),
+    };
+    // Without a limit of processor time it takes no more than its one thread can.
+    if layer.required && seen.unlimited != ["processor time"] {
+        differences.push(format!("layer `{}` is required: {sentence}", layer.name.name()));
+    } else {
+        audit.notes.push(sentence);
+        if seen.unlimited != ["processor time"] {
+            audit.missing.push(layer.name);
+        }
+    }
+    Ok(())
+}
+
+/// It is one user inside its namespace, and that is the one that it is outside.
+fn check_user_map(
+    differences: &mut Vec<String>,
+    process: &Process,
+    status: &Fields,
+    recipe: &Recipe,
+) -> io::Result<()> {
+    if recipe.layer(LayerName::User).is_none_or(|layer| !layer.required) {
+        return Ok(());
+    }
+    for (file, field, what) in [("uid_map", "Uid", "user"), ("gid_map", "Gid", "group")] {
+        let map = process.read(file)?;
+        let numbers: Vec<&str> = map.split_whitespace().collect();
+        let mut own = status.get(field).unwrap_or("").split_whitespace();
+        let mut is_own = |outside: &str| own.all(|number| number == outside);
+        if !matches!(numbers.as_slice(), ["0", outside, "1"] if is_own(outside)) {
+            differences.push(format!("its namespace maps other {what}s than its own: {}", numbers.join(" ")));
+        }
+    }
+    Ok(())
 }
 
 fn shares_namespace(process: &Process, name: &str) -> bool {

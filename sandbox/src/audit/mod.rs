@@ -9,6 +9,7 @@ mod memory;
 
 use crate::recipe::{LayerName, Recipe, Stage, Value};
 use descriptors::Descriptor;
+pub(crate) use kernel::missing_from_kernel;
 use schema::host::Level;
 use std::io;
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     descriptors::compare(&mut differences, &descriptors, recipe, stage);
     memory::compare(&mut differences, &maps, recipe, stage);
     kernel::check_dumpable(&mut differences, &mut audit.notes, &process, recipe);
-    kernel::check_conditional(&mut differences, &mut audit, &process, &status, recipe);
+    kernel::check_conditional(&mut differences, &mut audit, &process, &status, recipe)?;
     audit.differences = differences;
     Ok(audit)
 }

@@ -1,8 +1,8 @@
 //! The recipe of a device host, from what its devices declare.
 
 use super::{
-    Because, Call, Condition, Count, DescriptorKind, Keep, Layer, LayerName, Limit, Mode, Named, Permit, Recipe,
-    Resource, Share, Stage, Value,
+    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named, Permit,
+    Recipe, Resource, Share, Stage, Value,
 };
 use schema::host::Level;
 use schema::lane::Carrier;
@@ -15,6 +15,11 @@ const LOW_MEMORY_BYTES: u64 = 16 << 20;
 const HOST_DATA_BYTES: u64 = 64 << 20;
 /// Stack of a host: its one thread calls no deeper than a few KiB.
 const HOST_STACK_BYTES: u64 = 1 << 20;
+/// What the kernel keeps for a process, page tables and buffers of files among it, beside its own memory.
+pub(super) const KERNEL_BYTES: u64 = 32 << 20;
+/// Processor time beyond that of the threads a process is said to have: a limit that were met exactly would hold honest
+/// threads up.
+pub(super) const CPU_SLACK_PERCENT: u32 = 25;
 /// Descriptors while a host is set up: grants come in before regions are mapped and closed. Enough for a group of 64
 /// devices, the most in one host, of which some have a vector for each queue.
 const SETUP_DESCRIPTORS: u64 = 1024;
@@ -36,6 +41,7 @@ impl Recipe {
             level,
             layers: layers(level),
             limits: Vec::new(),
+            group: None,
             descriptors: Vec::new(),
             memory: Vec::new(),
             threads: 1,
@@ -46,6 +52,12 @@ impl Recipe {
         }
         common_limits(&mut recipe);
         host_limits(&mut recipe, devices);
+        recipe.group = Some(GroupLimits {
+            memory_bytes: HOST_DATA_BYTES + HOST_STACK_BYTES + KERNEL_BYTES + shared_bytes(devices),
+            processes: recipe.threads,
+            cpu_percent: 100 * recipe.threads + CPU_SLACK_PERCENT,
+            because: "what it eats it takes from nobody, whatever user it is".into(),
+        });
         placeholders(&mut recipe);
         recipe.descriptors.push(Keep {
             kind: DescriptorKind::Channel,
@@ -99,6 +111,18 @@ impl Recipe {
             "giving a frame",
         )
     }
+}
+
+/// Shared memory that devices have beside guest memory.
+pub(super) fn shared_bytes(devices: &[Manifest]) -> u64 {
+    /// Each of the two copies of a state is put on pages of its own, and a lane has some more.
+    const LANE_BYTES: u64 = 64 << 10;
+    let direct = |device: &Manifest| {
+        let wishes = device.wishes.iter().filter(|wish| wish.power == Power::Direct);
+        wishes.map(|wish| wish.bytes).sum::<u64>()
+    };
+    let each = |device: &Manifest| 2 * u64::from(device.state_bytes) + u64::from(device.bulk_bytes) + direct(device);
+    devices.iter().map(|device| each(device) + LANE_BYTES).sum()
 }
 
 fn has(devices: &[Manifest], powers: &[Power]) -> bool {
@@ -174,7 +198,12 @@ fn host_limits(recipe: &mut Recipe, devices: &[Manifest]) {
         recipe.limits.push(Limit { resource, value, from, because: because.into() });
     };
     use Value::Exactly;
-    limit(Resource::Processes, Exactly(1), Stage::Confined, "one thread is all it is (binds no process of root)");
+    limit(
+        Resource::Processes,
+        Exactly(1),
+        Stage::Confined,
+        "one thread is all it is (binds root only with a user of its own)",
+    );
     limit(Resource::DataBytes, Exactly(HOST_DATA_BYTES), Stage::Confined, "it cannot eat the host's memory");
     limit(Resource::StackBytes, Exactly(HOST_STACK_BYTES), Stage::Confined, "it cannot eat the host's memory");
     limit(Resource::OpenFiles, Exactly(SETUP_DESCRIPTORS), Stage::Confined, "grants of up to 64 devices come in");

@@ -25,6 +25,8 @@ pub struct Recipe {
     pub layers: Vec<Layer>,
     /// Resource limits.
     pub limits: Vec<Limit>,
+    /// Limits of its control group; none where it is not confined.
+    pub group: Option<GroupLimits>,
     /// All descriptors that it may hold.
     pub descriptors: Vec<Keep>,
     /// All shared memory that it may have mapped.
@@ -191,6 +193,20 @@ pub struct Limit {
     pub value: Value,
     /// From when on.
     pub from: Stage,
+    /// What it stops.
+    pub because: Because,
+}
+
+/// Limits of a control group. They hold for all that the process starts or has others do, whatever user it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Memory of all kinds: private, the kernel's for it, files' contents that it reads, and shared memory that it is the
+    /// first to touch.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Processor time; 100 is one processor.
+    pub cpu_percent: u32,
     /// What it stops.
     pub because: Because,
 }
@@ -418,6 +434,15 @@ impl Recipe {
     #[must_use]
     pub fn limit(mut self, resource: Resource, value: Value, from: Stage, because: impl Into<Because>) -> Recipe {
         self.limits.push(Limit { resource, value, from, because: because.into() });
+        self
+    }
+
+    /// Adds shared memory whose size the operator chose: guest memory.
+    #[must_use]
+    pub fn with_guest_memory(mut self, bytes: u64) -> Recipe {
+        if let Some(group) = &mut self.group {
+            group.memory_bytes += bytes;
+        }
         self
     }
 

@@ -31,6 +31,10 @@ impl Display for Recipe {
                 (limit.resource.to_string(), format!("{}{from}", limit.value), &limit.because)
             }),
         )?;
+        if let Some(group) = &self.group {
+            let row = ("limits".to_owned(), group.to_string(), &group.because);
+            section(f, "Control group", "and guest memory on top, where it has any", std::iter::once(row))?;
+        }
         section(
             f,
             "Descriptors",

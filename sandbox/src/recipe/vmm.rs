@@ -1,8 +1,12 @@
 //! The recipe of the process that owns the machine.
 
-use super::host::{add_power_calls, common_limits, is_descriptors, layers, placeholders, shares};
+use super::host::{
+    CPU_SLACK_PERCENT, KERNEL_BYTES, add_power_calls, common_limits, is_descriptors, layers, placeholders,
+    shared_bytes, shares,
+};
 use super::{
-    Call, Condition, Count, DescriptorKind, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage, Value, kvm,
+    Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage,
+    Value, kvm,
 };
 use schema::host::Level;
 use schema::lane::Carrier;
@@ -11,6 +15,8 @@ use schema::manifest::{Manifest, Power};
 /// Private memory of the VMM: heap, and a stack of 2 MiB for each thread. Guest memory is shared memory and not
 /// counted.
 const VMM_DATA_BYTES: u64 = 1 << 30;
+/// What KVM keeps for a machine, such as its second set of page tables, which is some hundredths of guest memory.
+const VMM_KERNEL_BYTES: u64 = 256 << 20;
 /// Stack of its first thread; Rust gives the others 2 MiB of data.
 const VMM_STACK_BYTES: u64 = 8 << 20;
 /// Descriptors: of 64 devices with a vector for each queue, and of 16 processors.
@@ -42,6 +48,7 @@ impl Recipe {
             level,
             layers: layers(level),
             limits: Vec::new(),
+            group: None,
             descriptors: Vec::new(),
             memory: Vec::new(),
             // Linked devices have a thread each, which sleeps on the device's wake.
@@ -62,11 +69,17 @@ impl Recipe {
                 Resource::Processes,
                 Value::Exactly(processes),
                 start,
-                "its vcpus, and the thread that hears them and the hosts (binds no process of root)",
+                "its vcpus, and the thread that hears them and the hosts (binds root only with a user of its own)",
             )
             .limit(Resource::DataBytes, Value::Exactly(VMM_DATA_BYTES), start, "it cannot eat the host's memory")
             .limit(Resource::StackBytes, Value::Exactly(VMM_STACK_BYTES), start, "it cannot eat the host's memory")
             .limit(Resource::OpenFiles, Value::Exactly(VMM_DESCRIPTORS), start, "eventfds of all devices come in");
+        recipe.group = Some(GroupLimits {
+            memory_bytes: VMM_DATA_BYTES + VMM_STACK_BYTES + VMM_KERNEL_BYTES + KERNEL_BYTES + shared_bytes(devices),
+            processes: recipe.threads,
+            cpu_percent: 100 * recipe.threads + CPU_SLACK_PERCENT,
+            because: "what it eats it takes from nobody, whatever user it is".into(),
+        });
         if linked && wants(devices, Power::FileWrite) {
             recipe = recipe.limit(
                 Resource::FileBytes,

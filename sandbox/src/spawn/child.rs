@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_int};
 use std::io;
 
 /// What the child needs, prepared by its parent.
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     /// Confinement beyond descriptors is wanted.
     pub confined: bool,
     /// Where a failed step is reported. This and the numbers below are 4 or larger and closed on exec.
@@ -21,10 +21,12 @@ pub(super) struct Plan<'a> {
     pub supervisor: c_int,
     /// For exec.
     pub argv: [*const c_char; 2],
-    /// For `/proc/self/uid_map`, where it has a user namespace.
-    pub user_map: Option<&'a [u8]>,
-    /// For `/proc/self/gid_map`.
-    pub group_map: Option<&'a [u8]>,
+    /// Where its parent says that it is settled: one of [`SETTLED`] and [`SETTLED_AS_OWN_USER`].
+    pub go: c_int,
+    /// It has a user namespace.
+    pub user_namespace: bool,
+    /// Make a control group namespace whose root is the group that it was put into; `Some(true)`: or fail.
+    pub group_namespace: Option<bool>,
     /// Forbid user namespaces inside its own; `Some(true)`: or fail.
     pub nesting: Option<bool>,
     /// Resource numbers and limits.
@@ -55,9 +57,9 @@ macro_rules! steps {
 }
 steps! {
     Parent "asking to die with the supervisor"
-    Groups "giving up the right to change groups (/proc/self/setgroups)"
-    UserMap "mapping its user (/proc/self/uid_map)"
-    GroupMap "mapping its group (/proc/self/gid_map)"
+    Settled "waiting to be given a user and a control group"
+    OwnUser "becoming the user that it was given"
+    GroupNamespace "hiding the host's control groups (a namespace of its own)"
     Nesting "forbidding namespaces inside its own (/proc/sys/user/max_user_namespaces)"
     Private "making its mounts private"
     Mount "mounting an empty root"
@@ -80,6 +82,11 @@ steps! {
 /// A step and an error number.
 pub(super) const REPORT_BYTES: usize = 8;
 
+/// The parent's word: go on as the user that you are.
+pub(super) const SETTLED: u8 = 1;
+/// The parent's word: go on, and become user 0 of your namespace.
+pub(super) const SETTLED_AS_OWN_USER: u8 = 2;
+
 /// What [`run`] reported. A number that is no step cannot come from our own code; it is shown as the last one.
 pub(super) fn parse_report(bytes: [u8; REPORT_BYTES]) -> (Step, io::Error) {
     let [a, b, c, d, e, f, g, h] = bytes;
@@ -88,7 +95,7 @@ pub(super) fn parse_report(bytes: [u8; REPORT_BYTES]) -> (Step, io::Error) {
 }
 
 /// Confines this process and executes the program. Never returns.
-pub(super) fn run(plan: &Plan<'_>) -> ! {
+pub(super) fn run(plan: &Plan) -> ! {
     let Err((step, errno)) = confine_and_exec(plan);
     let mut report = [0; REPORT_BYTES];
     report[..4].copy_from_slice(&(step as u32).to_ne_bytes());
@@ -113,19 +120,28 @@ fn check(step: Step, result: impl Into<i64>) -> Result<i64, Failure> {
     if result < 0 { Err((step, errno())) } else { Ok(result) }
 }
 
-fn confine_and_exec(plan: &Plan<'_>) -> Result<std::convert::Infallible, Failure> {
+fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     die_with(plan.supervisor)?;
-    if let (Some(user_map), Some(group_map)) = (plan.user_map, plan.group_map) {
-        // An ordinary user may map groups only when they can no longer be dropped.
-        write_file(Step::Groups, c"/proc/self/setgroups".as_ptr(), b"deny")?;
-        write_file(Step::UserMap, c"/proc/self/uid_map".as_ptr(), user_map)?;
-        write_file(Step::GroupMap, c"/proc/self/gid_map".as_ptr(), group_map)?;
-        if let Some(required) = plan.nesting {
-            // The file is that of the namespace of who opens it.
-            let done = write_file(Step::Nesting, c"/proc/sys/user/max_user_namespaces".as_ptr(), b"0");
-            if required {
-                done?;
-            }
+    if await_settled(plan.go)? == SETTLED_AS_OWN_USER {
+        become_own_user()?;
+        // A change of the user takes it back.
+        die_with(plan.supervisor)?;
+    }
+    if plan.user_namespace
+        && let Some(required) = plan.nesting
+    {
+        // The file is that of the namespace of who opens it.
+        let done = write_file(Step::Nesting, c"/proc/sys/user/max_user_namespaces".as_ptr(), b"0");
+        if required {
+            done?;
+        }
+    }
+    if let Some(required) = plan.group_namespace {
+        // Not with the others, at clone: its root would be the group of the supervisor.
+        // SAFETY: no memory is passed.
+        let done = check(Step::GroupNamespace, unsafe { libc::unshare(libc::CLONE_NEWCGROUP) });
+        if required {
+            done?;
         }
     }
     if plan.empty_root {
@@ -179,6 +195,27 @@ fn die_with(supervisor: c_int) -> Result<(), Failure> {
     }
 }
 
+/// Waits until the parent has written the maps of its user namespace and moved it to its control group.
+fn await_settled(go: c_int) -> Result<u8, Failure> {
+    let mut word = 0u8;
+    // SAFETY: one byte of this stack.
+    match check(Step::Settled, unsafe { libc::read(go, std::ptr::from_mut(&mut word).cast(), 1) as i64 })? {
+        1 => Ok(word),
+        _ => Err((Step::Settled, libc::ESRCH)),
+    }
+}
+
+/// Becomes user and group 0 of its namespace, with no other group. By the kernel's calls, for the C library's would reach
+/// for threads that this process has not.
+fn become_own_user() -> Result<(), Failure> {
+    // SAFETY: no memory is passed.
+    unsafe {
+        check(Step::OwnUser, libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+        check(Step::OwnUser, libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
+        check(Step::OwnUser, libc::syscall(libc::SYS_setresuid, 0, 0, 0)).map(drop)
+    }
+}
+
 fn write_file(step: Step, path: *const c_char, text: &[u8]) -> Result<(), Failure> {
     // SAFETY: the path is null-terminated and the text readable; the number is closed by who opened it.
     unsafe {
@@ -222,7 +259,7 @@ fn enter_empty_root() -> Result<(), Failure> {
 /// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null
 /// and aborts when there is none; and the first grants would get these numbers. An unconfined process keeps those it
 /// has.
-fn place_descriptors(plan: &Plan<'_>) -> Result<(), Failure> {
+fn place_descriptors(plan: &Plan) -> Result<(), Failure> {
     // SAFETY: no memory is passed. The numbers that are replaced are not needed any more: what is, is 4 or larger.
     unsafe {
         if plan.confined {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // clone3, signal masks and descriptor numbers for the child.
 
 mod child;
+mod settle;
 
 use crate::process::{Child, Program};
 use crate::recipe::{LayerName, Recipe, Stage, Value};
@@ -10,6 +11,7 @@ use child::{Plan, Step};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schema::host::Level;
+use settle::Settled;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -44,6 +46,10 @@ pub enum SpawnError {
         /// What may be done, if that is known.
         hint: String,
     },
+    /// A required layer is not to be had.
+    #[error("the sandbox layer `{}` is required, and {}; {}, or give `--allow-missing {}`", .0.layer.name(), .0.why, .0.remedy,
+        .0.layer.name())]
+    Missing(Lack),
     /// The child did not get as far as executing its program.
     #[error("the process did not start within {SPAWN_MS} ms, and was killed")]
     Late,
@@ -53,6 +59,17 @@ pub enum SpawnError {
     /// The supervisor lacks something.
     #[error("could not prepare a process: {0}")]
     Prepare(#[from] io::Error),
+}
+
+/// A layer that a process does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Which.
+    pub layer: LayerName,
+    /// The reason, as the middle of a sentence.
+    pub why: String,
+    /// What would help, as the middle of a sentence.
+    pub remedy: String,
 }
 
 /// Starts `program` as `recipe` says, with `channel` as its descriptor 3, an empty environment and `argv0` as its only
@@ -67,6 +84,12 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
     let channel = lifted(channel)?;
     let program = lifted_copy(program.as_fd())?;
     let supervisor = pidfd_of_this_process()?;
+    let (go, settled_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
+    let go = lifted(go)?;
+    if let Some(lack) = crate::audit::missing_from_kernel(recipe) {
+        return Err(SpawnError::Missing(lack));
+    }
+    let program_mode = nix::sys::stat::fstat(&program).map_err(io::Error::from)?.st_mode;
     let mut plan = Plan {
         confined: recipe.level != Level::Off,
         report: report_write.as_raw_fd(),
@@ -74,8 +97,9 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
         program: program.as_raw_fd(),
         supervisor: supervisor.as_raw_fd(),
         argv: [argv0.as_ptr(), std::ptr::null()],
-        user_map: None,
-        group_map: None,
+        go: go.as_raw_fd(),
+        user_namespace: false,
+        group_namespace: recipe.layer(LayerName::CgroupNamespace).map(|layer| layer.required),
         nesting: recipe.layer(LayerName::Nesting).map(|layer| layer.required),
         limits: limits(recipe),
         empty_root: recipe.layer(LayerName::Root).is_some(),
@@ -83,18 +107,20 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
         no_new_privs: recipe.layer(LayerName::NoNewPrivs).is_some(),
         last_capability: last_capability(),
     };
-    let user_map = format!("0 {} 1\n", nix::unistd::geteuid());
-    let group_map = format!("0 {} 1\n", nix::unistd::getegid());
     let namespaces = Namespaces::of(recipe);
     let mut child = namespaces.clone_with(|flags| {
-        let has_user = flags & libc::CLONE_NEWUSER as u64 != 0;
-        plan.user_map = has_user.then_some(user_map.as_bytes());
-        plan.group_map = has_user.then_some(group_map.as_bytes());
+        plan.user_namespace = flags & libc::CLONE_NEWUSER as u64 != 0;
         // Without a mount namespace of its own it would take the supervisor's root away.
         plan.empty_root &= flags & libc::CLONE_NEWNS as u64 != 0;
         clone3(flags, &plan)
     })?;
     drop(report_write);
+    let Settled { own_user, group, lacks } =
+        settle::settle(child.pid, recipe, plan.user_namespace, settle::own_user(recipe, program_mode))?;
+    child.settled(group, lacks);
+    let word = if own_user { child::SETTLED_AS_OWN_USER } else { child::SETTLED };
+    // One that died meanwhile is found below.
+    let _ = nix::unistd::write(&settled_write, &[word]);
     await_exec(report, &mut child)?;
     Ok(child)
 }
@@ -147,14 +173,13 @@ struct Namespaces {
 
 impl Namespaces {
     fn of(recipe: &Recipe) -> Namespaces {
-        const FLAGS: [(LayerName, i32); 7] = [
+        const FLAGS: [(LayerName, i32); 6] = [
             (LayerName::User, libc::CLONE_NEWUSER),
             (LayerName::Mount, libc::CLONE_NEWNS),
             (LayerName::Pid, libc::CLONE_NEWPID),
             (LayerName::Net, libc::CLONE_NEWNET),
             (LayerName::Ipc, libc::CLONE_NEWIPC),
             (LayerName::Uts, libc::CLONE_NEWUTS),
-            (LayerName::CgroupNamespace, libc::CLONE_NEWCGROUP),
         ];
         let mut namespaces = Namespaces { wanted: 0, user_is_optional: false, optional: 0 };
         for (name, flag) in FLAGS {
@@ -218,7 +243,7 @@ fn remedy() -> String {
 }
 
 /// A child in these namespaces, which goes on in [`child::run`].
-fn clone3(flags: u64, plan: &Plan<'_>) -> io::Result<Child> {
+fn clone3(flags: u64, plan: &Plan) -> io::Result<Child> {
     let mut pidfd: i32 = -1;
     // SAFETY: all zeroes is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -284,16 +309,21 @@ fn await_exec(report: OwnedFd, child: &mut Child) -> Result<(), SpawnError> {
     }
 }
 
+/// What may be done where the kernel forbids a step that namespaces need.
+fn denied(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => format!("; {}", remedy()),
+        _ => String::new(),
+    }
+}
+
 fn hint(step: Step, error: &io::Error) -> String {
-    let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
     match (step, error.raw_os_error()) {
         (Step::Exec, Some(libc::ENOENT)) => {
             " (an empty root has no dynamic loader: a device host must be linked statically)".into()
         }
         (Step::Exec, Some(libc::EACCES)) => " (its user may not execute the program)".into(),
-        (Step::UserMap | Step::Groups | Step::GroupMap | Step::Private | Step::Mount | Step::Pivot, _) if denied => {
-            format!("; {}", remedy())
-        }
+        (Step::Private | Step::Mount | Step::Pivot, _) => denied(error),
         _ => String::new(),
     }
 }

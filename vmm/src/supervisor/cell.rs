@@ -7,7 +7,7 @@ use super::window::GuestWindow;
 use anyhow::{Context, Result};
 use imc::{Channel, Mapping, ReadWrite, Region, Wake};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use sandbox::{Audit, End, Program, Recipe, Stage};
+use sandbox::{Audit, End, Program, Stage};
 use schema::host::{Assignment, Attach, Empty, Seal};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -38,7 +38,7 @@ impl Cell {
         let hostile = device.hostile.clone().unwrap_or_default();
         let manifests = plan.manifests(catalogue)?;
         let objects = Objects::create(&plan, &manifests, 1)?;
-        let recipe = Recipe::host_over(device.level, &manifests, &[device.carrier]).without_parts(&hostile.without);
+        let recipe = objects.host_recipe(device.level, &manifests, &[device.carrier]).without_parts(&hostile.without);
         let mut process = Process::spawn(&Program::current()?, &hostile.role, &device.label, recipe)?;
         process.greet()?;
         let whole = hostile.without.is_empty() && gift.is_none();

@@ -9,7 +9,8 @@ use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
-use schema::host::{Grant, Grants, HOST_WIDE, Purpose};
+use sandbox::Recipe;
+use schema::host::{Grant, Grants, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::fs::{File, OpenOptions};
@@ -197,6 +198,13 @@ impl Objects {
             memory: GuestMemory::create(plan.memory_bytes)?,
             hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
         })
+    }
+
+    /// The recipe of a host of these devices, with room for the guest memory that it is granted.
+    #[must_use]
+    pub fn host_recipe(&self, level: Level, manifests: &[Manifest], carriers: &[Carrier]) -> Recipe {
+        let guest = self.guest_memory_bytes(&manifests.iter().collect::<Vec<_>>());
+        Recipe::host_over(level, manifests, carriers).with_guest_memory(guest)
     }
 
     /// Bytes of guest memory that a host of these devices holds.

@@ -102,7 +102,11 @@ impl Process {
 
     /// What the kernel says of it.
     pub fn audit(&self, stage: Stage) -> Result<Audit> {
-        sandbox::audit(self.child.pid, &self.recipe, stage).with_context(|| format!("looking at {}", self.name))
+        let mut audit =
+            sandbox::audit(self.child.pid, &self.recipe, stage).with_context(|| format!("looking at {}", self.name))?;
+        let reasons = self.child.lacks().iter().map(|lack| format!("`{}`: {}", lack.layer.name(), lack.why));
+        audit.notes.extend(reasons);
+        Ok(audit)
     }
 
     /// A failed call as a sentence that names it, with the reason it died for if it did.

@@ -13,7 +13,7 @@ use imc::lane::{Lane, SpinBudget};
 use imc::{Channel, Wake};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use sandbox::{Program, Recipe, Stage};
+use sandbox::{Program, Stage};
 use schema::host::{Assignment, Empty, Grants, Level};
 use schema::lane::Carrier;
 use schema::vmm::AttachDevice;
@@ -57,7 +57,7 @@ pub fn reach(
     let host = if linked {
         None
     } else {
-        let recipe = Recipe::host_over(Level::Seccomp, &manifests, &[carrier]);
+        let recipe = objects.host_recipe(Level::Seccomp, &manifests, &[carrier]);
         let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
         host.greet()?;
         host.require_clean(Stage::Confined)?;

@@ -7,7 +7,7 @@ use super::process::{Process, SETUP};
 use super::refused;
 use anyhow::{Context, Result, anyhow};
 use imc::lane::{Carrier, MemoryCarrier, Request, SpinBudget, StateView};
-use sandbox::{Program, Recipe, Stage};
+use sandbox::{Program, Stage};
 use schema::host::{Assignment, Attach, Empty, Level, Seal};
 use schema::lane::Operation;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     let manifests = plan.manifests(catalogue)?;
     let objects = Objects::create(&plan, &manifests, 1)?;
     let program = Program::current()?;
-    let recipe = Recipe::host(Level::Seccomp, &manifests);
+    let recipe = objects.host_recipe(Level::Seccomp, &manifests, &[device.carrier]);
 
     let mut clock = Clock { last: Instant::now(), steps: Vec::new() };
     let mut process = Process::spawn(&program, "cofferdam: host", &device.device, recipe)?;

@@ -150,7 +150,8 @@ impl Vm {
             let carriers: Vec<Carrier> =
                 group.devices.iter().map(|device| plan.carrier(&plan.devices[*device])).collect();
             let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
-            let recipe = Recipe::host_over(group.level, &declared, &carriers)
+            let recipe = objects
+                .host_recipe(group.level, &declared, &carriers)
                 .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
             let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role);
             let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
@@ -164,7 +165,8 @@ impl Vm {
             signals.check()?;
         }
         let carriers: Vec<Carrier> = plan.devices.iter().map(|device| plan.carrier(device)).collect();
-        let recipe = Recipe::vmm_over(plan.level, plan.cpus, plan.kvm, &manifests, &carriers);
+        let recipe = Recipe::vmm_over(plan.level, plan.cpus, plan.kvm, &manifests, &carriers)
+            .with_guest_memory(plan.memory_bytes);
         let vmm = Process::spawn(&program, "cofferdam: vmm", "vmm", recipe)?;
         if let Some(pins) = plan.pins {
             pin(vmm.pid(), pins.vmm)?;
