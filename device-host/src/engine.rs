@@ -4,7 +4,7 @@ use crate::Ended;
 use device::manifest::{Manifest, Range};
 use device::{Model, NoRegister, Scan};
 use imc::Wake;
-use imc::lane::{Header, HostLane, Serve, StateWriter, mask, ones};
+use imc::lane::{Header, HostLane, Levels, Serve, StateWriter, mask, ones};
 use schema::lane::{Access, Operation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,7 @@ pub struct Engine {
 /// What the VMM knows of the device's outputs: it looked, or was told to look.
 #[derive(Default)]
 struct Told {
-    levels: u32,
+    levels: Levels,
     deadline: Option<u64>,
 }
 
@@ -342,17 +342,16 @@ impl Engine {
 
     /// Tells the VMM to look, if levels changed or the deadline came closer than what it knows.
     fn tell(&mut self) {
-        let Header { levels, deadline, .. } = *self.state.header();
+        let deadline = self.state.header().deadline;
         let sooner = deadline.is_some_and(|deadline| self.told.deadline.is_none_or(|told| deadline < told));
-        if levels != self.told.levels || sooner {
+        if self.state.levels() != self.told.levels || sooner {
             self.ring();
         }
         self.note();
     }
 
     fn note(&mut self) {
-        let Header { levels, deadline, .. } = *self.state.header();
-        self.told = Told { levels, deadline };
+        self.told = Told { levels: self.state.levels(), deadline: self.state.header().deadline };
     }
 
     fn ring(&self) {

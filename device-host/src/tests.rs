@@ -169,7 +169,7 @@ fn next_incarnation_goes_on_and_tells_again() {
     assert!(objects.irq.drain().is_some(), "levels are told again");
     assert!(objects.switch.drain().is_some(), "what was committed may not have happened");
     assert_eq!(lane.read(0, register::FOLD, 8, 9), Ok(fold(0, 5)));
-    assert_eq!(lane.levels(), 1);
+    assert_eq!(lane.levels().high, 1);
     lane.operate(Operation::Shutdown, 9).unwrap();
     host.join().unwrap();
 }
@@ -184,7 +184,7 @@ fn state_that_the_device_could_not_have_left_is_a_reset() {
     lane.operate(Operation::Shutdown, 9).unwrap();
     host.join().unwrap();
     let host = spawn(&objects);
-    assert_eq!((lane.read(0, register::FOLD, 8, 9), lane.levels()), (Ok(0), 0));
+    assert_eq!((lane.read(0, register::FOLD, 8, 9), lane.levels().high), (Ok(0), 0));
     lane.operate(Operation::Shutdown, 9).unwrap();
     host.join().unwrap();
 }

@@ -3,8 +3,12 @@
 //! A pin interrupt is a level in committed state, never an event. Whoever learns that a level may have changed (a vcpu after
 //! its access, the hub after a hint) calls [`Lines::apply`], which reads the committed levels under the device's lock: of
 //! several callers the last to read has read the latest, so an older level never overwrites a newer one.
+//!
+//! An ISA input takes an interrupt from the edge (8259A data sheet, edge triggered mode): a line that went low and high again
+//! between two looks is pulled low and let go, or a guest that took the first edge would wait for the second one for ever.
 
 use crate::lock;
+use imc::lane::Levels;
 use schema::host::DEVICES_MAX;
 use schema::manifest::{Line, Manifest};
 use std::sync::Mutex;
@@ -78,7 +82,10 @@ struct Wire {
 
 #[derive(Default)]
 struct State {
-    applied: u32,
+    /// What was last read and applied; what the lines were told to do in place of it does not count.
+    read: Levels,
+    /// Bit `n`: line `n` is asserted.
+    asserted: u32,
     /// The interrupt-disable bit of the command register (PCI Local Bus 3.0, 6.2.2).
     disabled: bool,
     /// A function that uses MSI-X must not assert its pin (PCI Local Bus 3.0, 6.8.3.3).
@@ -113,21 +120,21 @@ impl Lines {
 
     /// Applies the levels that `committed` reads. It is called with the device's lock held, and not at all for a device
     /// without lines.
-    pub fn apply(&self, pins: &Pins, committed: impl FnOnce() -> u32) {
+    pub fn apply(&self, pins: &Pins, committed: impl FnOnce() -> Levels) {
         if !self.wires.is_empty() {
             self.update(pins, &mut lock(&self.state), committed);
         }
     }
 
     /// The interrupt-disable bit of the device's command register changed.
-    pub fn set_disabled(&self, pins: &Pins, disabled: bool, committed: impl FnOnce() -> u32) {
+    pub fn set_disabled(&self, pins: &Pins, disabled: bool, committed: impl FnOnce() -> Levels) {
         let mut state = lock(&self.state);
         state.disabled = disabled;
         self.update(pins, &mut state, committed);
     }
 
     /// The function's MSI-X enable bit changed.
-    pub fn set_messages(&self, pins: &Pins, messages: bool, committed: impl FnOnce() -> u32) {
+    pub fn set_messages(&self, pins: &Pins, messages: bool, committed: impl FnOnce() -> Levels) {
         let mut state = lock(&self.state);
         state.messages = messages;
         self.update(pins, &mut state, committed);
@@ -137,7 +144,7 @@ impl Lines {
     pub fn kill(&self, pins: &Pins) {
         let mut state = lock(&self.state);
         state.dead = true;
-        self.update(pins, &mut state, || 0);
+        self.update(pins, &mut state, Levels::default);
     }
 
     /// Whether these committed levels assert a PCI pin.
@@ -150,22 +157,33 @@ impl Lines {
         self.changes.load(Ordering::Relaxed)
     }
 
-    fn update(&self, pins: &Pins, state: &mut State, committed: impl FnOnce() -> u32) {
-        let mut levels = committed();
-        if state.disabled || state.messages {
-            levels &= !self.pins;
-        }
-        if state.dead {
-            levels = 0;
-        }
+    fn update(&self, pins: &Pins, state: &mut State, committed: impl FnOnce() -> Levels) {
+        let levels = committed();
+        let let_through = if state.dead {
+            0
+        } else if state.disabled || state.messages {
+            !self.pins
+        } else {
+            u32::MAX
+        };
+        let rose = levels.rose_since(state.read) & let_through;
+        let asserts = levels.high & let_through;
         for wire in &self.wires {
-            let level = levels & wire.levels != 0;
-            if level != (state.applied & wire.levels != 0) {
-                pins.set(wire.gsi, self.device, level);
-                self.changes.fetch_add(1, Ordering::Relaxed);
+            let (before, after) = (state.asserted & wire.levels != 0, asserts & wire.levels != 0);
+            // Of lines that share an input, one that stayed high keeps it high; which did is not known.
+            if before && (!after || rose & wire.levels != 0) {
+                self.set(pins, wire, false);
+            }
+            if after && (!before || rose & wire.levels != 0) {
+                self.set(pins, wire, true);
             }
         }
-        state.applied = levels;
+        (state.read, state.asserted) = (levels, asserts);
+    }
+
+    fn set(&self, pins: &Pins, wire: &Wire, level: bool) {
+        pins.set(wire.gsi, self.device, level);
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -190,6 +208,11 @@ mod tests {
         }
     }
 
+    /// These lines are high, and none has fallen.
+    fn high(high: u32) -> Levels {
+        Levels { high, falls: 0 }
+    }
+
     fn with_lines(device: u8, lines: &[Line]) -> Lines {
         let mut manifest = manifest("lines");
         manifest.lines = lines.to_vec();
@@ -201,12 +224,12 @@ mod tests {
         let chip = Recorded::default();
         let pins = Pins::new(Box::new(chip.clone()));
         let (first, second) = (with_lines(0, &[Line::Isa(4)]), with_lines(63, &[Line::Isa(4)]));
-        first.apply(&pins, || 1);
-        second.apply(&pins, || 1);
-        first.apply(&pins, || 0);
+        first.apply(&pins, || high(1));
+        second.apply(&pins, || high(1));
+        first.apply(&pins, || high(0));
         assert_eq!(chip.taken(), [(4, true)]);
         assert!(pins.level(4));
-        second.apply(&pins, || 0);
+        second.apply(&pins, || high(0));
         assert_eq!(chip.taken(), [(4, false)]);
         assert!(!pins.level(4));
     }
@@ -216,12 +239,38 @@ mod tests {
         let chip = Recorded::default();
         let pins = Pins::new(Box::new(chip.clone()));
         let lines = with_lines(1, &[Line::Pin(1), Line::Pin(2), Line::Isa(12)]);
-        lines.apply(&pins, || 0b011);
-        lines.apply(&pins, || 0b010);
+        lines.apply(&pins, || high(0b011));
+        lines.apply(&pins, || high(0b010));
         assert_eq!(chip.taken(), [(17, true)]);
-        lines.apply(&pins, || 0b100);
+        lines.apply(&pins, || high(0b100));
         assert_eq!(chip.taken(), [(17, false), (12, true)]);
         assert_eq!(lines.changes(), 3);
+    }
+
+    #[test]
+    fn line_that_fell_and_rose_between_two_looks_gives_an_edge() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let lines = with_lines(1, &[Line::Isa(4)]);
+        lines.apply(&pins, || high(1));
+        lines.apply(&pins, || high(1));
+        assert_eq!(chip.taken(), [(4, true)]);
+        lines.apply(&pins, || Levels { high: 1, falls: 1 });
+        assert_eq!(chip.taken(), [(4, false), (4, true)]);
+        lines.apply(&pins, || Levels { high: 0, falls: 2 });
+        lines.apply(&pins, || Levels { high: 0, falls: 3 });
+        assert_eq!(chip.taken(), [(4, false)], "a line that is low again has nothing to say");
+    }
+
+    #[test]
+    fn input_that_another_device_holds_high_has_no_edge() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let (first, second) = (with_lines(0, &[Line::Isa(4)]), with_lines(1, &[Line::Isa(4)]));
+        first.apply(&pins, || high(1));
+        second.apply(&pins, || high(1));
+        second.apply(&pins, || Levels { high: 1, falls: 1 });
+        assert_eq!(chip.taken(), [(4, true)]);
     }
 
     #[test]
@@ -229,14 +278,14 @@ mod tests {
         let chip = Recorded::default();
         let pins = Pins::new(Box::new(chip.clone()));
         let lines = with_lines(2, &[Line::Pin(1), Line::Isa(1)]);
-        lines.apply(&pins, || 0b11);
+        lines.apply(&pins, || high(0b11));
         chip.taken();
-        lines.set_disabled(&pins, true, || 0b11);
+        lines.set_disabled(&pins, true, || high(0b11));
         assert_eq!(chip.taken(), [(17, false)]);
-        lines.set_messages(&pins, true, || 0b11);
-        lines.set_disabled(&pins, false, || 0b11);
+        lines.set_messages(&pins, true, || high(0b11));
+        lines.set_disabled(&pins, false, || high(0b11));
         assert_eq!(chip.taken(), []);
-        lines.set_messages(&pins, false, || 0b11);
+        lines.set_messages(&pins, false, || high(0b11));
         assert_eq!(chip.taken(), [(17, true)]);
     }
 
@@ -245,9 +294,9 @@ mod tests {
         let chip = Recorded::default();
         let pins = Pins::new(Box::new(chip.clone()));
         let lines = with_lines(3, &[Line::Isa(5)]);
-        lines.apply(&pins, || 1);
+        lines.apply(&pins, || high(1));
         lines.kill(&pins);
-        lines.apply(&pins, || 1);
+        lines.apply(&pins, || high(1));
         assert_eq!(chip.taken(), [(5, true), (5, false)]);
     }
 
@@ -263,10 +312,10 @@ mod tests {
                     scope.spawn(|| {
                         for value in 0..500_u32 {
                             committed.store(value & 1, Ordering::SeqCst);
-                            lines.apply(&pins, || committed.load(Ordering::SeqCst));
+                            lines.apply(&pins, || high(committed.load(Ordering::SeqCst)));
                         }
                         committed.store(last, Ordering::SeqCst);
-                        lines.apply(&pins, || committed.load(Ordering::SeqCst));
+                        lines.apply(&pins, || high(committed.load(Ordering::SeqCst)));
                     });
                 }
             });

@@ -262,7 +262,7 @@ impl Machine {
 
     /// Whether a device asserts a PCI pin, whether or not the guest lets it through.
     fn asserts_pin(&self, device: u8) -> bool {
-        self.device(device).is_some_and(|found| found.lines.has_pin(found.lane.levels()))
+        self.device(device).is_some_and(|found| found.lines.has_pin(found.lane.levels().high))
     }
 
     fn device(&self, device: u8) -> Option<&Device> {

@@ -1,10 +1,11 @@
 //! The device host's end of a lane.
 #![allow(unsafe_code)] // The hot state is handed to the device as a slice of memory that only this process writes.
 
+use super::Levels;
 use super::layout::{
-    COMMIT, CommitWord, DEADLINE, DOORBELLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
-    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, header_word, hot_offset, load_acquire,
-    state_region_bytes, word,
+    COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
+    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, falls_shift, header_word, hot_offset,
+    load_acquire, state_region_bytes, word,
 };
 use super::waiting::{generation, waiter};
 use crate::{Mapping, Wake};
@@ -115,6 +116,8 @@ pub struct StateWriter {
     committed: CommitWord,
     reply: (u32, u64),
     header: Header,
+    /// Commits in which a line went low, over all incarnations.
+    falls: u32,
 }
 
 /// A state region is too small for its device.
@@ -147,8 +150,10 @@ impl StateWriter {
         let committed = CommitWord(load_acquire(word(&mapping, COMMIT)));
         let found = |field| word(&mapping, header_word(committed.copy(), field)).load(Ordering::Relaxed);
         let reply = (found(REPLY_AND_LEVELS) as u32, found(REPLY_VALUE));
-        let header = Header { now: found(NOW), ..Header::default() };
-        let mut writer = StateWriter { mapping, state_bytes, committed, reply, header };
+        let levels = (found(REPLY_AND_LEVELS) >> 32) as u32;
+        let header = Header { levels, now: found(NOW), ..Header::default() };
+        let falls = (word(&mapping, FALLS).load(Ordering::Relaxed) >> falls_shift(committed.copy())) as u32;
+        let mut writer = StateWriter { mapping, state_bytes, committed, reply, header, falls };
         writer.wake_up();
         Ok(writer)
     }
@@ -165,10 +170,16 @@ impl StateWriter {
         self.committed
     }
 
-    /// The header that was committed last by this incarnation; of an earlier one, only the clock.
+    /// The header that was committed last by this incarnation; of an earlier one, only the clock and the levels.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The levels that were committed last.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        Levels { high: self.header.levels, falls: self.falls }
     }
 
     /// The reply to the last operation.
@@ -209,6 +220,9 @@ impl StateWriter {
             None => self.committed.after_event(),
         };
         self.reply = reply.unwrap_or(self.reply);
+        if self.header.levels & !header.levels != 0 {
+            self.falls = self.falls.wrapping_add(1);
+        }
         self.header = header;
         self.write_header(next.copy());
         word(&self.mapping, COMMIT).store(next.0, Ordering::Release);
@@ -273,6 +287,9 @@ impl StateWriter {
         store(REPLY_VALUE, self.reply.1);
         store(REPLY_AND_LEVELS, u64::from(self.reply.0) | u64::from(levels) << 32);
         store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
+        let falls = word(&self.mapping, FALLS);
+        let other = falls.load(Ordering::Relaxed) & u64::from(u32::MAX) << falls_shift(copy ^ 1);
+        falls.store(other | u64::from(self.falls) << falls_shift(copy), Ordering::Relaxed);
     }
 
     fn hot(&self, copy: usize) -> *mut u8 {

@@ -2,7 +2,7 @@
 //!
 //! | request region (VMM writes) | | state region (host writes) | |
 //! | --- | --- | --- | --- |
-//! | 0 | spin count, waiter word | 0 | commit word, and the answer of each copy: what a waiter needs |
+//! | 0 | spin count, waiter word | 0 | commit word, the answer of each copy, falls: what a waiter needs |
 //! | 2048 | 32 entries of 64 bytes | 64 | sleep generation, format |
 //! | | | 128 | counters |
 //! | | | 256, 384 | the rest of the header of each copy |
@@ -58,7 +58,9 @@ pub(super) const UNKNOWN: usize = 2 * LINE_BYTES + 8;
 /// An answer: the first words of a header.
 const ANSWER_BYTES: usize = 24;
 const ANSWERS: usize = COMMIT + 8;
-const _: () = assert!(ANSWERS + 2 * ANSWER_BYTES <= LINE_BYTES, "the answers lie in the commit word's line");
+/// How often a level had fallen, modulo 2^32: for copy 0 in the low half, for copy 1 in the high one.
+pub(super) const FALLS: usize = ANSWERS + 2 * ANSWER_BYTES;
+const _: () = assert!(FALLS + 8 <= LINE_BYTES, "the answers lie in the commit word's line");
 
 /// The other words.
 const HEADERS: usize = 256;
@@ -89,6 +91,11 @@ pub(super) const fn header_word(copy: usize, field: usize) -> usize {
     } else {
         HEADERS + copy * HEADER_BYTES + field - ANSWER_BYTES
     }
+}
+
+/// Where the count of `copy`, 0 or 1, begins in the word of [`FALLS`].
+pub(super) const fn falls_shift(copy: usize) -> u32 {
+    copy as u32 * u32::BITS
 }
 
 /// Start of the hot state of `copy`, 0 or 1. Aligned to a line.

@@ -50,7 +50,7 @@ pub use memory::{MemoryCarrier, SpinBudget};
 pub use message::MessageCarrier;
 pub use patience::Patience;
 pub use rules::{Lane, LaneCounters};
-pub use view::StateView;
+pub use view::{Levels, StateView};
 pub use virtio::{ANSWER_REGION_BYTES, VirtioCarrier, VirtioDriver, prepare_virtqueues};
 pub use waiting::{Sleeper, sleep};
 

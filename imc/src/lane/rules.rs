@@ -1,7 +1,7 @@
 //! Which accesses need the device, and which its manifest and its last commit already answer.
 
 use super::layout::ENTRIES;
-use super::{Carrier, LaneError, PostError, Request, Retirement, StateView, mask};
+use super::{Carrier, LaneError, Levels, PostError, Request, Retirement, StateView, mask};
 use schema::lane::Operation;
 use schema::manifest::{Manifest, RegisterKind, Tolerance};
 use std::collections::VecDeque;
@@ -153,8 +153,8 @@ impl Lane {
         }
     }
 
-    /// Bit `n`: the committed level of line `n`.
-    pub fn levels(&self) -> u32 {
+    /// The committed levels of the lines.
+    pub fn levels(&self) -> Levels {
         self.view.levels()
     }
 

@@ -420,6 +420,33 @@ fn host_that_never_stops_committing_keeps_nobody_reading() {
 }
 
 #[test]
+fn line_that_fell_and_rose_is_told_from_one_that_stayed_high() {
+    let objects = Objects::new();
+    let (view, mut host) = (objects.view(), objects.host());
+    let with = |levels| Header { levels, ..PLAIN };
+    host.event(with(0b01));
+    let earlier = view.levels();
+    host.event(with(0b11));
+    assert_eq!(view.levels().rose_since(earlier), 0b10);
+    let earlier = view.levels();
+    host.event(with(0b10));
+    host.event(with(0b11));
+    assert_eq!(view.levels().rose_since(earlier), 0b11, "line 1 may have been it");
+    let earlier = view.levels();
+    host.event(with(0));
+    assert_eq!(view.levels().rose_since(earlier), 0);
+    // The next incarnation goes on counting, and knows what the last one left high.
+    host.event(with(0b01));
+    let earlier = view.levels();
+    drop(host);
+    let mut host = objects.host();
+    host.event(with(0));
+    host.event(with(0b01));
+    assert_eq!((earlier.falls, view.levels().falls), (2, 3));
+    assert_eq!(view.levels().rose_since(earlier), 0b01);
+}
+
+#[test]
 fn reader_never_sees_half_a_commit() {
     const COMMITS: u64 = 200_000;
     let objects = Objects::new();

@@ -1,8 +1,8 @@
 //! The VMM's read-only look at what a host has committed.
 
 use super::layout::{
-    COMMIT, CommitWord, DEADLINE, DOORBELLS, GENERATION, MASKS, NO_DEADLINE, REPLY_AND_LEVELS, REPLY_VALUE, SHADOW,
-    UNKNOWN, header_word, load_acquire, word,
+    COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, GENERATION, MASKS, NO_DEADLINE, REPLY_AND_LEVELS, REPLY_VALUE,
+    SHADOW, UNKNOWN, falls_shift, header_word, load_acquire, word,
 };
 use crate::Mapping;
 use schema::manifest::SHADOW_MAX;
@@ -12,6 +12,27 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// How often a read is tried again when the host commits meanwhile. A commit takes longer than a read, so an honest host is
 /// overtaken at once; a hostile one must not keep a vcpu here.
 const RETRIES: u32 = 64;
+
+/// The levels of a device's lines.
+///
+/// Who looks at levels now and then misses a line that went low and high again, and with it the edge that an ISA interrupt
+/// is. So the host counts what fell, and the count is committed with the levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Levels {
+    /// Bit `n`: line `n` is high.
+    pub high: u32,
+    /// Commits in which a line went low, modulo 2^32.
+    pub falls: u32,
+}
+
+impl Levels {
+    /// Bit `n`: line `n` is high, and was low at some time since `earlier`, or may have been: which line it was that fell is
+    /// not counted.
+    #[must_use]
+    pub const fn rose_since(self, earlier: Levels) -> u32 {
+        if self.falls == earlier.falls { self.high & !earlier.high } else { self.high }
+    }
+}
 
 /// A device's state region, to read.
 ///
@@ -32,10 +53,11 @@ impl StateView {
         CommitWord(load_acquire(word(&self.0, COMMIT)))
     }
 
-    /// Bit `n`: the committed level of line `n`.
+    /// The committed levels of the lines.
     #[must_use]
-    pub fn levels(&self) -> u32 {
-        let (read, _) = self.read(|header| (header.word(REPLY_AND_LEVELS) >> 32) as u32);
+    pub fn levels(&self) -> Levels {
+        let (read, _) =
+            self.read(|header| Levels { high: (header.word(REPLY_AND_LEVELS) >> 32) as u32, falls: header.falls() });
         read
     }
 
@@ -115,5 +137,9 @@ pub(super) struct Words<'a> {
 impl Words<'_> {
     pub(super) fn word(self, field: usize) -> u64 {
         word(self.mapping, header_word(self.copy, field)).load(Ordering::Relaxed)
+    }
+
+    fn falls(self) -> u32 {
+        (word(self.mapping, FALLS).load(Ordering::Relaxed) >> falls_shift(self.copy)) as u32
     }
 }

@@ -128,6 +128,10 @@ pub struct Outside {
     pub came: AtomicU64,
     /// Answers of which the guest was told by an interrupt that needs no lane, as MSI.
     pub told: AtomicU64,
+    /// Bit `n`: line `n` is high.
+    pub high: AtomicU64,
+    /// Bit `n`: an edge of line `n` has been given since it was low last.
+    pub given: AtomicU64,
 }
 
 /// How the device may be broken.
@@ -208,7 +212,10 @@ impl Model for Device {
     }
 
     fn settle(&mut self, state: &[u8]) {
-        self.outside.told.store(State::load(state).answered, Ordering::Relaxed);
+        let now = State::load(state);
+        self.outside.told.store(now.answered, Ordering::Relaxed);
+        self.outside.high.store(now.levels().into(), Ordering::Relaxed);
+        self.outside.given.fetch_and(now.levels().into(), Ordering::Relaxed);
     }
 }
 

@@ -10,8 +10,8 @@ use super::history::{Seen, Step, is_synchronous};
 use crate::Engine;
 use device::manifest::Manifest;
 use imc::lane::{
-    Carrier, HostLane, Lane, LaneError, PostError, Request, Rest, Retirement, SpinBudget, StateView, StateWriter,
-    prepare_virtqueues,
+    Carrier, HostLane, Lane, LaneError, Levels, PostError, Request, Rest, Retirement, SpinBudget, StateView,
+    StateWriter, prepare_virtqueues,
 };
 use imc::{Mapping, Packets, Wake, pipe};
 use schema::lane::{Access, Carrier as Kind, Operation};
@@ -51,6 +51,8 @@ pub enum Fault {
     ForgetsAlarm,
     /// An access ends before its levels are applied.
     ForgetsLevels,
+    /// Whoever looks at levels sees them as they are, and nothing of what they were.
+    ForgetsFalls,
     /// A device with posted writes has a doorbell, which its host may answer before what was posted ahead of it.
     PostsBesideDoorbell,
     /// A call does not wait for what was posted before it.
@@ -65,6 +67,8 @@ pub struct Explored {
     pub histories: u64,
     /// What no synchronous device would have shown.
     pub wrong: Option<Vec<Seen>>,
+    /// Bit `n`: then line `n` is high, and the edge with which it rose was never given.
+    pub lost_edges: u64,
 }
 
 /// Explores every schedule, until one is wrong.
@@ -75,16 +79,15 @@ pub struct Explored {
 pub fn explore(carrier: Kind, program: &Program, fault: Option<Fault>) -> Explored {
     let mut stage = Stage::over(carrier);
     let mut search = Search::default();
-    let mut explored = Explored { schedules: 0, histories: 0, wrong: None };
+    let mut explored = Explored { schedules: 0, histories: 0, wrong: None, lost_edges: 0 };
     let mut judged = HashSet::new();
     loop {
         explored.schedules += 1;
-        let steps = play(&mut stage, program, fault, &mut search);
-        if let Some(steps) = steps
-            && judged.insert(hash(&steps))
-            && !is_synchronous(&steps)
-        {
-            explored.wrong = Some(steps);
+        if let Some((steps, lost_edges)) = play(&mut stage, program, fault, &mut search) {
+            let new = judged.insert(hash(&steps));
+            if lost_edges != 0 || new && !is_synchronous(&steps) {
+                (explored.wrong, explored.lost_edges) = (Some(steps), lost_edges);
+            }
         }
         if explored.wrong.is_some() || !search.next() {
             explored.histories = judged.len() as u64;
@@ -285,7 +288,8 @@ struct World {
     ticks: bool,
     fault: Option<Fault>,
     clock: u64,
-    levels: u32,
+    /// As they were applied last.
+    levels: Levels,
     held: Option<Held>,
     /// Which vcpu had it last; the hub has no number.
     holder: Option<usize>,
@@ -299,10 +303,13 @@ struct World {
     depth: usize,
     /// It came to where another schedule had been.
     left: bool,
+    /// Nobody moves any more.
+    over: bool,
 }
 
-/// Plays the schedule of `search`, and on from its end. Says what the vcpus saw, unless that was known before.
-fn play(stage: &mut Stage, program: &Program, fault: Option<Fault>, search: &mut Search) -> Option<Vec<Seen>> {
+/// Plays the schedule of `search`, and on from its end. Says what the vcpus saw and which lines are high without an edge,
+/// unless that was known before.
+fn play(stage: &mut Stage, program: &Program, fault: Option<Fault>, search: &mut Search) -> Option<(Vec<Seen>, u64)> {
     stage.renew();
     let outside = Arc::new(Outside::default());
     let broken =
@@ -325,7 +332,7 @@ fn play(stage: &mut Stage, program: &Program, fault: Option<Fault>, search: &mut
         ticks: program.clock,
         fault,
         clock: 0,
-        levels: 0,
+        levels: Levels::default(),
         held: None,
         holder: None,
         issued: Vec::new(),
@@ -335,6 +342,7 @@ fn play(stage: &mut Stage, program: &Program, fault: Option<Fault>, search: &mut
         search: std::mem::take(search),
         depth: 0,
         left: false,
+        over: false,
     }));
     let carrier = Interrupted { carrier, world: world.clone(), kept_back: None };
     let lane = Lane::new(Box::new(carrier), view, &manifest, Duration::ZERO);
@@ -354,9 +362,16 @@ fn play(stage: &mut Stage, program: &Program, fault: Option<Fault>, search: &mut
             Some(next) => lock(&world).make(next),
         }
     }
+    *search = std::mem::take(&mut lock(&world).search);
+    if lock(&world).left {
+        return None;
+    }
+    // At last the hub looks.
+    lock(&world).over = true;
+    while !lane.refresh().unwrap() {}
     let mut world = lock(&world);
-    *search = std::mem::take(&mut world.search);
-    (!world.left).then(|| std::mem::take(&mut world.seen))
+    world.look();
+    Some((std::mem::take(&mut world.seen), world.lost_edges()))
 }
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
@@ -455,10 +470,10 @@ impl World {
             Move::Begin(vcpu) => _ = self.begun(vcpu),
             Move::End(vcpu) => {
                 if self.fault != Some(Fault::ForgetsLevels) {
-                    self.levels = self.view.levels();
+                    self.look();
                 }
                 let Phase::Accessed(seen) = self.vcpus[vcpu].phase else { return };
-                self.end(vcpu, Seen { levels: self.levels, ..seen });
+                self.end(vcpu, Seen { levels: self.levels.high, ..seen });
             }
             Move::Ring(vcpu) => {
                 let Phase::Began(seen) = self.begun(vcpu) else { return };
@@ -475,6 +490,22 @@ impl World {
             Move::Tick => self.clock = LATER,
             Move::GoOn | Move::Access(_) | Move::Alarm => unreachable!("who has the lane, or takes it, does that"),
         }
+    }
+
+    /// Applies the levels, and gives the edges of the lines that rose.
+    fn look(&mut self) {
+        let earlier = std::mem::replace(&mut self.levels, self.view.levels());
+        let rose = match self.fault {
+            Some(Fault::ForgetsFalls) => self.levels.high & !earlier.high,
+            _ => self.levels.rose_since(earlier),
+        };
+        let high = self.outside.high.load(Ordering::Relaxed);
+        self.outside.given.fetch_or(u64::from(rose) & high, Ordering::Relaxed);
+    }
+
+    /// Lines that are high, and of whose rising no edge has told.
+    fn lost_edges(&self) -> u64 {
+        self.outside.high.load(Ordering::Relaxed) & !self.outside.given.load(Ordering::Relaxed)
     }
 
     /// Its next step has begun.
@@ -512,7 +543,8 @@ impl World {
     /// All on which depends what can follow, and what the vcpus saw.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.seen, self.vcpus.each_ref().map(|vcpu| vcpu.phase), self.clock, self.levels).hash(&mut hasher);
+        (&self.seen, self.vcpus.each_ref().map(|vcpu| vcpu.phase), self.clock).hash(&mut hasher);
+        (self.levels.high, self.levels.falls, self.lost_edges()).hash(&mut hasher);
         (self.held, self.held.and(self.holder)).hash(&mut hasher);
         self.issued.iter().for_each(|operation| (*operation as u16).hash(&mut hasher));
         (self.believed, self.heard, self.alarmed, self.rung(), self.came()).hash(&mut hasher);
@@ -541,6 +573,9 @@ impl Interrupted {
     /// Whatever others do before the lane's holder goes on.
     fn at(&self, held: Held) -> Result<(), LaneError> {
         let mut world = lock(&self.world);
+        if world.over {
+            return Ok(());
+        }
         world.held = Some(held);
         let gone = loop {
             match world.choose() {

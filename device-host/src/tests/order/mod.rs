@@ -40,7 +40,8 @@ fn hold(carrier: Carrier, programs: &[Program]) {
     for program in programs {
         let explored = explore(carrier, program, None);
         if let Some(wrong) = explored.wrong {
-            panic!("over {}, no synchronous device shows this: {wrong:#?}", carrier.name());
+            let edges = explored.lost_edges;
+            panic!("over {}, no synchronous device shows this: {wrong:#?}, lost edges {edges:#b}", carrier.name());
         }
         (schedules, histories) = (schedules + explored.schedules, histories + explored.histories);
     }
@@ -126,6 +127,7 @@ fn broken_rule_is_seen() {
         (Fault::AlwaysServes, Carrier::Memory, program(&[SEND, SEND_OTHER, LOOK], &[])),
         (Fault::ForgetsAlarm, Carrier::Memory, with_clock(&[START, LOOK], &[])),
         (Fault::ForgetsLevels, Carrier::Memory, program(&[ENABLE], &[])),
+        (Fault::ForgetsFalls, Carrier::Memory, with_bytes(2, &[LOOK, RECEIVE], &[])),
         (Fault::Overtakes, Carrier::Memory, program(&[SEND, SEND_OTHER], &[])),
         (Fault::PostsBesideDoorbell, Carrier::Memory, program(&[SEND, Ring], &[])),
     ];
