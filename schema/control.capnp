@@ -24,7 +24,7 @@ struct HostStatus {
   guestMemoryBytes @8 :UInt64;
   pssBytes @9 :UInt64;
   restarts @10 :UInt32;
-  state @11 :Text;            # running, dead: why
+  state @11 :Text;            # running, backing off: why, retired: why
   differences @12 :List(Text);
   notes @13 :List(Text);      # layers that this kernel lacks
   shadow @14 :UInt64;

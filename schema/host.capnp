@@ -21,6 +21,7 @@ struct Assignment {
   device @0 :Text;
   options @1 :List(Setting);
   carrier @2 :Lane.Carrier;   # what its lane runs over
+  poisoned @3 :Bool;   # its next operation ended two incarnations: reset the device, and answer that one as ones
 }
 struct Setting { name @0 :Text; value @1 :Text; }
 

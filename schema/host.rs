@@ -56,6 +56,8 @@ pub struct Assignment {
     pub options: Vec<Setting>,
     /// What its lane runs over.
     pub carrier: Carrier,
+    /// Its next operation ended two incarnations: the device is reset, and that one answered as ones.
+    pub poisoned: bool,
 }
 
 /// One option's value.

@@ -5,7 +5,7 @@ use crate::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, Refusal,
 use crate::lane::{Access, Answer};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
-    AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Retire, Start, Stopped,
+    AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Renew, Retire, Start, Stopped,
 };
 use crate::{Body, Connection};
 use std::fmt::Debug;
@@ -42,6 +42,7 @@ macro_rules! with_messages {
             Counted,
             Drive,
             Driven,
+            Renew,
             Command,
             Status,
             StatusReport,

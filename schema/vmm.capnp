@@ -21,6 +21,7 @@ struct Machine $Imc.message(0x20) {
   }
   kvm @9 :Imc.Handle;               # absent: no KVM
   level @10 :Host.Level;            # how strictly the VMM seals itself
+  restarts @11 :Bool;               # a host that dies, is late or breaks the rules is started anew: who waits for it waits on
 }
 struct Kernel {
   kernel @0 :Imc.Handle;
@@ -71,6 +72,9 @@ struct Late $Imc.message(0x27) {
   host @0 :UInt8;
   violation @1 :Bool;
   text @2 :Text;
+  device @3 :UInt8;    # of a violation: whose lane it was
+  issued @4 :UInt32;   # of a violation: the last operation of that lane; it begins anew after it
+  gaveUp @5 :Bool;     # the VMM waits for this host no more: its devices read as ones
 }
 
 struct Counters $Imc.message(0x28) {}   # Call. The reply is `Counted`.
@@ -95,3 +99,9 @@ struct Drive $Imc.message(0x2a) {
   value @4 :UInt64;
 }
 struct Driven $Imc.message(0x2b) { value @0 :UInt64; }
+
+struct Renew $Imc.message(0x2c) {
+  # Call: of this host nothing is left running, and what its violations left in shared memory is wiped. Their lanes begin
+  # anew. The reply is empty.
+  host @0 :UInt8;
+}

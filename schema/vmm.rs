@@ -34,6 +34,8 @@ pub struct Machine {
     pub kvm: Option<Handle>,
     /// How strictly the VMM seals itself.
     pub level: Level,
+    /// A host that dies, is late or breaks the rules is started anew: who waits for it waits on.
+    pub restarts: bool,
 }
 
 /// What a machine runs.
@@ -143,6 +145,12 @@ pub struct Late {
     pub violation: bool,
     /// What was seen.
     pub text: String,
+    /// Of a violation: whose lane it was.
+    pub device: u8,
+    /// Of a violation: the last operation of that lane, which begins anew after it.
+    pub issued: u32,
+    /// The VMM waits for this host no more: its devices read as ones.
+    pub gave_up: bool,
 }
 
 /// Call: how accesses were served. The reply is [`Counted`].
@@ -199,4 +207,12 @@ pub struct Drive {
 pub struct Driven {
     /// What was loaded.
     pub value: u64,
+}
+
+/// Call: of this host nothing is left running, and what its violations left in shared memory is wiped. Their lanes begin
+/// anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renew {
+    /// Which host.
+    pub host: u8,
 }

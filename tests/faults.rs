@@ -7,11 +7,16 @@ use std::time::Instant;
 
 const HOSTS: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
 
+/// A VM whose hosts are not started anew.
 fn start<'a>(place: &'a Place, name: &str) -> Vm<'a> {
-    let vm = place.start(name, &tick_guest(), &["--deadline", "2000"]);
+    let vm = place.start(name, &tick_guest(), &["--deadline", "2000", "--restart", "off"]);
     vm.wait_until_running();
     vm.wait_for_output();
     vm
+}
+
+fn state(vm: &Vm<'_>, host: &str) -> String {
+    vm.host(host)["state"].as_str().unwrap().to_owned()
 }
 
 /// Fells each host in turn with `signal`; the guest goes on, as a device that lives shows.
@@ -21,7 +26,7 @@ fn fell_each_host(signal: i32) {
         let vm = start(&place, "felled");
         let witness = if victim == "i8042" { "mc146818" } else { "i8042" };
         send(vm.host(victim)["pid"].as_i64().unwrap() as i32, signal);
-        wait_until("the host is shown dead", || vm.host(victim)["state"].as_str().unwrap().starts_with("dead"));
+        wait_until("the host is shown dead", || state(&vm, victim).starts_with("retired: "));
         let before = vm.served(witness);
         wait_until("another device serves the guest", || vm.served(witness) > before + 100);
         for other in HOSTS.iter().filter(|other| **other != victim) {
@@ -46,6 +51,80 @@ fn a_stopped_host_takes_nothing_else_down() {
     if kvm() {
         fell_each_host(libc::SIGSTOP);
     }
+}
+
+/// Fells each host in turn with `signal`, which is started anew, over `carrier`; the guest goes on with all its devices.
+fn each_host_is_started_anew_over(carrier: &str, signal: i32) {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let vm = place.start("felled", &tick_guest(), &["--deadline", "1000", "--carrier", carrier]);
+    vm.wait_until_running();
+    vm.wait_for_output();
+    for victim in HOSTS {
+        let before = vm.host(victim);
+        send(before["pid"].as_i64().unwrap() as i32, signal);
+        wait_until("it is another process", || {
+            let now = vm.host(victim);
+            now["restarts"] == 1 && now["state"] == "running" && now["pid"] != before["pid"]
+        });
+        let served = vm.served(victim);
+        wait_until("it serves the guest", || vm.served(victim) > served + 100);
+        vm.wait_for_output();
+    }
+    for row in vm.hosts() {
+        assert_eq!((&row["restarts"], &row["state"]), (&1.into(), &"running".into()), "{row:#}");
+        assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+    }
+}
+
+#[test]
+fn a_killed_host_is_started_anew_over_memory() {
+    each_host_is_started_anew_over("memory", libc::SIGKILL);
+}
+
+#[test]
+fn a_killed_host_is_started_anew_over_sockets() {
+    each_host_is_started_anew_over("socket", libc::SIGKILL);
+}
+
+#[test]
+fn a_killed_host_is_started_anew_over_pipes() {
+    each_host_is_started_anew_over("pipe", libc::SIGKILL);
+}
+
+#[test]
+fn a_killed_host_is_started_anew_over_virtqueues() {
+    each_host_is_started_anew_over("virtio", libc::SIGKILL);
+}
+
+#[test]
+fn a_stopped_host_is_killed_at_its_deadline_and_started_anew() {
+    each_host_is_started_anew_over("memory", libc::SIGSTOP);
+}
+
+#[test]
+fn a_host_that_is_killed_again_and_again_is_retired_and_ps_says_why() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let vm = place.start("retired", &tick_guest(), &["--restart", "3"]);
+    vm.wait_until_running();
+    let mut last = 0;
+    while state(&vm, "mc146818") == "running" || state(&vm, "mc146818").starts_with("backing off: ") {
+        let pid = vm.host("mc146818")["pid"].as_i64().unwrap();
+        if pid != 0 && pid != last {
+            send(pid as i32, libc::SIGKILL);
+            last = pid;
+        }
+    }
+    assert_eq!(state(&vm, "mc146818"), "retired: killed (signal 9)");
+    assert_eq!(vm.host("mc146818")["restarts"], 3);
+    let before = vm.served("i8042");
+    wait_until("another device serves the guest", || vm.served("i8042") > before + 100);
+    vm.wait_for_output();
 }
 
 #[test]

@@ -33,8 +33,8 @@ fn harms_nobody(mode: u16, dies: bool) {
     let vm = place.start("hostile", &tick_guest(), &words);
     vm.wait_until_running();
     if dies {
-        wait_until("the hostile host is shown dead", || {
-            vm.host("debug-exit")["state"].as_str().unwrap().starts_with("dead")
+        wait_until("the hostile host is retired", || {
+            vm.host("debug-exit")["state"].as_str().unwrap().starts_with("retired: ")
         });
     }
     let before = vm.served("i8042");

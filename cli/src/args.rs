@@ -6,7 +6,7 @@ use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Isolate, PlannedDevice};
+use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Isolate, PlannedDevice, RESTARTS};
 
 /// What was asked makes no sense; the sentence says what and what to do.
 #[derive(Debug)]
@@ -127,9 +127,12 @@ pub struct RunArgs {
     /// End with status 4 when the guest resets.
     #[arg(long)]
     pub no_reboot: bool,
-    /// A device that does not answer a guest's access within this is given up. [default: 5000]
+    /// A device that does not answer a guest's access within this is started anew, or given up. [default: 5000]
     #[arg(long, value_name = "MILLISECONDS")]
     pub deadline: Option<u32>,
+    /// How often a device's process that dies young is started anew before it is retired: a number, or off. [default: 10]
+    #[arg(long, value_name = "N|off")]
+    pub restart: Option<RestartSpec>,
     /// Another program that serves a device, static and speaking the schema: `DEVICE=PATH`. For work on device hosts.
     #[arg(long, value_name = "DEVICE=PATH", hide = true)]
     pub host_program: Vec<String>,
@@ -253,6 +256,42 @@ impl From<IsolateSpec> for Isolate {
             IsolateSpec::Device => Isolate::Device,
             IsolateSpec::Class => Isolate::Class,
             IsolateSpec::None => Isolate::None,
+        }
+    }
+}
+
+/// How often a device host is started anew; 0 for `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Said")]
+pub struct RestartSpec(u32);
+
+/// As TOML may say it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Number(u32),
+    Word(String),
+}
+
+impl std::str::FromStr for RestartSpec {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(RestartSpec(0)),
+            number => number
+                .parse()
+                .map(RestartSpec)
+                .map_err(|_| format!("`{number}` is not a number of restarts; give one, or off")),
+        }
+    }
+}
+
+impl TryFrom<Said> for RestartSpec {
+    type Error = String;
+    fn try_from(said: Said) -> Result<Self, String> {
+        match said {
+            Said::Number(number) => Ok(RestartSpec(number)),
+            Said::Word(word) => word.parse(),
         }
     }
 }
@@ -409,6 +448,7 @@ impl RunArgs {
             name: self.name.or(file.name),
             no_reboot: self.no_reboot || file.no_reboot,
             deadline: self.deadline.or(file.deadline),
+            restart: self.restart.or(file.restart),
             config: self.config,
         })
     }
@@ -438,6 +478,11 @@ impl RunArgs {
             Some(0) => Err(usage!("--deadline 0: no device answers in no time; give milliseconds")),
             Some(ms) => Ok(std::time::Duration::from_millis(ms.into())),
         }
+    }
+
+    /// How often a host is started anew.
+    pub fn restarts(&self) -> u32 {
+        self.restart.map_or(RESTARTS, |spec| spec.0)
     }
 
     /// The machine's devices.
@@ -540,6 +585,16 @@ mod tests {
         assert_eq!(parse_size("M"), None);
         assert_eq!(parse_size("12Q"), None);
         assert_eq!(parse_size("99999999999999G"), None);
+    }
+
+    #[test]
+    fn restarts_are_a_number_or_off() {
+        let flag = |text: &str| text.parse::<RestartSpec>();
+        assert_eq!((flag("off"), flag("0"), flag("7")), (Ok(RestartSpec(0)), Ok(RestartSpec(0)), Ok(RestartSpec(7))));
+        assert!(flag("often").unwrap_err().contains("often") && flag("-1").is_err());
+        let file = |text: &str| toml::from_str::<RunArgs>(text).map(|file| file.restarts());
+        assert_eq!((file("restart = 'off'"), file("restart = 3"), file("")), (Ok(0), Ok(3), Ok(RESTARTS)));
+        assert!(file("restart = 'often'").is_err() && file("restart = -1").is_err());
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub fn ps(asked: &PsArgs) -> Result<u8> {
                 row.descriptors.len().to_string(),
                 size(row.guest_memory_bytes),
                 size(row.pss_bytes),
-                row.state.clone(),
+                state_words(row),
             ]);
         }
     }
@@ -134,6 +134,15 @@ pub fn sandbox_words(row: &HostStatus) -> String {
         // What `strict` becomes under a filter that was there before.
         ("strict", 2) => "strict (filter, mode 2)".to_owned(),
         (level, mode) => format!("{level} (mode {mode})"),
+    }
+}
+
+/// How it is, and how often it was started anew.
+fn state_words(row: &HostStatus) -> String {
+    match row.restarts {
+        0 => row.state.clone(),
+        1 => format!("{}; restarted once", row.state),
+        times => format!("{}; restarted {times} times", row.state),
     }
 }
 

@@ -82,6 +82,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         isolate,
         level: sandbox.all,
         deadline: asked.deadline()?,
+        restarts: asked.restarts(),
         kvm: true,
         pins: None,
     })

@@ -32,6 +32,8 @@ pub struct Engine {
     now: Option<u64>,
     /// Operations still to be committed one by one.
     careful: u32,
+    /// What the device is asked next ended two incarnations.
+    poisoned: bool,
     /// It was told to come to rest: it does nothing of its own accord until it is asked something again.
     resting: bool,
 }
@@ -71,17 +73,25 @@ impl Engine {
             told: Told::default(),
             now: None,
             careful: 0,
+            poisoned: false,
             resting: false,
         }
     }
 
+    /// What the device is asked next ended two incarnations: it begins anew, and answers that as if nobody were there.
+    pub(crate) fn set_poisoned(&mut self) {
+        self.poisoned = true;
+    }
+
     /// Powers the device on, or goes on with the state that an earlier incarnation committed, if the device could have left
-    /// it. All that was committed and may not have been told is told again.
+    /// it. All that was committed and may not have been told is told again. A poisoned device is powered on in any case.
     pub fn start(&mut self) -> Result<(), Ended> {
-        let found = self.state.has_state() && self.model.check(self.state.current());
+        let found = self.state.has_state();
         let now = self.state.header().now;
         if found {
             self.careful = CAREFUL;
+        }
+        if found && !self.poisoned && self.model.check(self.state.current()) {
             self.state.begin();
         } else {
             let state = self.state.begin();
@@ -239,6 +249,10 @@ impl Engine {
 
     /// Does the operation on the working copy.
     fn perform(&mut self, access: &Access, now: u64) -> Result<u64, Ended> {
+        if std::mem::take(&mut self.poisoned) {
+            return Ok(ones(access.width));
+        }
+        self.state.attempt(access.sequence);
         let reply = match access.operation {
             Operation::Read | Operation::Write | Operation::Post => match self.register(access, now) {
                 Ok(value) => value & mask(access.width),

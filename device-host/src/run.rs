@@ -9,7 +9,8 @@ use imc::{CallId, Channel, Descriptors};
 use sandbox::{Confined, DescriptorKind, Held, Mode, Recipe, Sealed};
 use schema::Body;
 use schema::host::{
-    Assign, Attach, DEVICES_MAX, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Seal, Severity,
+    Assign, Assignment, Attach, DEVICES_MAX, Empty, Grants, HOST_WIDE, Hello, Level, Log, Manifests, PROTOCOL, Seal,
+    Severity,
 };
 use schema::lane::Carrier;
 use std::mem::ManuallyDrop;
@@ -62,8 +63,16 @@ struct Setup {
 /// What a host is to be.
 struct Assigned {
     level: Level,
-    devices: Vec<(Chosen, Carrier, DeviceGrants)>,
+    devices: Vec<AssignedDevice>,
     whole: HostGrants,
+}
+
+/// One device of it.
+struct AssignedDevice {
+    chosen: Chosen,
+    carrier: Carrier,
+    poisoned: bool,
+    grants: DeviceGrants,
 }
 
 /// Everything is granted, mapped and constructed.
@@ -85,9 +94,10 @@ impl Setup {
         let chosen = self.or_refuse(call, chosen())?;
         let manifests = chosen.iter().map(|device| device.manifest.clone()).collect();
         self.channel.reply(call, &Manifests { manifests }, &[]).map_err(|error| error.to_string())?;
-        let carriers = assign.devices.iter().map(|device| device.carrier);
-        let devices = chosen.into_iter().zip(carriers);
-        let devices = devices.map(|(device, carrier)| (device, carrier, DeviceGrants::default())).collect();
+        let devices = chosen.into_iter().zip(&assign.devices).map(|(chosen, Assignment { carrier, poisoned, .. })| {
+            AssignedDevice { chosen, carrier: *carrier, poisoned: *poisoned, grants: DeviceGrants::default() }
+        });
+        let devices = devices.collect();
         Ok(Assigned { level: assign.level, devices, whole: HostGrants::default() })
     }
 
@@ -159,7 +169,8 @@ impl Assigned {
                 continue;
             }
             let device = self.devices.get_mut(usize::from(grant.device));
-            let (chosen, carrier, own) = device.ok_or_else(|| format!("there is no device {}", grant.device))?;
+            let AssignedDevice { chosen, carrier, grants: own, .. } =
+                device.ok_or_else(|| format!("there is no device {}", grant.device))?;
             own.add(&chosen.manifest, *carrier, &grant, descriptor)
                 .map_err(|error| format!("{}: {error}", chosen.registration.name))?;
         }
@@ -172,10 +183,11 @@ impl Assigned {
         let wake = self.whole.take_wake()?;
         let irq = Arc::new(self.whole.take_irq()?);
         let rest = Rest::new(wake, irq.clone());
-        let carriers: Vec<Carrier> = self.devices.iter().map(|(_, carrier, _)| *carrier).collect();
+        let carriers: Vec<Carrier> = self.devices.iter().map(|device| device.carrier).collect();
         let mut manifests = Vec::with_capacity(self.devices.len());
         let mut devices = Vec::with_capacity(self.devices.len());
-        for (Chosen { registration, options, manifest }, carrier, mut own) in self.devices.drain(..) {
+        for AssignedDevice { chosen, carrier, poisoned, grants: mut own } in self.devices.drain(..) {
+            let Chosen { registration, options, manifest } = chosen;
             held.extend(own.held());
             let mut attach = || -> Result<Engine, String> {
                 let state = own.state(&manifest)?;
@@ -183,7 +195,11 @@ impl Assigned {
                 let mut powers = std::mem::take(&mut own).powers()?;
                 let doorbells = powers.doorbells.clone();
                 let model = (registration.attach)(&options, &mut powers).map_err(|error| error.to_string())?;
-                Ok(Engine::new(model, &manifest, state, lane, irq.clone(), doorbells))
+                let mut engine = Engine::new(model, &manifest, state, lane, irq.clone(), doorbells);
+                if poisoned {
+                    engine.set_poisoned();
+                }
+                Ok(engine)
             };
             devices.push(attach().map_err(|error| format!("{}: {error}", registration.name))?);
             manifests.push(manifest);

@@ -61,7 +61,8 @@ impl Host {
     }
 
     fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
-        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier }];
+        let devices =
+            vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier, poisoned: false }];
         let assign = Assign { level: self.recipe.level, devices };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // mmap and munmap: nobody else can own a mapping for us.
 
 use nix::errno::Errno;
-use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
+use nix::fcntl::{self, FallocateFlags, FcntlArg, OFlag, SealFlag};
 use nix::sys::memfd::{self, MFdFlags};
 use nix::sys::mman::{self, MapFlags, ProtFlags};
 use nix::sys::stat::{self, Mode};
@@ -83,6 +83,12 @@ impl Region<ReadWrite> {
         stat::fchmod(&descriptor, Mode::S_IRUSR)?;
         fcntl::fcntl(&descriptor, FcntlArg::F_ADD_SEALS(SIZE_SEALS))?;
         Ok(Self::new(descriptor, bytes))
+    }
+
+    /// Has all of it read as zeros again, whoever maps it.
+    pub fn clear(&self) -> io::Result<()> {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        Ok(fcntl::fallocate(&self.descriptor, hole, 0, self.bytes as i64)?)
     }
 
     /// The same memory with less power: a fresh open for reading. There is no way back.

@@ -147,8 +147,12 @@ fn graph_is_what_it_is_said_to_be() {
 fn shared_words_cost_no_more_than_an_honest_message() {
     // Honest: as long, and decoded to the end.
     let setting = |at| Setting { name: format!("option {at}"), value: "value".into() };
-    let device =
-        Assignment { device: "device".into(), options: (0..8).map(setting).collect(), carrier: Default::default() };
+    let device = Assignment {
+        device: "device".into(),
+        options: (0..8).map(setting).collect(),
+        carrier: Default::default(),
+        poisoned: false,
+    };
     let honest = Assign { level: Level::Off, devices: vec![device; 2] };
     assert!((WORDS..2 * WORDS).contains(&honest.measure().unwrap()));
     let (mut channel, peer) = pair();

@@ -117,6 +117,7 @@ fn message_over_a_bound_does_not_leave() {
             device: "d".into(),
             options: vec![manifest],
             carrier: Default::default(),
+            poisoned: false,
         }],
     };
     let failed = supervisor.call::<_, Empty>(&assign, &[], SOON).unwrap_err();

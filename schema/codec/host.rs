@@ -84,6 +84,7 @@ impl Record for Assignment {
     fn write(&self, mut to: wire::assignment::Builder<'_>) {
         to.set_device(self.device.as_str());
         to.set_carrier(self.carrier.to_wire());
+        to.set_poisoned(self.poisoned);
         write_list(&self.options, to.init_options(self.options.len() as u32));
     }
     fn read(from: wire::assignment::Reader<'_>) -> Result<Self, BadBody> {
@@ -91,6 +92,7 @@ impl Record for Assignment {
             device: read_text("device", from.get_device(), TEXT_MAX)?,
             options: read_list("options", from.get_options(), OPTIONS_MAX)?,
             carrier: Carrier::from_wire("carrier", from.get_carrier())?,
+            poisoned: from.get_poisoned(),
         })
     }
 }

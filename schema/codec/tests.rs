@@ -14,7 +14,7 @@ use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
 };
-use crate::vmm::{Machine, Memory, Reason, Retire, Start, Stopped};
+use crate::vmm::{Machine, Memory, Reason, Renew, Retire, Start, Stopped};
 use crate::wire::{control_capnp, host_capnp, imc_capnp, lane_capnp, manifest_capnp, vmm_capnp};
 use crate::{BODY_MAX, BadBody, Body, Connection, Handle, Kind, Lease, NESTING_MAX, Rights, Scratch, decode};
 use capnp::Word;
@@ -192,8 +192,9 @@ fn messages_of_a_host_travel_unchanged() {
                 device: "virtio-block".into(),
                 options: vec![setting("serial", "disk"), setting("x", "")],
                 carrier: Carrier::Memory,
+                poisoned: false,
             },
-            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Pipe },
+            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Pipe, poisoned: true },
         ],
     });
     travels(Manifests { manifests: vec![manifest(), bare_manifest()] });
@@ -232,6 +233,7 @@ fn messages_of_the_vmm_travel_unchanged() {
             boot,
             kvm,
             level,
+            restarts: true,
         });
     }
     travels(Memory { regions: vec![GuestRegion { base: 1 << 24, handle: handle(0) }; vmm::REGIONS_MAX] });
@@ -250,7 +252,8 @@ fn messages_of_the_vmm_travel_unchanged() {
     for reason in [Reason::PoweredOff, Reason::Reset, Reason::Panicked, Reason::Exit, Reason::Failed] {
         travels(Stopped { reason, code: 3, text: "why".into() });
     }
-    travels(Late { host: 9, violation: true, text: "wrong sequence".into() });
+    travels(Late { host: 9, violation: true, text: "wrong sequence".into(), device: 3, issued: 77, gave_up: true });
+    travels(Renew { host: 3 });
     travels(Counters);
     let counters = DeviceCounters {
         id: 1,
@@ -478,6 +481,7 @@ fn values_out_of_range_are_refused() {
         boot: Boot::None,
         kvm: None,
         level: Level::Off,
+        restarts: false,
     };
     assert_eq!(refused(&Machine { cpus: 0, ..machine.clone() }), "cpus");
     assert_eq!(refused(&Machine { cpus: 17, ..machine.clone() }), "cpus");
@@ -532,7 +536,12 @@ fn sender_is_told_which_field_is_too_long() {
     let name = "x".repeat(manifest::NAME_MAX + 1);
     let assign = Assign {
         level: Level::Off,
-        devices: vec![Assignment { device: "d".into(), options: vec![setting(&name, "")], carrier: Carrier::Memory }],
+        devices: vec![Assignment {
+            device: "d".into(),
+            options: vec![setting(&name, "")],
+            carrier: Carrier::Memory,
+            poisoned: false,
+        }],
     };
     let bound = manifest::NAME_MAX;
     assert_eq!(encode(&assign), Err(BadBody::TooLong { field: "name", length: bound + 1, bound }));

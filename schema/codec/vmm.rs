@@ -5,7 +5,7 @@ use crate::host::{DEVICES_MAX, Level, OPTIONS_MAX, SENTENCE_MAX};
 use crate::lane::Carrier;
 use crate::vmm::{
     AttachDevice, Boot, Button, CMDLINE_MAX, CPUS_MAX, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion,
-    Late, Machine, Memory, REGIONS_MAX, Reason, Retire, Start, Stopped,
+    Late, Machine, Memory, REGIONS_MAX, Reason, Renew, Retire, Start, Stopped,
 };
 use crate::wire::vmm_capnp as wire;
 use crate::{BadBody, Handle};
@@ -29,6 +29,7 @@ body!(Counters = wire::counters, 0x28);
 body!(Counted = wire::counted, 0x29);
 body!(Drive = wire::drive, 0x2a);
 body!(Driven = wire::driven, 0x2b);
+body!(Renew = wire::renew, 0x2c);
 
 empty_record!(Start = wire::start);
 empty_record!(Button = wire::button);
@@ -62,6 +63,7 @@ impl Record for Machine {
         to.set_in_process(self.in_process);
         to.set_spin(self.spin);
         to.set_level(self.level.to_wire());
+        to.set_restarts(self.restarts);
         if let Some(kvm) = &self.kvm {
             kvm.write(to.reborrow().init_kvm());
         }
@@ -92,6 +94,7 @@ impl Record for Machine {
             spin: from.get_spin(),
             boot: read_boot(from.get_boot())?,
             level: Level::from_wire("level", from.get_level())?,
+            restarts: from.get_restarts(),
             kvm: if from.has_kvm() { Some(Handle::read(from.get_kvm()?)?) } else { None },
         };
         if machine.cpus == 0 || machine.cpus > CPUS_MAX {
@@ -217,6 +220,9 @@ impl Record for Late {
     fn write(&self, mut to: wire::late::Builder<'_>) {
         to.set_host(self.host);
         to.set_violation(self.violation);
+        to.set_device(self.device);
+        to.set_issued(self.issued);
+        to.set_gave_up(self.gave_up);
         to.set_text(clip(&self.text, SENTENCE_MAX));
     }
     fn read(from: wire::late::Reader<'_>) -> Result<Self, BadBody> {
@@ -224,6 +230,9 @@ impl Record for Late {
             host: from.get_host(),
             violation: from.get_violation(),
             text: read_text("text", from.get_text(), SENTENCE_MAX)?,
+            device: from.get_device(),
+            issued: from.get_issued(),
+            gave_up: from.get_gave_up(),
         })
     }
 }
@@ -308,5 +317,18 @@ impl Record for Driven {
     }
     fn read(from: wire::driven::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Driven { value: from.get_value() })
+    }
+}
+
+impl Record for Renew {
+    type Wire = wire::renew::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(0)
+    }
+    fn write(&self, mut to: wire::renew::Builder<'_>) {
+        to.set_host(self.host);
+    }
+    fn read(from: wire::renew::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Renew { host: from.get_host() })
     }
 }

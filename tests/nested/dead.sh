@@ -24,7 +24,7 @@ grows() {
 for blow in KILL STOP; do
     vm=$(echo "$blow" | tr 'A-Z' 'a-z')
     truncate -s 1M "$work/$vm.img"
-    start "$vm" ticks --cpus 2 --console stdio --disk "$work/$vm.img" --isolate device --no-reboot
+    start "$vm" ticks --cpus 2 --console stdio --disk "$work/$vm.img" --isolate device --no-reboot --restart off
     check "$vm-guest-ticks" "the guest's shell is ready" says "$vm" 'GUEST ready'
     grows disk_tick "$vm"
     hosts "$vm" >"$work/$vm.hosts"

@@ -11,7 +11,7 @@ use crate::machine::Device;
 use crate::memory::GuestRam;
 use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
 use crate::vectors::{Delivery, Vectors};
-use imc::lane::{Carrier, Lane, SpinBudget, StateView, state_region_bytes};
+use imc::lane::{Carrier, Lane, Late, SpinBudget, StateView, state_region_bytes};
 use imc::{Capability, Descriptors, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Wake};
 use sandbox::{DescriptorKind, Held, Mode};
 use schema::Kind;
@@ -35,6 +35,8 @@ const GSIS: u32 = 4096;
 pub struct Reach {
     /// Deadline of an operation.
     pub deadline: Duration,
+    /// Deadlines that one operation is waited for: more than one where hosts are started anew.
+    pub deadlines: u32,
     /// Devices are linked into this process.
     pub linked: bool,
     /// How long a vcpu and a host poll.
@@ -57,13 +59,14 @@ pub struct Assembly {
     pub pumps: Vec<Box<dyn FnMut() + Send>>,
     reach: Reach,
     delivery: Arc<dyn Delivery>,
+    bell: Arc<Wake>,
     next_gsi: u32,
     waiting: Vec<(Grant, OwnedFd)>,
 }
 
 impl Assembly {
-    /// No devices yet. Message-signalled interrupts go to `delivery`.
-    pub fn new(reach: Reach, delivery: Arc<dyn Delivery>) -> Assembly {
+    /// No devices yet. Message-signalled interrupts go to `delivery`; `bell` is rung when an operation is late.
+    pub fn new(reach: Reach, delivery: Arc<dyn Delivery>, bell: Arc<Wake>) -> Assembly {
         let mut bus = Bus::new();
         let ports = bus.insert(Space::Port, u64::from(CONFIG_PORT), CONFIG_PORTS, Target::PciConfig);
         assert!(ports.is_ok(), "the bus is empty");
@@ -76,6 +79,7 @@ impl Assembly {
             pumps: Vec::new(),
             reach,
             delivery,
+            bell,
             next_gsi: PINS,
             waiting: Vec::new(),
         }
@@ -126,8 +130,11 @@ impl Assembly {
         self.listen(host, irq, &manifest, switches).map_err(sentence)?;
         let wake = Some(wake).filter(|_| !manifest.doorbells.is_empty());
         wake.iter().for_each(|wake| self.hold(wake, Mode::Both));
-        let lane = Lane::new(carrier, view, &manifest, self.reach.deadline);
-        self.devices.push(Device { host, lane, lines, vectors, direct, wake, manifest });
+        let mut lane = Lane::new(carrier, view, &manifest, self.reach.deadline);
+        if self.reach.deadlines > 1 {
+            lane = lane.with_restarts(Late::new(self.reach.deadlines, Arc::clone(&self.bell)));
+        }
+        self.devices.push(Device { id, host, lane, lines, vectors, direct, wake, manifest });
         Ok(())
     }
 

@@ -10,9 +10,10 @@ use imc::{CallId, Channel, Fault, Packet, SendError, Wake};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use schema::host::Empty;
 use schema::lane::Operation;
 use schema::manifest::Switch;
-use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Retire};
+use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Renew, Retire};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -54,8 +55,10 @@ pub struct Parts {
     pub worker: Arc<Worker>,
     /// The hub sends message-signalled interrupts, because no kernel does.
     pub sends_messages: bool,
-    /// A host that leaves an alarm unanswered for so long is given up.
+    /// A host that leaves an alarm unanswered for so long is late.
     pub deadline: Duration,
+    /// And for so many of them is given up.
+    pub deadlines: u32,
 }
 
 /// The loop of the VMM's first thread.
@@ -77,6 +80,8 @@ pub struct Hub {
 struct Alarm {
     /// The committed deadline for which an alarm is on its way, and when it was sent.
     sent: Option<(u64, u64)>,
+    /// How many deadlines it was not answered in.
+    missed: u32,
     /// The power button was pressed and the device's lane was busy.
     button: bool,
 }
@@ -123,6 +128,7 @@ impl Hub {
                 }
             }
         }
+        self.machine.tell_late();
         if self.parts.sends_messages {
             self.machine.send_messages();
         }
@@ -136,7 +142,7 @@ impl Hub {
         self.machine.sleep.look();
         let now = self.machine.now();
         let (mut earliest, mut again) = (u64::MAX, false);
-        let mut given_up = Vec::new();
+        let mut late = Vec::new();
         for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
             if device.lane.is_retired() || self.ending {
                 continue;
@@ -152,13 +158,16 @@ impl Hub {
             match (device.lane.deadline(), alarm.sent) {
                 (Some(deadline), Some((sent, since))) if deadline == sent => {
                     if u128::from(now - since) > self.parts.deadline.as_nanos() {
-                        given_up.push((device.host, device.manifest.name.clone()));
+                        alarm.sent = Some((sent, now));
+                        alarm.missed += 1;
+                        late.push((device, alarm.missed >= self.parts.deadlines));
                     }
                     again = true;
                 }
                 (Some(deadline), _) if deadline <= now => {
                     let sent = device.lane.notify(Operation::Alarm, now);
                     alarm.sent = sent.then_some((deadline, now));
+                    alarm.missed = 0;
                     again = true;
                 }
                 (deadline, _) => {
@@ -167,8 +176,9 @@ impl Hub {
                 }
             }
         }
-        for (host, name) in given_up {
-            self.machine.give_up(host, false, format!("{name} did not answer an alarm in time"));
+        for (device, is_last) in late {
+            let text = format!("{} did not answer an alarm in time", device.manifest.name);
+            if is_last { self.machine.give_up(device.host, false, text) } else { self.machine.late(device.host, text) }
         }
         self.machine.sleep.until(earliest);
         let wait = (earliest != u64::MAX).then(|| Duration::from_nanos(earliest.saturating_sub(self.machine.now())));
@@ -211,6 +221,7 @@ impl Hub {
                     let counted = Counted { devices: self.machine.counters(), exits: self.machine.exits() };
                     self.channel.reply(*call, &counted, &[])
                 }
+                Event::Done(call) => self.channel.reply(*call, &Empty, &[]),
                 Event::Refuse(call, why) => self.channel.refuse(*call, why),
             };
             match sent {
@@ -258,6 +269,11 @@ impl Hub {
             Some(call) if packet.is::<Counters>() => {
                 packet.decode::<Counters>()?;
                 self.machine.outbox.push(Event::Count(call));
+            }
+            Some(call) if packet.is::<Renew>() => {
+                let (renew, _) = packet.decode::<Renew>()?;
+                self.machine.renew(renew.host);
+                self.machine.outbox.push(Event::Done(call));
             }
             Some(call) if packet.is::<Drive>() => {
                 let (access, _) = packet.decode::<Drive>()?;

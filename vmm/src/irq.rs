@@ -147,6 +147,11 @@ impl Lines {
         self.update(pins, &mut state, Levels::default);
     }
 
+    /// The device begins anew: its lines follow what it commits again.
+    pub fn revive(&self) {
+        lock(&self.state).dead = false;
+    }
+
     /// Whether these committed levels assert a PCI pin.
     pub fn has_pin(&self, levels: u32) -> bool {
         levels & self.pins != 0

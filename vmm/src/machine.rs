@@ -27,6 +27,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 /// A device as its VMM knows it: a lane, interrupts, and nothing of what it is.
 pub struct Device {
+    /// Its number.
+    pub id: u8,
     /// Number of the host that serves it.
     pub host: u8,
     /// What it declares.
@@ -76,14 +78,26 @@ pub struct Machine {
     clock: Clock,
     stopped: AtomicBool,
     ending: Mutex<Option<Stopped>>,
+    /// A host that dies, is late or breaks the rules is started anew.
+    restarts: bool,
     /// Hosts that were given up.
     failed: Mutex<HashSet<u8>>,
+    /// Devices whose lanes wait to be renewed, because a host broke the rules.
+    broken: Mutex<HashSet<u8>>,
     exits: AtomicU64,
 }
 
 impl Machine {
     /// Puts a machine together; nothing runs yet.
-    pub fn new(devices: Vec<Device>, pins: Pins, bus: Bus, pci: Pci, platform: Platform, outbox: Outbox) -> Machine {
+    pub fn new(
+        devices: Vec<Device>,
+        pins: Pins,
+        bus: Bus,
+        pci: Pci,
+        platform: Platform,
+        outbox: Outbox,
+        restarts: bool,
+    ) -> Machine {
         Machine {
             devices,
             pins,
@@ -96,7 +110,9 @@ impl Machine {
             clock: Clock::default(),
             stopped: AtomicBool::new(false),
             ending: Mutex::new(None),
+            restarts,
             failed: Mutex::default(),
+            broken: Mutex::default(),
             exits: AtomicU64::new(0),
         }
     }
@@ -239,6 +255,7 @@ impl Machine {
             // It is dead already and whoever saw it die has said so.
             LaneError::Gone => {}
             LaneError::Late => self.give_up(device.host, false, format!("{name} did not answer in time")),
+            LaneError::Violation(what) if self.restarts => self.broke(device, format!("{name}: {what}")),
             LaneError::Violation(what) => self.give_up(device.host, true, format!("{name}: {what}")),
         }
     }
@@ -247,9 +264,47 @@ impl Machine {
     /// kill it, is told.
     pub fn give_up(&self, host: u8, violation: bool, text: String) {
         if lock(&self.failed).insert(host) {
-            self.outbox.push(Event::Late(Late { host, violation, text }));
+            self.outbox.push(Event::Late(Late { host, violation, text, device: 0, issued: 0, gave_up: true }));
         }
         self.retire(host);
+    }
+
+    /// A host missed a deadline: the supervisor, who can start it anew, is told. Who waits for it waits on.
+    pub fn late(&self, host: u8, text: String) {
+        self.outbox.push(Event::Late(Late { host, violation: false, text, device: 0, issued: 0, gave_up: false }));
+    }
+
+    /// Tells of the lanes whose operations have missed a deadline and are waited for all the same.
+    pub fn tell_late(&self) {
+        for device in self.devices.iter().filter(|device| device.lane.take_late()) {
+            self.late(device.host, format!("{} did not answer in time", device.manifest.name));
+        }
+    }
+
+    /// A host broke the rules of this device's lane, which has retired itself: loads are ones and lines low, until the
+    /// supervisor has put another host in its place.
+    fn broke(&self, device: &Device, text: String) {
+        if lock(&self.broken).insert(device.id) {
+            device.lines.kill(&self.pins);
+            let (host, issued) = (device.host, device.lane.issued());
+            let late = Late { host, violation: true, text, device: device.id, issued, gave_up: false };
+            self.outbox.push(Event::Late(late));
+        }
+    }
+
+    /// Nothing of `host` is left running, and what its violations left is wiped: the lanes that it broke begin anew.
+    pub fn renew(&self, host: u8) {
+        if lock(&self.failed).contains(&host) {
+            return;
+        }
+        for device in self.devices.iter().filter(|device| device.host == host) {
+            if lock(&self.broken).remove(&device.id) {
+                device.lines.revive();
+                if let Err(error) = device.lane.renew() {
+                    self.lane_failed(device, error);
+                }
+            }
+        }
     }
 
     /// The devices of `host` are dead: loads are ones, stores vanish, lines are low.

@@ -6,7 +6,7 @@ use schema::host::{Log, Severity};
 use schema::vmm::Late;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Most log lines that wait: a guest can cause them at any rate, and the supervisor reads them when it has time.
 const LINES_MAX: usize = 64;
@@ -16,12 +16,14 @@ const TEXT_MAX: usize = 512;
 /// Something for the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A host was given up. At most one for each host.
+    /// A host was late, broke the rules, or was given up. At most one for each deadline, violation and host.
     Late(Late),
     /// The answer to the drive call that is under way: what was loaded, or `None` for an access that does not exist.
     Driven(Option<u64>),
     /// The counters are asked for.
     Count(CallId),
+    /// A call that asks for nothing was done.
+    Done(CallId),
     /// A call is declined.
     Refuse(CallId, &'static str),
     /// The hosts have finished; the end of the run may be told.
@@ -32,7 +34,7 @@ pub enum Event {
 
 /// Events that wait, and the hub's alarm clock.
 pub struct Outbox {
-    wake: Wake,
+    wake: Arc<Wake>,
     waiting: Mutex<Waiting>,
 }
 
@@ -46,7 +48,7 @@ struct Waiting {
 impl Outbox {
     /// An empty one.
     pub fn create() -> io::Result<Outbox> {
-        Ok(Outbox { wake: Wake::create()?, waiting: Mutex::default() })
+        Ok(Outbox { wake: Arc::new(Wake::create()?), waiting: Mutex::default() })
     }
 
     /// Puts in an event that must not be lost. There are few: one for each host, and one for each call of the supervisor,
@@ -100,7 +102,7 @@ impl Outbox {
     }
 
     /// What the hub sleeps on.
-    pub fn bell(&self) -> &Wake {
+    pub fn bell(&self) -> &Arc<Wake> {
         &self.wake
     }
 }

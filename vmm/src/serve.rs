@@ -35,6 +35,10 @@ const CHANNEL: i32 = 3;
 /// How long a vcpu or a host polls before it sleeps: a little longer than it takes to wake an idle processor, so that two
 /// sides which are both busy never sleep.
 const POLL: Duration = Duration::from_micros(50);
+/// Deadlines that one access waits for at most, where hosts are started anew: one for each of two incarnations that it
+/// hangs, before it is answered as ones, and as many for what came before it in its lane. With the usual deadline that is
+/// less than the 20 s after which Linux calls a processor stuck.
+const DEADLINES: u32 = 4;
 /// Looks that are timed to know how many fit into [`POLL`].
 const TIMED_LOOKS: u32 = 20_000;
 
@@ -94,7 +98,7 @@ fn set_up<S>(
         Some(vm) => Arc::new(vm.routes()),
         None => Arc::new(Polled::new(outbox.bell().try_clone().map_err(sentence)?)),
     };
-    let mut assembly = Assembly::new(config.reach, delivery);
+    let mut assembly = Assembly::new(config.reach, delivery, Arc::clone(outbox.bell()));
     let call = loop {
         let packet = receive(channel)?;
         match packet.call {
@@ -156,7 +160,8 @@ fn start<S>(
     let carriers: Vec<_> = assembly.devices.iter().map(|device| device.lane.carrier()).collect();
     let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
     let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
-    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(ram, vm), outbox));
+    let restarts = config.reach.deadlines > 1;
+    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(ram, vm), outbox, restarts));
     machine.hang_fixed_bells();
 
     let worker = Arc::new(Worker::default());
@@ -184,8 +189,8 @@ fn start<S>(
 
     let recipe = Recipe::vmm_over(config.level, config.cpus, with_kvm, &manifests, &carriers);
     let sealed = seal(&recipe, &held)?;
-    let deadline = config.reach.deadline;
-    let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline };
+    let Reach { deadline, deadlines, .. } = config.reach;
+    let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline, deadlines };
     Ok(Ready { parts, idle, sealed })
 }
 
@@ -229,6 +234,7 @@ impl Config {
         };
         let reach = Reach {
             deadline: Duration::from_millis(u64::from(machine.deadline_ms)),
+            deadlines: if machine.restarts { DEADLINES } else { 1 },
             linked: machine.in_process,
             spin: if machine.spin { calibrate() } else { SpinBudget::NONE },
         };

@@ -279,6 +279,7 @@ impl Rig {
             boot: Boot::None,
             kvm: None,
             level: Level::Off,
+            restarts: false,
         }
     }
 

@@ -64,6 +64,8 @@ fn machine(boot: BootPlan, isolate: Isolate, pins: Option<Pins>) -> Plan {
         isolate,
         level: Level::Seccomp,
         deadline: DEADLINE,
+        // A death is to be noticed.
+        restarts: 0,
         kvm: true,
         pins,
     }

@@ -50,6 +50,8 @@ pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
         isolate,
         level: asked.sandbox.all,
         deadline: DEADLINE,
+        // A death is to be noticed.
+        restarts: 0,
         kvm,
         pins: None,
     };

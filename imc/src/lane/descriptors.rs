@@ -140,6 +140,17 @@ impl<E: Ends> Transport for Descriptors<E> {
         self.take()
     }
 
+    fn renew(&mut self) -> Result<(), String> {
+        // It is gone, so there is no more than its queue holds.
+        loop {
+            match read(self.ends.from(), self.buffer.bytes()) {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => {}
+                Err(error) => return Err(format!("its end cannot be read: {error}")),
+            }
+        }
+    }
+
     fn wait(&mut self, retirement: &Retirement, room: bool, most: Duration) {
         let from = PollFd::new(self.ends.from(), PollFlags::POLLIN);
         let to = PollFd::new(self.ends.to(), PollFlags::POLLOUT);

@@ -3,12 +3,12 @@
 
 use super::Levels;
 use super::layout::{
-    COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW, REPLY_AND_LEVELS,
-    REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, falls_shift, header_word, hot_offset,
-    load_acquire, state_region_bytes, word,
+    ATTEMPTED, COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW,
+    REPLY_AND_LEVELS, REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, falls_shift, header_word,
+    hot_offset, load_acquire, state_region_bytes, word,
 };
 use super::waiting::{generation, waiter};
-use crate::{Mapping, Wake};
+use crate::{Mapping, ReadWrite, Region, Wake};
 use schema::lane::Access;
 use schema::manifest::SHADOW_MAX;
 use std::io;
@@ -260,6 +260,11 @@ impl StateWriter {
         word(&self.mapping, UNKNOWN).load(Ordering::Relaxed)
     }
 
+    /// Says that the device is about to be given operation `sequence`. Should that end the process, it shows which one did.
+    pub fn attempt(&mut self, sequence: u32) {
+        word(&self.mapping, ATTEMPTED).store(u64::from(sequence), Ordering::Relaxed);
+    }
+
     /// Publishes how many accesses hit no register.
     pub(super) fn set_unknown(&mut self, count: u64) {
         word(&self.mapping, UNKNOWN).store(count, Ordering::Relaxed);
@@ -296,4 +301,30 @@ impl StateWriter {
         // SAFETY: `new` checked that the region holds both copies.
         unsafe { self.mapping.as_ptr().add(hot_offset(self.state_bytes, copy)) }
     }
+}
+
+/// What a host that is gone left in a state region, as it claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remains {
+    /// Sequence of the last operation that took effect.
+    pub committed: u32,
+    /// The next one, if that is what it was at.
+    pub attempted: Option<u32>,
+}
+
+/// Looks at what a host that is gone left behind, and takes away what would be taken for its successor's.
+pub fn look_at_remains(state: &Region<ReadWrite>) -> io::Result<Remains> {
+    let mapping = state.map()?;
+    let committed = CommitWord(load_acquire(word(&mapping, COMMIT))).sequence();
+    let next = committed.wrapping_add(1);
+    let attempted = word(&mapping, ATTEMPTED).swap(u64::from(committed), Ordering::Relaxed) as u32;
+    Ok(Remains { committed, attempted: Some(attempted).filter(|attempted| *attempted == next) })
+}
+
+/// Makes a state region a new one, whose device has done nothing since operation `committed`. Whoever wrote it is gone.
+pub fn wipe(state: &Region<ReadWrite>, committed: u32) -> io::Result<()> {
+    state.clear()?;
+    let mapping = state.map()?;
+    word(&mapping, COMMIT).store(CommitWord::default().after(committed).0, Ordering::Release);
+    Ok(())
 }

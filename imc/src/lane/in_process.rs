@@ -37,6 +37,10 @@ impl InProcess {
 }
 
 impl Carrier for InProcess {
+    fn make_room(&mut self, _: Duration) -> Result<(), LaneError> {
+        Ok(())
+    }
+
     fn call(&mut self, request: &Request, _: Duration) -> Result<u64, LaneError> {
         self.serve(request)
     }
@@ -57,6 +61,15 @@ impl Carrier for InProcess {
 
     fn outstanding(&mut self) -> Result<usize, LaneError> {
         Ok(0)
+    }
+
+    fn issued(&self) -> u32 {
+        self.issued
+    }
+
+    fn renew(&mut self) -> Result<(), LaneError> {
+        // There is no host to be another.
+        Err(LaneError::Gone)
     }
 
     fn retirement(&self) -> Arc<Retirement> {

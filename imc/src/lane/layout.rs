@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | 0 | spin count, waiter word | 0 | commit word, the answer of each copy, falls: what a waiter needs |
 //! | 2048 | 32 entries of 64 bytes | 64 | sleep generation, format |
-//! | | | 128 | counters |
+//! | | | 128 | counters, the operation under way |
 //! | | | 256, 384 | the rest of the header of each copy |
 //! | | | 512 | hot state, copy 0; copy 1 from the next line on; bulk state after it |
 //!
@@ -54,6 +54,8 @@ pub(super) const FORMAT: usize = LINE_BYTES + 8;
 pub(super) const DOORBELLS: usize = 2 * LINE_BYTES;
 /// Accesses that hit no register.
 pub(super) const UNKNOWN: usize = 2 * LINE_BYTES + 8;
+/// Sequence of the operation that the device was given last, done or not: for who asks what a host died of.
+pub(super) const ATTEMPTED: usize = 2 * LINE_BYTES + 16;
 
 /// An answer: the first words of a header.
 const ANSWER_BYTES: usize = 24;

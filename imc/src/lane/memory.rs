@@ -171,12 +171,16 @@ impl MemoryCarrier {
 }
 
 impl Carrier for MemoryCarrier {
+    fn make_room(&mut self, deadline: Duration) -> Result<(), LaneError> {
+        if self.has_room()? { Ok(()) } else { self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline) }
+    }
+
     fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
         self.check()?;
         let mut left = deadline;
         if !self.has_room()? {
             let start = Instant::now();
-            self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline)?;
+            self.make_room(deadline)?;
             left = deadline.saturating_sub(start.elapsed());
         }
         self.issue(request)?;
@@ -204,6 +208,16 @@ impl Carrier for MemoryCarrier {
     fn outstanding(&mut self) -> Result<usize, LaneError> {
         self.is_committed(self.issued)?;
         Ok(self.issued.wrapping_sub(self.seen) as usize)
+    }
+
+    fn issued(&self) -> u32 {
+        self.issued
+    }
+
+    fn renew(&mut self) -> Result<(), LaneError> {
+        self.seen = self.issued;
+        self.rung = Rung::default();
+        Ok(())
     }
 
     fn retirement(&self) -> Arc<Retirement> {

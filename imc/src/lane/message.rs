@@ -43,6 +43,9 @@ pub(super) trait Transport: Send {
     /// Takes the next message, if there is one.
     fn receive(&mut self) -> Result<Option<Answer>, String>;
 
+    /// Forgets whatever has arrived and is not taken: of a host that is gone, in whatever shape.
+    fn renew(&mut self) -> Result<(), String>;
+
     /// Waits until there may be something to receive, the lane is retired, or `most` has passed; with `room`, also until
     /// there may be room to send.
     fn wait(&mut self, retirement: &Retirement, room: bool, most: Duration);
@@ -258,12 +261,16 @@ struct Look {
 }
 
 impl<T: Transport> Carrier for MessageCarrier<T> {
+    fn make_room(&mut self, deadline: Duration) -> Result<(), LaneError> {
+        if self.has_room() { Ok(()) } else { self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline) }
+    }
+
     fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
         self.check()?;
         let mut left = deadline;
         if !self.has_room() {
             let start = Instant::now();
-            self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline)?;
+            self.make_room(deadline)?;
             left = deadline.saturating_sub(start.elapsed());
         }
         let access = self.next(request);
@@ -303,6 +310,18 @@ impl<T: Transport> Carrier for MessageCarrier<T> {
 
     fn outstanding(&mut self) -> Result<usize, LaneError> {
         Ok(self.issued.wrapping_sub(self.seen) as usize)
+    }
+
+    fn issued(&self) -> u32 {
+        self.issued
+    }
+
+    fn renew(&mut self) -> Result<(), LaneError> {
+        self.transport.renew().map_err(|what| self.violation(what))?;
+        (self.sent, self.seen, self.restarts) = (self.issued, self.issued, 0);
+        // As in the beginning, nothing is known.
+        self.mirror.commit(Header::default(), None);
+        Ok(())
     }
 
     fn retirement(&self) -> Arc<Retirement> {

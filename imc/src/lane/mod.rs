@@ -43,13 +43,13 @@ mod wire;
 
 pub use descriptors::{Descriptors, PipeCarrier, Pipes, SocketCarrier};
 pub use end::{HostLane, Rest};
-pub use host::{BadEntry, Header, RegionTooSmall, StateWriter};
+pub use host::{BadEntry, Header, RegionTooSmall, Remains, StateWriter, look_at_remains, wipe};
 pub use in_process::{InProcess, Serve};
 pub use layout::{CommitWord, REQUEST_BYTES, state_region_bytes};
 pub use memory::{MemoryCarrier, SpinBudget};
 pub use message::MessageCarrier;
 pub use patience::Patience;
-pub use rules::{Lane, LaneCounters};
+pub use rules::{Lane, LaneCounters, Late};
 pub use view::{Levels, StateView};
 pub use virtio::{ANSWER_REGION_BYTES, VirtioCarrier, VirtioDriver, prepare_virtqueues};
 pub use waiting::{Sleeper, sleep};
@@ -79,6 +79,9 @@ pub struct Request {
 
 /// What takes a lane's operations to the device, in order. The caller holds the lane's lock.
 pub trait Carrier: Send {
+    /// Waits until one more operation can be issued.
+    fn make_room(&mut self, deadline: Duration) -> Result<(), LaneError>;
+
     /// Has the operation done, waits for it, and returns its reply.
     fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError>;
 
@@ -95,6 +98,13 @@ pub trait Carrier: Send {
 
     /// How many of the operations issued last are not known to have taken effect.
     fn outstanding(&mut self) -> Result<usize, LaneError>;
+
+    /// Sequence of the operation issued last.
+    fn issued(&self) -> u32;
+
+    /// Begins anew after the operation issued last: the host that broke the rules is gone, and what it wrote is wiped. What
+    /// it had not done is never done.
+    fn renew(&mut self) -> Result<(), LaneError>;
 
     /// What ends this carrier from outside of the lane's lock.
     fn retirement(&self) -> Arc<Retirement>;
@@ -151,6 +161,11 @@ impl Retirement {
                 let _ = waiter.signal(1);
             }
         });
+    }
+
+    /// The lane goes on, with a host that is another.
+    fn revive(&self) {
+        self.retired.store(0, Ordering::Relaxed);
     }
 
     /// Whether it is retired.

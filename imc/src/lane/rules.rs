@@ -2,10 +2,11 @@
 
 use super::layout::ENTRIES;
 use super::{Carrier, LaneError, Levels, PostError, Request, Retirement, StateView, mask};
+use crate::Wake;
 use schema::lane::Operation;
 use schema::manifest::{Manifest, RegisterKind, Tolerance};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -19,9 +20,36 @@ pub struct Lane {
     retirement: Arc<Retirement>,
     carrier: schema::lane::Carrier,
     deadline: Duration,
+    late: Option<Late>,
     posted: Vec<Posted>,
     shadows: Vec<Shadow>,
     counts: Counts,
+}
+
+/// What becomes of a wait that has lasted for a deadline, where hosts are started anew: it is told of, and goes on.
+pub struct Late {
+    /// Deadlines that one operation is waited for at most.
+    pub deadlines: u32,
+    /// Rung for whoever looks at [`Lane::take_late`].
+    pub bell: Arc<Wake>,
+    /// To be taken.
+    is_late: AtomicBool,
+}
+
+impl Late {
+    /// Waits are told of by `bell`, and last for `deadlines` at most.
+    #[must_use]
+    pub fn new(deadlines: u32, bell: Arc<Wake>) -> Late {
+        Late { deadlines, bell, is_late: AtomicBool::new(false) }
+    }
+
+    fn tell(&self) {
+        self.is_late.store(true, Ordering::SeqCst);
+        if self.bell.has_room() {
+            // An error would leave it to the next look.
+            let _ = self.bell.signal(1);
+        }
+    }
 }
 
 /// How a lane's operations were answered, since it was made.
@@ -100,10 +128,36 @@ impl Lane {
             queue: Mutex::new(Queue { carrier, outstanding }),
             view,
             deadline,
+            late: None,
             posted,
             shadows,
             counts: Counts::default(),
         }
+    }
+
+    /// Has whoever waits for the device go on when its deadline has passed: a host that is late is started anew.
+    #[must_use]
+    pub fn with_restarts(self, late: Late) -> Lane {
+        Lane { late: Some(late), ..self }
+    }
+
+    /// Whether an operation has missed its deadline since this was asked last.
+    pub fn take_late(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| late.is_late.swap(false, Ordering::SeqCst))
+    }
+
+    /// Sequence of the operation issued last. Of a retired lane, whose lock nobody holds for long.
+    pub fn issued(&self) -> u32 {
+        self.lock().carrier.issued()
+    }
+
+    /// A lane that retired itself over a violation begins anew: its host is gone, and what that wrote is wiped.
+    pub fn renew(&self) -> Result<(), LaneError> {
+        let mut queue = self.lock();
+        queue.carrier.renew()?;
+        queue.outstanding.clear();
+        self.retirement.revive();
+        Ok(())
     }
 
     /// Answers a guest load, masked to its width.
@@ -231,12 +285,35 @@ impl Lane {
         if self.is_retired() {
             return Err(LaneError::Gone);
         }
-        Ok(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(&self, queue: &mut Queue, request: &Request) -> Result<u64, LaneError> {
         count(&self.counts.lane);
-        queue.call(request, self.deadline)
+        let Some(late) = &self.late else { return queue.call(request, self.deadline) };
+        let mut left = late.deadlines;
+        let mut is_over = || {
+            left = left.saturating_sub(1);
+            if left > 0 {
+                late.tell();
+            }
+            left == 0
+        };
+        // Only then is it certain that a call which is late was issued, to be waited for again.
+        while let Err(error) = queue.carrier.make_room(self.deadline) {
+            if error != LaneError::Late || is_over() {
+                return Err(error);
+            }
+        }
+        let mut answer = queue.call(request, self.deadline);
+        while answer == Err(LaneError::Late) && !is_over() {
+            answer = queue.resume(self.deadline);
+        }
+        answer
     }
 
     fn counted<T>(&self, result: Result<T, LaneError>) -> Result<T, LaneError> {
@@ -254,6 +331,15 @@ impl Queue {
             // It was the last one, so all before it have taken effect.
             Ok(_) => self.outstanding.clear(),
             Err(_) => self.note(Issued::Other),
+        }
+        reply
+    }
+
+    /// Waits on for the last call.
+    fn resume(&mut self, deadline: Duration) -> Result<u64, LaneError> {
+        let reply = self.carrier.resume(deadline);
+        if reply.is_ok() {
+            self.outstanding.clear();
         }
         reply
     }

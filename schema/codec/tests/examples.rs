@@ -26,8 +26,8 @@ examples! {
     Assign = [Assign {
         level: Level::Strict,
         devices: vec![
-            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")], carrier: Carrier::Socket },
-            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Memory },
+            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")], carrier: Carrier::Socket, poisoned: true },
+            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Memory, poisoned: false },
         ],
     }],
     Manifests = [Manifests { manifests: vec![manifest(), bare_manifest()] }],
@@ -56,7 +56,14 @@ examples! {
     Retire = [Retire { host: 9, why: "It died young.".into() }],
     Button = [Button],
     Stopped = [Stopped { reason: Reason::Failed, code: 0x1234_5678, text: "There is no memory.".into() }],
-    Late = [Late { host: 9, violation: true, text: "A wrong sequence.".into() }],
+    Late = [Late {
+        host: 9,
+        violation: true,
+        text: "A wrong sequence.".into(),
+        device: 7,
+        issued: 0x0403_0201,
+        gave_up: true,
+    }],
     Counters = [Counters],
     Counted = [Counted {
         devices: vec![
@@ -67,6 +74,7 @@ examples! {
     }],
     Drive = [Drive { write: true, port: true, address: 0xfee0_0000, width: 4, value: 0x1234 }],
     Driven = [Driven { value: 0x8877_6655_4433_2211 }],
+    Renew = [Renew { host: 9 }],
     Command = [Command { order: Order::Reset }],
     Status = [Status { audit: true, first: 12 }],
     StatusReport = [StatusReport { name: "vm".into(), total: 3, hosts: vec![host(), HostStatus::default()] }],
@@ -116,6 +124,7 @@ fn machine(boot: Boot, kvm: Option<Handle>) -> Machine {
         boot,
         kvm,
         level: Level::Process,
+        restarts: true,
     }
 }
 

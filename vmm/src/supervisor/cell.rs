@@ -32,6 +32,7 @@ impl Cell {
             isolate: Isolate::Device,
             level: device.level,
             deadline: DEADLINE,
+            restarts: 0,
             kvm: false,
             pins: None,
         };
@@ -51,8 +52,8 @@ impl Cell {
             let channel = process.channel.as_fd().as_raw_fd();
             sendmsg::<()>(channel, &[IoSlice::new(b"gift")], &control, MsgFlags::empty(), None).context("a gift")?;
         }
-        let assignment =
-            Assignment { device: device.device.clone(), options: device.options.clone(), carrier: device.carrier };
+        let (name, options) = (device.device.clone(), device.options.clone());
+        let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
         process.assign(device.level, vec![assignment], &[&manifests[0]])?;
         objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
         let (Empty, _) = process.channel.call(&Attach, &[], SETUP).map_err(|error| process.failed(error))?;

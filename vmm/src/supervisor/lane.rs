@@ -87,6 +87,15 @@ impl LaneObjects {
         matches!(self, LaneObjects::Memory { .. })
     }
 
+    /// Wipes what the host wrote where the VMM looks; the VMM begins anew as well.
+    pub fn wipe(&self) -> Result<()> {
+        match self {
+            LaneObjects::Virtio { answers, .. } => Ok(answers.region.clear()?),
+            // In the state region, or in queues that the VMM empties.
+            _ => Ok(()),
+        }
+    }
+
     /// Grants the host's end to it, as that of its device `number`.
     pub(super) fn grant_host(&self, bundle: &mut Bundle<'_>, number: u8) -> Result<()> {
         match self {

@@ -7,7 +7,10 @@
 mod cell;
 mod console;
 mod grants;
+mod host;
 mod lane;
+mod lives;
+mod open;
 pub mod operator;
 mod plan;
 mod process;
@@ -20,6 +23,7 @@ mod window;
 
 pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
+pub use lives::RESTARTS;
 pub use plan::{
     Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Hostile, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
 };
@@ -27,6 +31,16 @@ pub use reach::{Reached, reach};
 pub use timing::{Spawned, time_empty_program, time_spawn};
 pub use vm::{Ended, Signals, Vm};
 pub use window::GuestWindow;
+
+use anyhow::Context;
+
+/// Runs a process on one processor.
+fn pin(pid: i32, cpu: usize) -> anyhow::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), &set)
+        .with_context(|| format!("running process {pid} on processor {cpu}"))
+}
 
 /// A call's failure as a sentence.
 fn refused(error: imc::CallError) -> anyhow::Error {

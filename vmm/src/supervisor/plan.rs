@@ -116,6 +116,8 @@ pub struct Plan {
     pub level: Level,
     /// Deadline of a lane operation.
     pub deadline: Duration,
+    /// How often a host that dies young is started anew before it is retired; 0: never.
+    pub restarts: u32,
     /// Whether to use `/dev/kvm`.
     pub kvm: bool,
     /// Processors to run on, if it matters.
@@ -270,6 +272,7 @@ mod tests {
             isolate,
             level: Level::Seccomp,
             deadline: DEADLINE,
+            restarts: 0,
             kvm: false,
             pins: None,
         }

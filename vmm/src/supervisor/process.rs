@@ -21,6 +21,8 @@ pub struct Process {
     pub channel: Channel,
     /// What it may be and hold.
     pub recipe: Recipe,
+    /// It answers a set-up call within this, or is given up.
+    pub patience: Duration,
     child: Child,
     ended: Option<String>,
 }
@@ -32,12 +34,12 @@ impl Process {
         ours.refuse_descriptors();
         let child =
             sandbox::spawn(program, role, theirs.into(), &recipe).with_context(|| format!("starting {name}"))?;
-        Ok(Process { name: name.to_owned(), channel: ours, recipe, child, ended: None })
+        Ok(Process { name: name.to_owned(), channel: ours, recipe, patience: SETUP, child, ended: None })
     }
 
     /// Waits for its hello.
     pub fn greet(&mut self) -> Result<()> {
-        let packet = self.channel.receive(Some(SETUP));
+        let packet = self.channel.receive(Some(self.patience));
         let packet = packet.map_err(|fault| {
             let words = self.last_words();
             anyhow!("{}: {fault}{words}", self.name)
@@ -72,7 +74,7 @@ impl Process {
     /// Tells a device host which devices to be, and compares what they declare with what was planned.
     pub fn assign(&mut self, level: Level, devices: Vec<Assignment>, planned: &[&Manifest]) -> Result<()> {
         let (declared, _): (Manifests, _) =
-            self.channel.call(&Assign { level, devices }, &[], SETUP).map_err(|error| self.failed(error))?;
+            self.channel.call(&Assign { level, devices }, &[], self.patience).map_err(|error| self.failed(error))?;
         ensure!(
             declared.manifests.iter().eq(planned.iter().copied()),
             "{}: declares another manifest than the catalogue",
@@ -83,8 +85,8 @@ impl Process {
 
     /// After the grants: attach, seal, and look at it from outside. Only then may a range be routed to it.
     pub fn attach_and_seal(&mut self) -> Result<()> {
-        let (Empty, _) = self.channel.call(&Attach, &[], SETUP).map_err(|error| self.failed(error))?;
-        let (Empty, _) = self.channel.call(&Seal, &[], SETUP).map_err(|error| self.failed(error))?;
+        let (Empty, _) = self.channel.call(&Attach, &[], self.patience).map_err(|error| self.failed(error))?;
+        let (Empty, _) = self.channel.call(&Seal, &[], self.patience).map_err(|error| self.failed(error))?;
         self.require_clean(Stage::Sealed)
     }
 

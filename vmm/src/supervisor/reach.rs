@@ -1,6 +1,7 @@
 //! One device and the way to it, without a machine around them: for `cofferdam bench carriers`.
 
 use super::grants::Objects;
+use super::pin;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Pins, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use crate::attach::{Assembly, Reach};
@@ -11,8 +12,6 @@ use crate::vectors::Polled;
 use anyhow::{Context, Result, anyhow};
 use imc::lane::{Lane, SpinBudget};
 use imc::{Channel, Wake};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use sandbox::{Program, Stage};
 use schema::host::{Assignment, Empty, Grants, Level};
 use schema::lane::Carrier;
@@ -49,6 +48,7 @@ pub fn reach(
         isolate: if linked { Isolate::None } else { Isolate::Device },
         level: Level::Seccomp,
         deadline: DEADLINE,
+        restarts: 0,
         kvm: false,
         pins: Some(pins),
     };
@@ -61,7 +61,8 @@ pub fn reach(
         let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
         host.greet()?;
         host.require_clean(Stage::Confined)?;
-        let assignment = Assignment { device: device.device.clone(), options: device.options.clone(), carrier };
+        let (name, options) = (device.device.clone(), device.options.clone());
+        let assignment = Assignment { device: name, options, carrier, poisoned: false };
         host.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
         objects.grant_host(&mut host.channel, 0, &[0], SETUP)?;
         host.attach_and_seal()?;
@@ -70,8 +71,9 @@ pub fn reach(
     };
     pin(0, pins.vmm)?;
     let spin = if poll { calibrate() } else { SpinBudget::NONE };
-    let reach = Reach { deadline: DEADLINE, linked, spin };
-    let mut assembly = Assembly::new(reach, Arc::new(Polled::new(Wake::create()?)));
+    let reach = Reach { deadline: DEADLINE, deadlines: 1, linked, spin };
+    let delivery = Arc::new(Polled::new(Wake::create()?));
+    let mut assembly = Assembly::new(reach, delivery, Arc::new(Wake::create()?));
     grant_here(&objects, &mut assembly, linked)?;
     let attach =
         AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
@@ -93,10 +95,4 @@ fn grant_here(objects: &Objects, assembly: &mut Assembly, linked: bool) -> Resul
         }
         granting.join().map_err(|_| anyhow!("the granting thread panicked"))?
     })
-}
-
-fn pin(pid: i32, cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(pid), &set).with_context(|| format!("running process {pid} on processor {cpu}"))
 }

@@ -31,6 +31,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
         isolate: Isolate::Device,
         level: Level::Seccomp,
         deadline: DEADLINE,
+        restarts: 0,
         kvm: false,
         pins: None,
     };
@@ -46,8 +47,8 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("start of the program, confine, hello");
     process.require_clean(Stage::Confined)?;
     clock.mark("audit after confine");
-    let assignment =
-        Assignment { device: device.device.clone(), options: device.options.clone(), carrier: device.carrier };
+    let (name, options) = (device.device.clone(), device.options.clone());
+    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
     process.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
     objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
     clock.mark("assign, grants");

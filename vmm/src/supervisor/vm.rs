@@ -2,36 +2,36 @@
 
 use super::console::{Console, Typed};
 use super::grants::Objects;
+use super::host::Host;
+use super::lives::Next;
+use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
-use super::plan::{BootPlan, Catalogue, Group, Isolate, Plan};
+use super::pin;
+use super::plan::{Catalogue, Isolate, Plan};
 use super::process::{Process, SETUP};
 use super::relay::Relay;
 use super::runtime;
 use super::window::GuestWindow;
-use anyhow::{Context, Result, anyhow, bail};
-use imc::{BlockFile, Capability, Fault, Kvm, Packet};
+use anyhow::{Context, Result, bail};
+use imc::{Fault, Kvm, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sandbox::{Program, Recipe, Stage};
-use schema::Handle;
 use schema::control::{HostStatus, Order, StatusReport};
-use schema::host::{Assignment, Empty, Level, Log, Severity};
+use schema::host::{Empty, Level, Log, Severity};
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
 use schema::vmm::{
-    AttachDevice, Boot, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX,
-    Reason, Retire, Start, Stopped,
+    AttachDevice, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX, Reason,
+    Renew, Retire, Start, Stopped,
 };
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The role of this program in which it is a device host.
-const HOST_ROLE: &str = "cofferdam: host";
 /// Log lines kept for `cofferdam logs`.
 const LOG_LINES: usize = 1000;
 /// Messages taken from one child at a turn, so that a flood of logs does not starve the rest of the loop.
@@ -89,16 +89,6 @@ pub enum Ended {
     Failed(String),
 }
 
-/// A device host and what it runs.
-struct Host {
-    process: Process,
-    group: Group,
-    /// Said to the VMM.
-    retired: bool,
-    /// Why it was killed by us, if it was.
-    verdict: Option<String>,
-}
-
 /// A running VM.
 pub struct Vm {
     name: String,
@@ -144,24 +134,15 @@ impl Vm {
         signals.check()?;
 
         let program = Program::current().context("opening this program, to start its parts from")?;
+        let program = Rc::new(program);
         let mut hosts = Vec::new();
-        for group in groups {
-            let declared: Vec<Manifest> = group.devices.iter().map(|device| manifests[*device].clone()).collect();
-            let carriers: Vec<Carrier> =
-                group.devices.iter().map(|device| plan.carrier(&plan.devices[*device])).collect();
-            let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
-            let recipe = objects
-                .host_recipe(group.level, &declared, &carriers)
-                .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
-            let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role);
+        for (number, group) in groups.into_iter().enumerate() {
             let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
-            let other = other
-                .map(|path| {
-                    Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
-                })
-                .transpose()?;
-            let process = Process::spawn(other.as_ref().unwrap_or(&program), role, &group.name, recipe)?;
-            hosts.push(Host { process, group, retired: false, verdict: None });
+            let other = other.map(|path| {
+                Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
+            });
+            let program = other.transpose()?.map_or_else(|| Rc::clone(&program), Rc::new);
+            hosts.push(Host::spawn(plan, &manifests, &objects, group, number, program)?);
             signals.check()?;
         }
         let carriers: Vec<Carrier> = plan.devices.iter().map(|device| plan.carrier(device)).collect();
@@ -170,9 +151,6 @@ impl Vm {
         let vmm = Process::spawn(&program, "cofferdam: vmm", "vmm", recipe)?;
         if let Some(pins) = plan.pins {
             pin(vmm.pid(), pins.vmm)?;
-            for host in &hosts {
-                pin(host.process.pid(), pins.hosts)?;
-            }
         }
         let labels = plan.devices.iter().map(|device| device.label.clone()).collect();
         let mut vm = Vm {
@@ -189,31 +167,20 @@ impl Vm {
             verbose: true,
             asked: true,
         };
-        vm.set_up_hosts(plan, signals)?;
+        vm.set_up_hosts(signals)?;
         vm.set_up_vmm(plan, boot, kvm, signals)?;
         // What a host logged while a call waited for its reply is no longer in its socket.
         (0..vm.hosts.len()).for_each(|at| vm.hear_host(at));
         Ok(vm)
     }
 
-    fn set_up_hosts(&mut self, plan: &Plan, signals: &Signals) -> Result<()> {
+    fn set_up_hosts(&mut self, signals: &Signals) -> Result<()> {
         for host in &mut self.hosts {
-            host.process.greet()?;
-            host.process.require_clean(Stage::Confined)?;
-            let devices = &host.group.devices;
-            let assignments = devices.iter().map(|at| Assignment {
-                device: plan.devices[*at].device.clone(),
-                options: plan.devices[*at].options.clone(),
-                carrier: plan.devices[*at].carrier,
-            });
-            let planned: Vec<&Manifest> = devices.iter().map(|at| &self.manifests[*at]).collect();
-            host.process.assign(host.group.level, assignments.collect(), &planned)?;
+            host.introduce()?;
             signals.check()?;
         }
-        for (number, host) in self.hosts.iter_mut().enumerate() {
-            let granted = self.objects.grant_host(&mut host.process.channel, number, &host.group.devices, SETUP);
-            granted.with_context(|| format!("granting to {}", host.group.name))?;
-            host.process.attach_and_seal()?;
+        for host in &mut self.hosts {
+            host.equip(&self.objects)?;
             signals.check()?;
         }
         Ok(())
@@ -236,6 +203,7 @@ impl Vm {
             boot: boot_body,
             kvm: kvm_handle,
             level: plan.level,
+            restarts: plan.restarts > 0,
         };
         self.ask::<Machine, Empty>(&machine, &descriptors, SETUP)?;
         for batch in self.objects.memory.regions.chunks(REGIONS_MAX) {
@@ -316,6 +284,7 @@ impl Vm {
                 _ => {}
             }
         }
+        self.restart_due();
         // Only the first stream has input: there is one keyboard.
         if is_ready(Source::Input)
             && let Some(relay) = self.relays.first_mut()
@@ -364,7 +333,7 @@ impl Vm {
             watch(Source::Vmm, self.vmm.channel.as_fd(), PollFlags::POLLIN);
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
         }
-        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.retired) {
+        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.runs()) {
             watch(Source::Host(at), host.process.channel.as_fd(), PollFlags::POLLIN);
             watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
         }
@@ -380,6 +349,10 @@ impl Vm {
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
+        let now = Instant::now();
+        let due = self.hosts.iter().filter_map(Host::due).map(|due| due.saturating_duration_since(now)).min();
+        // Rounded up, so that what is due is not looked for a moment too early, again and again.
+        let wait = due.map_or(wait, |due| wait.min(due + Duration::from_micros(999)));
         let wait = if self.asked { PollTimeout::ZERO } else { PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX) };
         match poll(&mut polled, wait) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -446,9 +419,7 @@ impl Vm {
             if let Ok((late, _)) = packet.decode::<Late>()
                 && let Some(host) = self.hosts.get_mut(usize::from(late.host))
             {
-                let what = if late.violation { "broke the lane's rules" } else { "missed its deadline" };
-                host.verdict.get_or_insert_with(|| format!("{what}: {}", printable(&late.text)));
-                host.process.kill();
+                host.accuse(&late, &printable(&late.text));
             }
         } else if packet.is::<Log>()
             && let Ok((log, _)) = packet.decode::<Log>()
@@ -459,7 +430,7 @@ impl Vm {
     }
 
     fn hear_host(&mut self, at: usize) {
-        if self.hosts[at].retired {
+        if !self.hosts[at].runs() {
             return;
         }
         let mut fault = None;
@@ -482,31 +453,66 @@ impl Vm {
         let host = &mut self.hosts[at];
         match fault {
             Some(fault) if fault != Fault::PeerGone && host.process.reap().is_none() => {
-                host.verdict.get_or_insert_with(|| format!("broke the protocol: {fault}"));
-                host.process.kill();
+                host.condemn(format!("broke the protocol: {fault}"));
             }
             // A process that is ending closes its channel first. One that lives on without has nothing to say any more.
             Some(_) => host.process.kill(),
             None => {}
         }
-        if host.process.reap().is_some() {
-            self.retire(at);
+        if let Some((why, next)) = host.bury(&self.objects) {
+            self.after_death(at, &why, next);
         }
     }
 
-    /// A host is gone: the VMM answers for its devices from now on.
-    fn retire(&mut self, at: usize) {
-        let host = &mut self.hosts[at];
-        host.retired = true;
-        let how = host.process.ended().unwrap_or("gone").to_owned();
-        let why = match &host.verdict {
-            Some(verdict) => format!("{verdict} ({how})"),
-            None => how,
-        };
-        host.verdict = Some(why.clone());
-        let name = host.process.name.clone();
-        let _ = self.vmm.channel.tell(&Retire { host: at as u8, why: why.clone() }, &[]);
-        self.note(Severity::Warning, &name, &format!("device host ended: {why}; its devices read as ones"));
+    /// An incarnation of a host is gone. The next one is made when it is due.
+    fn after_death(&mut self, at: usize, why: &str, next: Next) {
+        let name = self.hosts[at].process.name.clone();
+        match next {
+            Next::Restart(pause) => {
+                let soon = if pause.is_zero() { String::new() } else { format!(" in {} ms", pause.as_millis()) };
+                let sentence = format!("device host ended: {why}; it is started anew{soon}");
+                self.note(Severity::Warning, &name, &sentence);
+            }
+            Next::Retire => {
+                // The VMM answers for its devices from now on.
+                let _ = self.vmm.channel.tell(&Retire { host: at as u8, why: why.to_owned() }, &[]);
+                self.note(
+                    Severity::Warning,
+                    &name,
+                    &format!("device host ended: {why}; it is retired, its devices read as ones"),
+                );
+            }
+        }
+    }
+
+    /// Makes the next incarnation of a host.
+    fn restart(&mut self, at: usize) {
+        if self.hosts[at].is_broken()
+            && let Err(error) = self.renew(at)
+        {
+            self.note(Severity::Warning, &self.hosts[at].process.name.clone(), &format!("{error:#}"));
+        }
+        match self.hosts[at].restart(&self.objects) {
+            // What it logged while a call waited for its reply is no longer in its socket.
+            Ok(()) => self.hear_host(at),
+            Err((why, next)) => self.after_death(at, &why, next),
+        }
+    }
+
+    /// Wipes what a host that broke the rules left, and has the VMM begin anew with its lanes.
+    fn renew(&mut self, at: usize) -> Result<()> {
+        self.hosts[at].wipe(&self.objects)?;
+        self.ask::<Renew, Empty>(&Renew { host: at as u8 }, &[], ANSWER).map(drop)
+    }
+
+    /// Makes the incarnations that are due.
+    fn restart_due(&mut self) {
+        let now = Instant::now();
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].due().is_some_and(|due| due <= now) {
+                self.restart(at);
+            }
+        }
     }
 
     fn note(&mut self, severity: Severity, who: &str, text: &str) {
@@ -554,9 +560,9 @@ impl Vm {
     fn host_status(&self, host: &Host, counted: &Counted, audit: bool) -> HostStatus {
         let class = self.manifests[host.group.devices[0]].class.name().to_owned();
         let mut row = status_of(&host.process, host.group.level, class, audit);
-        if host.retired {
-            row.state = format!("dead: {}", host.verdict.as_deref().unwrap_or("ended"));
-        } else if audit {
+        row.restarts = host.restarts();
+        row.state = host.state();
+        if host.runs() && audit {
             let declared: Vec<&Manifest> = host.group.devices.iter().map(|at| &self.manifests[*at]).collect();
             let planned = self.objects.guest_memory_bytes(&declared);
             if row.guest_memory_bytes != planned {
@@ -684,105 +690,12 @@ fn printable(text: &str) -> String {
     text.chars().take(LOG_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Adds a capability to a message's descriptors; returns its handle.
-fn push<'a>(descriptors: &mut Vec<BorrowedFd<'a>>, capability: &'a impl Capability) -> Handle {
-    let handle = capability.handle(descriptors.len() as u8);
-    descriptors.push(capability.as_fd());
-    handle
-}
-
 /// Waiting by polling needs a processor for each side.
 fn may_spin(plan: &Plan) -> bool {
     match plan.pins {
         Some(pins) => pins.vmm != pins.hosts,
         None => std::thread::available_parallelism().is_ok_and(|count| count.get() > usize::from(plan.cpus)),
     }
-}
-
-fn pin(pid: i32, cpu: usize) -> Result<()> {
-    let mut set = nix::sched::CpuSet::new();
-    set.set(cpu)?;
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), &set)
-        .with_context(|| format!("running process {pid} on processor {cpu}"))
-}
-
-/// `/dev/kvm`, or a sentence.
-fn open_kvm() -> Result<Kvm> {
-    let opened = File::options().read(true).write(true).open("/dev/kvm");
-    let file = opened.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            anyhow!("/dev/kvm: this machine has none; load the kvm module, or enable virtualization in its firmware")
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            anyhow!(
-                "/dev/kvm: you may not open it; an administrator can add you to the group that owns it (often `kvm`)"
-            )
-        }
-        _ => anyhow!("/dev/kvm: cannot be opened: {error}"),
-    })?;
-    Kvm::new(file.into()).map_err(|_| anyhow!("/dev/kvm: is not the KVM device"))
-}
-
-/// What the machine boots, opened.
-enum OpenBoot {
-    None,
-    Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
-    Flat { image: BlockFile, base: u64 },
-}
-
-impl OpenBoot {
-    fn open(plan: &BootPlan) -> Result<OpenBoot> {
-        Ok(match plan {
-            BootPlan::None => OpenBoot::None,
-            BootPlan::Kernel { kernel, initrd, cmdline } => {
-                anyhow::ensure!(
-                    cmdline.len() <= schema::vmm::CMDLINE_MAX && !cmdline.contains('\0'),
-                    "--cmdline: has {} bytes, a kernel takes at most {}",
-                    cmdline.len(),
-                    schema::vmm::CMDLINE_MAX
-                );
-                OpenBoot::Kernel {
-                    kernel: open_image("kernel", kernel)?,
-                    initrd: initrd.as_ref().map(|path| open_image("initrd", path)).transpose()?,
-                    cmdline: cmdline.clone(),
-                }
-            }
-            BootPlan::Flat { image, base } => {
-                let mut file = File::from(nix::sys::memfd::memfd_create(
-                    c"cofferdam:guest",
-                    nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
-                )?);
-                file.write_all(image)?;
-                let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-                OpenBoot::Flat { image: BlockFile::new(again)?, base: *base }
-            }
-        })
-    }
-
-    fn body<'a>(&'a self, descriptors: &mut Vec<BorrowedFd<'a>>) -> Boot {
-        match self {
-            OpenBoot::None => Boot::None,
-            OpenBoot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
-                kernel: push(descriptors, kernel),
-                initrd: initrd.as_ref().map(|initrd| push(descriptors, initrd)),
-                cmdline: cmdline.clone(),
-            },
-            OpenBoot::Flat { image, base } => Boot::Flat { image: push(descriptors, image), base: *base },
-        }
-    }
-}
-
-fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
-    let file = File::open(path).with_context(|| format!("{what} {}: cannot be opened", path.display()))?;
-    let found = file.metadata()?;
-    anyhow::ensure!(
-        found.is_file(),
-        "{what} {}: is {}, not a file",
-        path.display(),
-        if found.is_dir() { "a folder" } else { "something else" }
-    );
-    anyhow::ensure!(found.len() > 0, "{what} {}: is empty", path.display());
-    Ok(BlockFile::new(file)?)
 }
 
 impl Vm {

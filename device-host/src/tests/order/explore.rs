@@ -608,6 +608,18 @@ impl Interrupted {
 }
 
 impl Carrier for Interrupted {
+    fn make_room(&mut self, deadline: Duration) -> Result<(), LaneError> {
+        self.carrier.make_room(deadline)
+    }
+
+    fn issued(&self) -> u32 {
+        self.carrier.issued()
+    }
+
+    fn renew(&mut self) -> Result<(), LaneError> {
+        self.carrier.renew()
+    }
+
     fn call(&mut self, request: &Request, _: Duration) -> Result<u64, LaneError> {
         self.at(Held::BeforeCall)?;
         let mut reply = self.carrier.call(request, Duration::ZERO);

@@ -131,6 +131,9 @@ struct Progress {
     used: u16,
 }
 
+/// Of answers in the beginning: all buffers are available.
+const ALL_OFFERED: Progress = Progress { available: SIZE, used: 0 };
+
 impl VirtioDriver {
     fn new(request: Mapping, answers: Mapping, spin: u32) -> io::Result<VirtioDriver> {
         if !request.writable() || (request.len() as u64) < REQUEST_BYTES || (answers.len() as u64) < ANSWER_REGION_BYTES
@@ -141,12 +144,11 @@ impl VirtioDriver {
             ));
         }
         word(&request, SPIN).store(u64::from(spin), Ordering::Relaxed);
-        let told = Progress { available: SIZE, used: 0 };
         let mut driver = VirtioDriver {
             request,
             answers,
             asked: Progress::default(),
-            told,
+            told: ALL_OFFERED,
             decided: 0,
             useless: 0,
             buffer: Buffer::new(),
@@ -234,6 +236,15 @@ impl Transport for VirtioDriver {
         half(&self.request, ANSWERS_AVAILABLE + INDEX).store(self.told.available, Ordering::Release);
         self.useless = 0;
         self.buffer.read(ANSWER_BYTES).map(Some)
+    }
+
+    fn renew(&mut self) -> Result<(), String> {
+        // The answer region was wiped, so its indices begin at zero; and so do those of this side.
+        (self.asked, self.told, self.decided, self.useless) = (Progress::default(), ALL_OFFERED, 0, 0);
+        half(&self.request, ASKED_AVAILABLE + INDEX).store(self.asked.available, Ordering::Relaxed);
+        half(&self.request, ANSWERS_AVAILABLE + INDEX).store(self.told.available, Ordering::Release);
+        self.want_notice(false);
+        Ok(())
     }
 
     fn wait(&mut self, retirement: &Retirement, room: bool, most: Duration) {

@@ -1,0 +1,281 @@
+//! A device host over all its incarnations: what it is made of, when it is made again, and when no more.
+//!
+//! An incarnation ends when nothing of it is left: its process is the first of a pid namespace, and the kernel tells of its
+//! end only when all others in there are gone. Until then one of them could still write to memory that is shared. The next
+//! one is granted the same kernel objects, and goes on with the state that it finds in them.
+
+use super::grants::Objects;
+use super::lives::{EndedBy, Lives, Next};
+use super::pin;
+use super::plan::{Group, Plan};
+use super::process::Process;
+use anyhow::{Context, Result};
+use imc::lane::{look_at_remains, wipe};
+use sandbox::{Program, Recipe, Stage};
+use schema::host::Assignment;
+use schema::lane::Carrier;
+use schema::manifest::Manifest;
+use schema::vmm::Late;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The role of this program in which it is a device host.
+const HOST_ROLE: &str = "cofferdam: host";
+/// An incarnation after the first answers a set-up call within this: the console and the other hosts wait meanwhile.
+/// Should a loaded machine take longer, the next one has its turn.
+const SETUP_AGAIN: Duration = Duration::from_secs(5);
+
+/// A device host and what it runs.
+pub struct Host {
+    /// Its incarnation of now, or the last one.
+    pub process: Process,
+    /// Its devices.
+    pub group: Group,
+    number: usize,
+    program: Rc<Program>,
+    role: String,
+    recipe: Recipe,
+    cpu: Option<usize>,
+    devices: Vec<Hosted>,
+    deadline: Duration,
+    lives: Lives,
+    state: State,
+    /// Why it was killed by us, if it was.
+    verdict: Option<String>,
+    /// The VMM waits for it no more.
+    given_up: bool,
+}
+
+/// One of a host's devices.
+struct Hosted {
+    /// Index into the plan.
+    index: usize,
+    assignment: Assignment,
+    manifest: Manifest,
+    /// The operation that an incarnation was at when it ended.
+    died_at: Option<u32>,
+    /// The one that ended two.
+    poison: Option<u32>,
+    /// The lane was broken by a violation: it begins anew after this operation.
+    broken_after: Option<u32>,
+}
+
+/// How a host is.
+enum State {
+    /// It serves, since then.
+    Runs(Instant),
+    /// It ended, and is started anew then.
+    BacksOff(Instant, String),
+    /// It ended for good.
+    Retired(String),
+}
+
+impl Host {
+    /// Spawns the first incarnation; it has still to be introduced and equipped.
+    pub fn spawn(
+        plan: &Plan,
+        manifests: &[Manifest],
+        objects: &Objects,
+        group: Group,
+        number: usize,
+        program: Rc<Program>,
+    ) -> Result<Host> {
+        let devices: Vec<Hosted> = group
+            .devices
+            .iter()
+            .map(|index| {
+                let device = &plan.devices[*index];
+                let (name, options) = (device.device.clone(), device.options.clone());
+                Hosted {
+                    index: *index,
+                    assignment: Assignment { device: name, options, carrier: device.carrier, poisoned: false },
+                    manifest: manifests[*index].clone(),
+                    died_at: None,
+                    poison: None,
+                    broken_after: None,
+                }
+            })
+            .collect();
+        let declared: Vec<Manifest> = devices.iter().map(|device| device.manifest.clone()).collect();
+        let carriers: Vec<Carrier> = devices.iter().map(|device| device.assignment.carrier).collect();
+        let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
+        let recipe = objects
+            .host_recipe(group.level, &declared, &carriers)
+            .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
+        let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned();
+        let cpu = plan.pins.map(|pins| pins.hosts);
+        Ok(Host {
+            process: begin(&program, &role, &group.name, &recipe, cpu)?,
+            group,
+            number,
+            program,
+            role,
+            recipe,
+            cpu,
+            devices,
+            deadline: plan.deadline,
+            lives: Lives::new(plan.restarts),
+            state: State::Runs(Instant::now()),
+            verdict: None,
+            given_up: false,
+        })
+    }
+
+    /// Hears its hello, looks at it, and tells it what to be.
+    pub fn introduce(&mut self) -> Result<()> {
+        self.process.greet()?;
+        self.process.require_clean(Stage::Confined)?;
+        let assignments = self.devices.iter().map(|device| device.assignment.clone()).collect();
+        let planned: Vec<&Manifest> = self.devices.iter().map(|device| &device.manifest).collect();
+        self.process.assign(self.group.level, assignments, &planned)
+    }
+
+    /// Grants what its devices need, seals it, and looks at it again. From the seal on it serves.
+    pub fn equip(&mut self, objects: &Objects) -> Result<()> {
+        let patience = self.process.patience;
+        let granted = objects.grant_host(&mut self.process.channel, self.number, &self.group.devices, patience);
+        granted.with_context(|| format!("granting to {}", self.group.name))?;
+        self.process.attach_and_seal()?;
+        self.state = State::Runs(Instant::now());
+        Ok(())
+    }
+
+    /// Whether there is an incarnation.
+    pub fn runs(&self) -> bool {
+        matches!(self.state, State::Runs(_))
+    }
+
+    /// Restarts so far.
+    pub fn restarts(&self) -> u32 {
+        self.lives.restarts()
+    }
+
+    /// How it is, in words.
+    pub fn state(&self) -> String {
+        match &self.state {
+            State::Runs(_) => "running".to_owned(),
+            State::BacksOff(_, why) => format!("backing off: {why}"),
+            State::Retired(why) => format!("retired: {why}"),
+        }
+    }
+
+    /// When the next incarnation is due, if one is.
+    pub fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::BacksOff(due, _) => Some(due),
+            _ => None,
+        }
+    }
+
+    /// Ends its incarnation, with the reason.
+    pub fn condemn(&mut self, why: String) {
+        if self.runs() {
+            self.verdict.get_or_insert(why);
+            self.process.kill();
+        }
+    }
+
+    /// The VMM complains of it.
+    pub fn accuse(&mut self, late: &Late, text: &str) {
+        self.given_up |= late.gave_up;
+        if late.gave_up
+            && let State::BacksOff(_, why) = &self.state
+        {
+            self.state = State::Retired(why.clone());
+        }
+        if late.violation {
+            if let Some(device) = self.devices.iter_mut().find(|device| device.index == usize::from(late.device)) {
+                device.broken_after = Some(late.issued).filter(|_| !late.gave_up);
+            }
+            self.condemn(format!("broke the lane's rules: {text}"));
+        } else if late.gave_up || matches!(self.state, State::Runs(since) if since.elapsed() > self.deadline / 2) {
+            self.condemn(format!("missed its deadline: {text}"));
+        }
+        // Of one that is younger: its predecessor was late, or the vcpu waited while there was none.
+    }
+
+    /// If all of its incarnation is gone: what that died of, and whether another one follows.
+    pub fn bury(&mut self, objects: &Objects) -> Option<(String, Next)> {
+        let State::Runs(since) = self.state else { return None };
+        let how = self.process.reap()?.to_owned();
+        let ended_by = if self.verdict.is_some() { EndedBy::Us } else { EndedBy::Others };
+        let why = self.verdict.take().map_or_else(|| how.clone(), |verdict| format!("{verdict} ({how})"));
+        for device in &mut self.devices {
+            device.look_at_remains(objects);
+        }
+        Some(self.mourn(why, since.elapsed(), ended_by))
+    }
+
+    /// An incarnation is gone, or could not be made.
+    fn mourn(&mut self, why: String, lived: Duration, ended_by: EndedBy) -> (String, Next) {
+        let next = if self.given_up { Next::Retire } else { self.lives.died(lived, ended_by) };
+        self.state = match next {
+            Next::Restart(pause) => State::BacksOff(Instant::now() + pause, why.clone()),
+            Next::Retire => State::Retired(why.clone()),
+        };
+        (why, next)
+    }
+
+    /// Whether a violation left something in shared memory that has to be wiped, and the VMM's lanes be renewed.
+    pub fn is_broken(&self) -> bool {
+        self.devices.iter().any(|device| device.broken_after.is_some())
+    }
+
+    /// Wipes that. Nobody but the VMM, which does not look, has the memory.
+    pub fn wipe(&mut self, objects: &Objects) -> Result<()> {
+        for device in &mut self.devices {
+            if let Some(issued) = device.broken_after.take() {
+                let objects = &objects.devices[device.index];
+                wipe(&objects.state, issued).context("wiping a device's state")?;
+                objects.lane.wipe().context("wiping a lane")?;
+                (device.died_at, device.poison) = (None, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the next incarnation. If it cannot be made: why, and whether another one follows.
+    pub fn restart(&mut self, objects: &Objects) -> Result<(), (String, Next)> {
+        let from = Instant::now();
+        self.try_restart(objects).map_err(|error| {
+            self.process.end();
+            self.mourn(format!("could not be started anew: {error:#}"), from.elapsed(), EndedBy::Others)
+        })
+    }
+
+    fn try_restart(&mut self, objects: &Objects) -> Result<()> {
+        for device in &mut self.devices {
+            device.assignment.poisoned = device.poison.is_some();
+        }
+        self.process = begin(&self.program, &self.role, &self.group.name, &self.recipe, self.cpu)?;
+        self.process.patience = SETUP_AGAIN;
+        self.introduce()?;
+        self.equip(objects)
+    }
+}
+
+impl Hosted {
+    /// Looks what the incarnation that is gone was at.
+    fn look_at_remains(&mut self, objects: &Objects) {
+        let Ok(remains) = look_at_remains(&objects.devices[self.index].state) else { return };
+        let next = Some(remains.committed.wrapping_add(1));
+        // Answered, or left behind in another way.
+        self.poison = self.poison.filter(|_| self.poison == next);
+        self.died_at = self.died_at.filter(|_| self.died_at == next);
+        if remains.attempted.is_some() {
+            if self.died_at == remains.attempted {
+                self.poison = remains.attempted;
+            }
+            self.died_at = remains.attempted;
+        }
+    }
+}
+
+/// Spawns an incarnation.
+fn begin(program: &Program, role: &str, name: &str, recipe: &Recipe, cpu: Option<usize>) -> Result<Process> {
+    let process = Process::spawn(program, role, name, recipe.clone())?;
+    if let Some(cpu) = cpu {
+        pin(process.pid(), cpu)?;
+    }
+    Ok(process)
+}

@@ -1,0 +1,117 @@
+//! How often a device host may die before it is retired, and how long it is left dead.
+
+use std::time::Duration;
+
+/// Restarts that a host is given where nobody says otherwise. Half of them come at once, which is enough for what an
+/// operator or a short lack of memory does; the others last some seconds.
+pub const RESTARTS: u32 = 10;
+/// A host that has lived so long did not die of what its predecessors died of.
+const OLD: Duration = Duration::from_secs(10);
+/// The first pause before a restart; each next one is twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest. A vcpu that waits for the device meanwhile must not miss many deadlines.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// What a host that had to be killed is charged, in restarts: one that hangs keeps a vcpu waiting for a whole deadline each
+/// time, and one that breaks the rules is broken or hostile.
+const CHARGE: u32 = 3;
+
+/// Who ended a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Itself, or somebody outside.
+    Others,
+    /// The supervisor, because it missed a deadline or broke the rules.
+    Us,
+}
+
+/// What comes after a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another incarnation, after a pause.
+    Restart(Duration),
+    /// None.
+    Retire,
+}
+
+/// The deaths of one host.
+pub struct Lives {
+    allowed: u32,
+    /// Charged since the last incarnation that grew old.
+    charged: u32,
+    restarts: u32,
+}
+
+impl Lives {
+    /// A host that may be started anew so many times, as long as its incarnations die young.
+    pub fn new(allowed: u32) -> Lives {
+        Lives { allowed, charged: 0, restarts: 0 }
+    }
+
+    /// Restarts so far.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// An incarnation has ended after it `lived` for so long.
+    pub fn died(&mut self, lived: Duration, ended_by: EndedBy) -> Next {
+        if lived >= OLD {
+            self.charged = 0;
+        }
+        self.charged = self.charged.saturating_add(if ended_by == EndedBy::Us { CHARGE } else { 1 });
+        if self.charged > self.allowed {
+            return Next::Retire;
+        }
+        self.restarts = self.restarts.saturating_add(1);
+        let beyond = self.charged.saturating_sub(self.allowed.div_ceil(2));
+        Next::Restart(match beyond.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doubled) => PAUSE.saturating_mul(2u32.saturating_pow(doubled)).min(PAUSE_MAX),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YOUNG: Duration = Duration::from_millis(3);
+
+    fn pauses(lives: &mut Lives, ended_by: EndedBy) -> Vec<u128> {
+        let mut pauses = Vec::new();
+        while let Next::Restart(pause) = lives.died(YOUNG, ended_by) {
+            pauses.push(pause.as_millis());
+        }
+        pauses
+    }
+
+    #[test]
+    fn host_without_restarts_is_retired_at_its_first_death() {
+        assert_eq!(Lives::new(0).died(OLD, EndedBy::Others), Next::Retire);
+    }
+
+    #[test]
+    fn host_that_dies_young_again_and_again_backs_off_and_is_retired() {
+        let mut lives = Lives::new(RESTARTS);
+        assert_eq!(pauses(&mut lives, EndedBy::Others), [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600]);
+        assert_eq!(lives.restarts(), RESTARTS);
+    }
+
+    #[test]
+    fn pauses_have_an_end() {
+        assert_eq!(pauses(&mut Lives::new(1000), EndedBy::Others)[999], PAUSE_MAX.as_millis());
+    }
+
+    #[test]
+    fn host_that_had_to_be_killed_is_retired_sooner() {
+        assert_eq!(pauses(&mut Lives::new(RESTARTS), EndedBy::Us), [0, 100, 800]);
+    }
+
+    #[test]
+    fn host_that_grew_old_begins_with_all_its_restarts() {
+        let mut lives = Lives::new(2);
+        lives.died(YOUNG, EndedBy::Others);
+        lives.died(YOUNG, EndedBy::Others);
+        assert_eq!(lives.died(OLD, EndedBy::Others), Next::Restart(Duration::ZERO));
+        assert_eq!(lives.restarts(), 3);
+    }
+}

@@ -1,0 +1,99 @@
+//! What a machine is started from, opened by the one process that may.
+
+use super::plan::BootPlan;
+use anyhow::{Context, Result, anyhow};
+use imc::{BlockFile, Capability, Kvm};
+use schema::Handle;
+use schema::vmm::Boot;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+
+/// `/dev/kvm`, or a sentence.
+pub fn open_kvm() -> Result<Kvm> {
+    let opened = File::options().read(true).write(true).open("/dev/kvm");
+    let file = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            anyhow!("/dev/kvm: this machine has none; load the kvm module, or enable virtualization in its firmware")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            anyhow!(
+                "/dev/kvm: you may not open it; an administrator can add you to the group that owns it (often `kvm`)"
+            )
+        }
+        _ => anyhow!("/dev/kvm: cannot be opened: {error}"),
+    })?;
+    Kvm::new(file.into()).map_err(|_| anyhow!("/dev/kvm: is not the KVM device"))
+}
+
+/// What the machine boots, opened.
+pub enum OpenBoot {
+    None,
+    Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
+    Flat { image: BlockFile, base: u64 },
+}
+
+impl OpenBoot {
+    /// Opens what the plan names.
+    pub fn open(plan: &BootPlan) -> Result<OpenBoot> {
+        Ok(match plan {
+            BootPlan::None => OpenBoot::None,
+            BootPlan::Kernel { kernel, initrd, cmdline } => {
+                anyhow::ensure!(
+                    cmdline.len() <= schema::vmm::CMDLINE_MAX && !cmdline.contains('\0'),
+                    "--cmdline: has {} bytes, a kernel takes at most {}",
+                    cmdline.len(),
+                    schema::vmm::CMDLINE_MAX
+                );
+                OpenBoot::Kernel {
+                    kernel: open_image("kernel", kernel)?,
+                    initrd: initrd.as_ref().map(|path| open_image("initrd", path)).transpose()?,
+                    cmdline: cmdline.clone(),
+                }
+            }
+            BootPlan::Flat { image, base } => {
+                let mut file = File::from(nix::sys::memfd::memfd_create(
+                    c"cofferdam:guest",
+                    nix::sys::memfd::MFdFlags::MFD_CLOEXEC,
+                )?);
+                file.write_all(image)?;
+                let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+                OpenBoot::Flat { image: BlockFile::new(again)?, base: *base }
+            }
+        })
+    }
+
+    /// What the VMM is told of it; its descriptors are added to `descriptors`.
+    pub fn body<'a>(&'a self, descriptors: &mut Vec<BorrowedFd<'a>>) -> Boot {
+        match self {
+            OpenBoot::None => Boot::None,
+            OpenBoot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
+                kernel: push(descriptors, kernel),
+                initrd: initrd.as_ref().map(|initrd| push(descriptors, initrd)),
+                cmdline: cmdline.clone(),
+            },
+            OpenBoot::Flat { image, base } => Boot::Flat { image: push(descriptors, image), base: *base },
+        }
+    }
+}
+
+fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
+    let file = File::open(path).with_context(|| format!("{what} {}: cannot be opened", path.display()))?;
+    let found = file.metadata()?;
+    anyhow::ensure!(
+        found.is_file(),
+        "{what} {}: is {}, not a file",
+        path.display(),
+        if found.is_dir() { "a folder" } else { "something else" }
+    );
+    anyhow::ensure!(found.len() > 0, "{what} {}: is empty", path.display());
+    Ok(BlockFile::new(file)?)
+}
+
+/// Adds a capability to a message's descriptors; returns its handle.
+pub fn push<'a>(descriptors: &mut Vec<BorrowedFd<'a>>, capability: &'a impl Capability) -> Handle {
+    let handle = capability.handle(descriptors.len() as u8);
+    descriptors.push(capability.as_fd());
+    handle
+}
