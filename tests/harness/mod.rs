@@ -25,6 +25,8 @@ std::arch::global_asm!(
     include_str!("../guests/idle.s"),
     ".balign 16",
     include_str!("../guests/venom.s"),
+    ".balign 16",
+    include_str!("../guests/meter.s"),
     ".text"
 );
 
@@ -45,6 +47,7 @@ macro_rules! guest {
 guest!(tick_guest, cofferdam_tick_guest_start, cofferdam_tick_guest_end);
 guest!(sweep_guest, cofferdam_sweep_guest_start, cofferdam_sweep_guest_end);
 guest!(idle_guest, cofferdam_idle_guest_start, cofferdam_idle_guest_end);
+guest!(meter_guest, cofferdam_meter_guest_start, cofferdam_meter_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
 guest!(venom_aim, cofferdam_venom_guest_aim, cofferdam_venom_guest_end);
 
