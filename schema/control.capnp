@@ -32,6 +32,10 @@ struct HostStatus {
   lane @16 :UInt64;
   doorbell @17 :UInt64;
   carriers @18 :List(Text);   # of its devices' lanes, each once
+  missing @19 :List(Text);    # layers of its sandbox that it lacks
+  required @20 :List(Text);   # layers that the operator requires
+  allowedMissing @21 :List(Text);   # layers that the operator lets be missing
+  label @22 :Text;            # of SELinux or AppArmor, as the kernel shows it; empty: none
 }
 
 struct Logs $Imc.message(0x43) { after @0 :UInt64; }              # Call. The reply is `LogLines`.

@@ -8,6 +8,8 @@ pub const LINES_MAX: usize = 32;
 pub const LINE_MAX: usize = 480;
 /// Most entries of each list of a [`HostStatus`]: eight descriptors for each of the devices that may share a host.
 pub const REMARKS_MAX: usize = 512;
+/// Most layers of a sandbox in a list: more than there are.
+pub const LAYERS_MAX: usize = 32;
 
 /// What an operator may ask of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,14 @@ pub struct HostStatus {
     pub doorbell: u64,
     /// What its devices' lanes run over, each once.
     pub carriers: Vec<String>,
+    /// Layers of its sandbox that it lacks.
+    pub missing: Vec<String>,
+    /// Layers that the operator requires.
+    pub required: Vec<String>,
+    /// Layers that the operator lets be missing.
+    pub allowed_missing: Vec<String>,
+    /// Its label of SELinux or AppArmor, as the kernel shows it; empty where there is none.
+    pub label: String,
 }
 
 /// Call: log lines. The reply is [`LogLines`].

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+use sandbox::{LayerName, Module};
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Isolate, PlannedDevice, RESTARTS};
+use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Demands, Isolate, LabelChoice, PlannedDevice, RESTARTS};
 
 /// What was asked makes no sense; the sentence says what and what to do.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub enum Action {
     Devices(DevicesArgs),
     /// Show what the process of a device may do, each line with its reason.
     Recipe(RecipeArgs),
+    /// Write out the policy for SELinux or AppArmor that gives labels their meaning.
+    Policy(PolicyArgs),
     /// Measure, against the same thing done without a sandbox.
     Bench(BenchArgs),
     /// Print a completion script for a shell.
@@ -77,6 +80,82 @@ pub struct DemoArgs {
     /// Drive the devices from a script, without a virtual processor.
     #[arg(long)]
     pub no_kvm: bool,
+    #[command(flatten)]
+    pub layers: LayerArgs,
+}
+
+/// What is said of single layers of the sandbox. `run` has the same, which a config file may say as well.
+#[derive(ClapArgs)]
+pub struct LayerArgs {
+    /// Refuse to start without this layer of the sandbox; `cofferdam recipe` lists them. May be repeated.
+    #[arg(long, value_name = "LAYER")]
+    pub require: Vec<LayerSpec>,
+    /// Start without this layer of the sandbox where it is not to be had. May be repeated.
+    #[arg(long, value_name = "LAYER")]
+    pub allow_missing: Vec<LayerSpec>,
+    /// Labels of a security module: auto, none, selinux or apparmor. [default: auto, where the policy is installed]
+    #[arg(long, value_name = "WHOSE")]
+    pub label: Option<LabelSpec>,
+}
+
+impl LayerArgs {
+    /// The same, for a plan.
+    pub fn demands(&self) -> Result<Demands> {
+        demands(&self.require, &self.allow_missing, self.label)
+    }
+}
+
+fn demands(require: &[LayerSpec], allow_missing: &[LayerSpec], label: Option<LabelSpec>) -> Result<Demands> {
+    let names = |specs: &[LayerSpec]| specs.iter().map(|spec| spec.0).collect::<Vec<_>>();
+    let (required, may_be_missing) = (names(require), names(allow_missing));
+    if let Some(both) = required.iter().find(|layer| may_be_missing.contains(layer)) {
+        return Err(usage!("--require and --allow-missing both name `{}`; give one of the two", both.name()));
+    }
+    Ok(Demands { required, may_be_missing, label: label.map_or_else(LabelChoice::default, |spec| spec.0) })
+}
+
+/// A layer of the sandbox, by its name.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LayerSpec(LayerName);
+
+impl std::str::FromStr for LayerSpec {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        word.parse().map(LayerSpec)
+    }
+}
+
+impl TryFrom<String> for LayerSpec {
+    type Error = String;
+    fn try_from(word: String) -> Result<Self, String> {
+        word.parse()
+    }
+}
+
+/// Whose labels processes get.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LabelSpec(LabelChoice);
+
+impl std::str::FromStr for LabelSpec {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        Ok(LabelSpec(match word {
+            "auto" => LabelChoice::Auto,
+            "none" => LabelChoice::None,
+            "selinux" => LabelChoice::Module(Module::Selinux),
+            "apparmor" => LabelChoice::Module(Module::Apparmor),
+            other => return Err(format!("`{other}` gives no labels; there are auto, none, selinux and apparmor")),
+        }))
+    }
+}
+
+impl TryFrom<String> for LabelSpec {
+    type Error = String;
+    fn try_from(word: String) -> Result<Self, String> {
+        word.parse()
+    }
 }
 
 /// Everything is optional here so that `--config` may say it instead.
@@ -111,6 +190,15 @@ pub struct RunArgs {
     /// [default: seccomp]
     #[arg(long, value_name = "LEVEL[,DEVICE=LEVEL]…")]
     pub sandbox: Option<SandboxSpec>,
+    /// Refuse to start without this layer of the sandbox; `cofferdam recipe` lists them. May be repeated.
+    #[arg(long, value_name = "LAYER")]
+    pub require: Vec<LayerSpec>,
+    /// Start without this layer of the sandbox where it is not to be had. May be repeated.
+    #[arg(long, value_name = "LAYER")]
+    pub allow_missing: Vec<LayerSpec>,
+    /// Labels of a security module: auto, none, selinux or apparmor. [default: auto, where the policy is installed]
+    #[arg(long, value_name = "WHOSE")]
+    pub label: Option<LabelSpec>,
     /// How devices are grouped into processes: device, class, or none. [default: device]
     #[arg(long, value_enum)]
     pub isolate: Option<IsolateSpec>,
@@ -172,6 +260,39 @@ pub struct RecipeArgs {
     /// The level to show.
     #[arg(long, default_value = "seccomp")]
     pub sandbox: SandboxSpec,
+    #[command(flatten)]
+    pub layers: LayerArgs,
+}
+
+#[derive(ClapArgs)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    pub module: PolicyKind,
+}
+
+#[derive(Subcommand)]
+pub enum PolicyKind {
+    /// A module for SELinux, which `semodule -i` installs.
+    Selinux {
+        /// Write it to a file in this folder instead.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Profiles for AppArmor, which `apparmor_parser -r` installs; with --vm and --disk, the one for a VM's disks.
+    Apparmor {
+        /// Write them to a file in this folder instead.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// The program that they are for. [default: this one]
+        #[arg(long, value_name = "PATH")]
+        program: Option<PathBuf>,
+        /// The VM that the disks are of.
+        #[arg(long, value_name = "NAME", requires = "disk")]
+        vm: Option<String>,
+        /// A disk image, as for `run`. May be repeated.
+        #[arg(long, value_name = "PATH[,readonly]", requires = "vm")]
+        disk: Vec<String>,
+    },
 }
 
 #[derive(ClapArgs)]
@@ -441,6 +562,9 @@ impl RunArgs {
             disk: list(self.disk, file.disk),
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
+            require: if self.require.is_empty() { file.require } else { self.require },
+            allow_missing: if self.allow_missing.is_empty() { file.allow_missing } else { self.allow_missing },
+            label: self.label.or(file.label),
             isolate: self.isolate.or(file.isolate),
             carrier: self.carrier.or(file.carrier),
             device: list(self.device, file.device),
@@ -451,6 +575,11 @@ impl RunArgs {
             restart: self.restart.or(file.restart),
             config: self.config,
         })
+    }
+
+    /// What is said of single layers.
+    pub fn demands(&self) -> Result<Demands> {
+        demands(&self.require, &self.allow_missing, self.label)
     }
 
     /// Bytes of guest memory.
@@ -492,13 +621,7 @@ impl RunArgs {
             devices.push(planned(device, Vec::new(), Vec::new()));
         }
         for disk in &self.disk {
-            let (path, readonly) = match disk.rsplit_once(',') {
-                Some((path, "readonly")) => (path, true),
-                Some((_, other)) if !Path::new(disk).exists() => {
-                    return Err(usage!("--disk {disk}: `{other}` is not an option of a disk; there is `readonly`"));
-                }
-                _ => (disk.as_str(), false),
-            };
+            let (path, readonly) = parse_disk(disk)?;
             let options = vec![Setting { name: "readonly".into(), value: if readonly { "on" } else { "off" }.into() }];
             devices.push(planned("virtio-block", options, vec![Backing::Path(PathBuf::from(path))]));
         }
@@ -515,6 +638,17 @@ impl RunArgs {
             device.program = Some(PathBuf::from(path));
         }
         Ok(devices)
+    }
+}
+
+/// `PATH[,readonly]`
+pub fn parse_disk(disk: &str) -> Result<(&str, bool)> {
+    match disk.rsplit_once(',') {
+        Some((path, "readonly")) => Ok((path, true)),
+        Some((_, other)) if !Path::new(disk).exists() => {
+            Err(usage!("--disk {disk}: `{other}` is not an option of a disk; there is `readonly`"))
+        }
+        _ => Ok((disk, false)),
     }
 }
 
@@ -633,12 +767,16 @@ mod tests {
     #[test]
     fn a_config_file_says_the_same_as_the_flags() {
         let file: RunArgs = toml::from_str(
-            "kernel = 'k'\nmemory = '1G'\ncpus = 2\ndisk = ['a.img,readonly']\nisolate = 'class'\nno-reboot = true\nsandbox = 'process'",
+            "kernel = 'k'\nmemory = '1G'\ncpus = 2\ndisk = ['a.img,readonly']\nisolate = 'class'\nrequire = ['landlock']\nlabel = 'none'\nno-reboot = true\nsandbox = 'process'",
         )
         .unwrap();
         assert_eq!(file.memory_bytes().unwrap(), 1 << 30);
         assert!(file.no_reboot && file.isolate == Some(IsolateSpec::Class) && file.cpus == Some(2));
+        let demands = file.demands().unwrap();
+        assert_eq!((demands.required, demands.label), (vec![LayerName::Landlock], LabelChoice::None));
         assert!(toml::from_str::<RunArgs>("kernal = 'k'").is_err());
+        let moat = toml::from_str::<RunArgs>("require = ['moat']").err().expect("no layer").to_string();
+        assert!(moat.contains("landlock"), "{moat}");
     }
 
     #[test]

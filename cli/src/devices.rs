@@ -84,6 +84,8 @@ pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
             .map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
         Recipe::host(asked.sandbox.all, &[manifest])
     };
+    let recipe =
+        asked.layers.demands()?.apply(recipe).map_err(|error| anyhow!(crate::args::Usage(error.to_string())))?;
     print!("{recipe}");
     Ok(0)
 }

@@ -7,6 +7,7 @@ mod args;
 mod catalogue;
 mod devices;
 mod operate;
+mod policy;
 mod ps;
 mod run;
 mod table;
@@ -55,6 +56,7 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Logs(vm) => operate::logs(&vm),
         Action::Devices(devices) => devices::devices(&devices),
         Action::Recipe(recipe) => devices::recipe(&recipe),
+        Action::Policy(asked) => policy::policy(&asked),
         Action::Bench(bench) => run::bench::bench(&bench, &signals),
         Action::Completions(shell) => args::completions(&shell),
     }

@@ -26,6 +26,10 @@ pub struct Row<'a> {
     differences: &'a [String],
     notes: &'a [String],
     carriers: &'a [String],
+    missing: &'a [String],
+    required: &'a [String],
+    allowed_missing: &'a [String],
+    label: &'a str,
     accesses: Accesses,
 }
 
@@ -60,6 +64,10 @@ pub fn objects<'a>(vm: &'a str, rows: &'a [HostStatus]) -> Vec<Row<'a>> {
             differences: &row.differences,
             notes: &row.notes,
             carriers: &row.carriers,
+            missing: &row.missing,
+            required: &row.required,
+            allowed_missing: &row.allowed_missing,
+            label: &row.label,
             accesses: Accesses { shadow: row.shadow, posted: row.posted, lane: row.lane, doorbell: row.doorbell },
         })
         .collect()
@@ -127,14 +135,23 @@ fn print_audit(machines: &[(String, Vec<HostStatus>)]) {
     }
 }
 
-/// The level as the kernel shows it.
+/// The level as the kernel shows it, what the operator said of single layers, and the label.
 pub fn sandbox_words(row: &HostStatus) -> String {
-    match (row.level.as_str(), row.seccomp_mode) {
+    let mut words = match (row.level.as_str(), row.seccomp_mode) {
         (level, 0) => level.to_owned(),
         // What `strict` becomes under a filter that was there before.
         ("strict", 2) => "strict (filter, mode 2)".to_owned(),
         (level, mode) => format!("{level} (mode {mode})"),
+    };
+    for (what, layers) in [("requires", &row.required), ("may lack", &row.allowed_missing)] {
+        if !layers.is_empty() {
+            words.push_str(&format!("\n{what} {}", layers.join(", ")));
+        }
     }
+    if !row.label.is_empty() {
+        words.push_str(&format!("\n{}", row.label));
+    }
+    words
 }
 
 /// How it is, and how often it was started anew.

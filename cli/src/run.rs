@@ -27,10 +27,12 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     // What no machine can be is a matter of usage, and said before anything is opened.
     let manifests = plan.manifests(&BuiltIn).map_err(|error| usage!("{error:#}"))?;
     plan.groups(&manifests).map_err(|error| usage!("{error:#}"))?;
+    plan.check_demands().map_err(|error| usage!("{error:#}"))?;
 
     let mut operators = Operators::new(runtime::Entry::claim(&plan.name)?);
     let mut console = Console::open(&console_plan)?;
     warn(&plan);
+    plan.shed_privileges()?;
     loop {
         let mut vm = Vm::start(&plan, &BuiltIn, signals)?;
         console.raw();
@@ -81,6 +83,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         devices,
         isolate,
         level: sandbox.all,
+        demands: asked.demands()?,
         deadline: asked.deadline()?,
         restarts: asked.restarts(),
         kvm: true,

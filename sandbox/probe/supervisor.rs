@@ -67,7 +67,7 @@ fn forbidden() {
     std::fs::write("/proc/sys/user/max_user_namespaces", "0").expect("max_user_namespaces");
     report(Probe::start(&program(), level_named("process"), DeviceKind::Register, "nothing").map(drop));
     let mut recipe = Recipe::host(level_named("seccomp"), &DeviceKind::Register.manifests());
-    recipe.allow_missing("user").expect("a layer");
+    recipe.allow_missing(LayerName::User).expect("a layer");
     report(Probe::start_with(&program(), recipe, DeviceKind::Register, "nothing").and_then(|probe| {
         probe.await_confined()?;
         Ok(())
@@ -77,7 +77,7 @@ fn forbidden() {
 /// Starts a probe that must have a layer.
 fn require(layer: &str) {
     let mut recipe = Recipe::host(level_named("seccomp"), &DeviceKind::Register.manifests());
-    recipe.require(layer).expect("a layer");
+    recipe.require(layer.parse().expect("a layer")).expect("a layer");
     report(Probe::start_with(&program(), recipe, DeviceKind::Register, "nothing").map(drop));
 }
 

@@ -16,17 +16,22 @@ mod code;
 mod confine;
 mod filter;
 mod group;
+pub mod label;
+pub mod policy;
 mod process;
 mod recipe;
+mod shed;
 mod spawn;
 mod strict;
 
 pub use audit::{Audit, audit};
 pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without};
 pub use filter::FilterError;
+pub use label::{Label, Module};
 pub use process::{Child, End, Program};
 pub use recipe::{
-    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named, Part,
-    Permit, Recipe, Resource, Share, Stage, UnknownLayer, Value, kvm,
+    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named,
+    NoSuchLayer, Part, Permit, Recipe, Resource, Share, Stage, Value, kvm,
 };
+pub use shed::shed;
 pub use spawn::{Lack, SpawnError, spawn};

@@ -135,7 +135,7 @@ fn a_layer_that_this_machine_lacks_is_a_note_and_if_required_a_difference() {
     let [_, sealed] = audits(recipe.clone(), DeviceKind::Register, "nothing");
     assert!(sealed.notes.iter().any(|note| note.contains("no label")), "{:?}", sealed.notes);
     let mut probe = Probe::start_with(&program(), recipe.clone(), DeviceKind::Register, "nothing").expect("a probe");
-    recipe.require("label").expect("a layer");
+    recipe.require(LayerName::Label).expect("a layer");
     probe.recipe = recipe;
     probe.await_confined().expect("hello");
     let audit = probe.audit(Stage::Confined).expect("an audit");

@@ -5,8 +5,8 @@ use super::{
 };
 use crate::BadBody;
 use crate::control::{
-    CONSOLE_MAX, Command, Console, ConsoleOutput, HostStatus, LINE_MAX, LINES_MAX, LogLines, Logs, Order, REMARKS_MAX,
-    Status, StatusReport,
+    CONSOLE_MAX, Command, Console, ConsoleOutput, HostStatus, LAYERS_MAX, LINE_MAX, LINES_MAX, LogLines, Logs, Order,
+    REMARKS_MAX, Status, StatusReport,
 };
 use crate::host::{DEVICES_MAX, SENTENCE_MAX};
 use crate::lane::Carrier;
@@ -82,7 +82,11 @@ impl Record for HostStatus {
             + words::texts("descriptors", &self.descriptors, REMARKS_MAX, TEXT_MAX)?
             + words::texts("differences", &self.differences, REMARKS_MAX, SENTENCE_MAX)?
             + words::texts("notes", &self.notes, REMARKS_MAX, SENTENCE_MAX)?
-            + words::texts("carriers", &self.carriers, Carrier::ALL.len(), TEXT_MAX)?)
+            + words::texts("carriers", &self.carriers, Carrier::ALL.len(), TEXT_MAX)?
+            + words::texts("missing", &self.missing, LAYERS_MAX, TEXT_MAX)?
+            + words::texts("required", &self.required, LAYERS_MAX, TEXT_MAX)?
+            + words::texts("allowedMissing", &self.allowed_missing, LAYERS_MAX, TEXT_MAX)?
+            + words::text("label", &self.label, TEXT_MAX)?)
     }
     fn write(&self, mut to: wire::host_status::Builder<'_>) {
         to.set_name(self.name.as_str());
@@ -103,7 +107,11 @@ impl Record for HostStatus {
         to.set_posted(self.posted);
         to.set_lane(self.lane);
         to.set_doorbell(self.doorbell);
-        write_texts(&self.carriers, to.init_carriers(self.carriers.len() as u32));
+        write_texts(&self.carriers, to.reborrow().init_carriers(self.carriers.len() as u32));
+        write_texts(&self.missing, to.reborrow().init_missing(self.missing.len() as u32));
+        write_texts(&self.required, to.reborrow().init_required(self.required.len() as u32));
+        write_texts(&self.allowed_missing, to.reborrow().init_allowed_missing(self.allowed_missing.len() as u32));
+        to.set_label(self.label.as_str());
     }
     fn read(from: wire::host_status::Reader<'_>) -> Result<Self, BadBody> {
         Ok(HostStatus {
@@ -126,6 +134,10 @@ impl Record for HostStatus {
             lane: from.get_lane(),
             doorbell: from.get_doorbell(),
             carriers: read_texts("carriers", from.get_carriers(), Carrier::ALL.len(), TEXT_MAX)?,
+            missing: read_texts("missing", from.get_missing(), LAYERS_MAX, TEXT_MAX)?,
+            required: read_texts("required", from.get_required(), LAYERS_MAX, TEXT_MAX)?,
+            allowed_missing: read_texts("allowedMissing", from.get_allowed_missing(), LAYERS_MAX, TEXT_MAX)?,
+            label: read_text("label", from.get_label(), TEXT_MAX)?,
         })
     }
 }

@@ -297,6 +297,10 @@ fn messages_of_an_operator_travel_unchanged() {
         lane: 7,
         doorbell: 8,
         carriers: texts(1),
+        missing: texts(2),
+        required: texts(1),
+        allowed_missing: texts(1),
+        label: "system_u:system_r:cofferdam_char_t:s0:c1,c2".into(),
     };
     travels(StatusReport { name: "vm".into(), total: 3, hosts: vec![host, HostStatus::default()] });
     travels(Logs { after: 1 << 40 });

@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use peers::Peers;
 use schema::host::Level;
 use series::Series;
-use vmm::supervisor::{BootPlan, DEADLINE, Isolate, Pins, Plan, Signals};
+use vmm::supervisor::{BootPlan, DEADLINE, Demands, Isolate, Pins, Plan, Signals};
 
 /// Runs the command.
 pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
@@ -63,6 +63,7 @@ fn machine(boot: BootPlan, isolate: Isolate, pins: Option<Pins>) -> Plan {
         devices,
         isolate,
         level: Level::Seccomp,
+        demands: Demands::default(),
         deadline: DEADLINE,
         // A death is to be noticed.
         restarts: 0,

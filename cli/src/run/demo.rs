@@ -1,7 +1,7 @@
 //! `cofferdam demo`: a built-in guest drives every device, then a table shows what each device's process may do.
 
 use super::guests;
-use crate::args::{DemoArgs, STANDARD, apply_carrier, label, planned};
+use crate::args::{DemoArgs, STANDARD, apply_carrier, label, planned, usage};
 use crate::catalogue::BuiltIn;
 use crate::ps::{calls_words, objects, sandbox_words};
 use crate::table::{size, table};
@@ -49,12 +49,14 @@ pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
         devices,
         isolate,
         level: asked.sandbox.all,
+        demands: asked.layers.demands()?,
         deadline: DEADLINE,
         // A death is to be noticed.
         restarts: 0,
         kvm,
         pins: None,
     };
+    plan.check_demands().map_err(|error| usage!("{error:#}"))?;
     let mut console = Console::open(&ConsolePlan::Quiet)?;
     let mut vm = Vm::start(&plan, &BuiltIn, signals)?;
     if !kvm {

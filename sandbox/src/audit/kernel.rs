@@ -77,6 +77,7 @@ pub(super) fn check_conditional(
 ) -> io::Result<()> {
     check_user_map(differences, process, status, recipe)?;
     check_group(differences, audit, process, recipe)?;
+    check_label(differences, audit, process, recipe);
     for layer in &recipe.layers {
         let Some(sentence) = lack(layer.name, process, status, layer.required) else { continue };
         if layer.required {
@@ -105,11 +106,6 @@ fn lack(layer: LayerName, process: &Process, status: &Fields, required: bool) ->
             let user = status.get("Uid")?.split_whitespace().next()?.to_owned();
             (user == nix::unistd::geteuid().to_string())
                 .then(|| format!("outside its namespace it is user {user}, as the supervisor is"))
-        }
-        LayerName::Label => {
-            let own = std::fs::read("/proc/self/attr/current").ok();
-            let has = std::fs::read(process.path("attr/current")).ok();
-            (has.is_none() || has == own).then(|| "it has no label of SELinux or AppArmor of its own".to_owned())
         }
         // Namespaces, root and the rest that may be missing because somebody allowed it.
         _ if required => None,
@@ -150,7 +146,9 @@ fn lacking(layer: LayerName) -> Option<(&'static str, &'static str)> {
 /// A layer that `recipe` requires and this kernel has not.
 pub(crate) fn missing_from_kernel(recipe: &Recipe) -> Option<Lack> {
     recipe.layers.iter().filter(|layer| layer.required).find_map(|layer| {
-        let (why, remedy) = lacking(layer.name)?;
+        let no_label = (layer.name == LayerName::Label && recipe.label.is_none())
+            .then_some(("no module of the kernel labels it", "run where SELinux or AppArmor is on"));
+        let (why, remedy) = lacking(layer.name).or(no_label)?;
         Some(Lack { layer: layer.name, why: why.to_owned(), remedy: remedy.to_owned() })
     })
 }
@@ -175,6 +173,29 @@ fn check_group(differences: &mut Vec<String>, audit: &mut Audit, process: &Proce
         }
     }
     Ok(())
+}
+
+/// Its label, which is a layer: the one of its recipe, or none.
+fn check_label(differences: &mut Vec<String>, audit: &mut Audit, process: &Process, recipe: &Recipe) {
+    let Some(layer) = recipe.layer(LayerName::Label) else { return };
+    let Some(label) = &recipe.label else {
+        let sentence = "it has no label of SELinux or AppArmor of its own";
+        if layer.required {
+            differences.push(format!("layer `{}` is required: {sentence}", layer.name.name()));
+        } else {
+            audit.notes.push(sentence.to_owned());
+            audit.missing.push(layer.name);
+        }
+        return;
+    };
+    match label.module.label_of(&process.pid.to_string()) {
+        Ok(has) => {
+            differences.extend(label.differs(&has));
+            audit.notes.extend(label.only_reports(&has).map(str::to_owned));
+            audit.label = has;
+        }
+        Err(error) => differences.push(format!("its label cannot be read: {error}")),
+    }
 }
 
 /// It is one user inside its namespace, and that is the one that it is outside.

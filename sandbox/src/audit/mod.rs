@@ -39,6 +39,8 @@ pub struct Audit {
     pub differences: Vec<String>,
     /// Conditional layers that it lacks, and what this kernel does not show: a sentence each.
     pub notes: Vec<String>,
+    /// Its label of a security module; empty where its recipe has none.
+    pub label: String,
     /// The conditional layers that it lacks.
     pub missing: Vec<LayerName>,
 }

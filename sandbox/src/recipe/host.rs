@@ -41,6 +41,7 @@ impl Recipe {
             level,
             layers: layers(level),
             limits: Vec::new(),
+            label: None,
             group: None,
             descriptors: Vec::new(),
             memory: Vec::new(),
@@ -131,8 +132,9 @@ fn has(devices: &[Manifest], powers: &[Power]) -> bool {
 
 /// The means of confinement of `level`.
 pub(super) fn layers(level: Level) -> Vec<Layer> {
-    let required = |name, because: &'static str| Layer { name, required: true, because: because.into() };
-    let conditional = |name, because: &'static str| Layer { name, required: false, because: because.into() };
+    let required = |name, because: &'static str| Layer { name, required: true, asked: false, because: because.into() };
+    let conditional =
+        |name, because: &'static str| Layer { name, required: false, asked: false, because: because.into() };
     if level == Level::Off {
         return Vec::new();
     }

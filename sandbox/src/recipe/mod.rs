@@ -8,6 +8,7 @@ pub mod kvm;
 mod show;
 mod vmm;
 
+use crate::label::Label;
 use schema::host::Level;
 use std::borrow::Cow;
 
@@ -25,6 +26,8 @@ pub struct Recipe {
     pub layers: Vec<Layer>,
     /// Resource limits.
     pub limits: Vec<Limit>,
+    /// Its label of a security module, if it is to have one.
+    pub label: Option<Label>,
     /// Limits of its control group; none where it is not confined.
     pub group: Option<GroupLimits>,
     /// All descriptors that it may hold.
@@ -140,6 +143,16 @@ impl LayerName {
     }
 }
 
+impl std::str::FromStr for LayerName {
+    type Err = String;
+    fn from_str(word: &str) -> Result<LayerName, String> {
+        LayerName::ALL.into_iter().find(|layer| layer.name() == word).ok_or_else(|| {
+            let have = LayerName::ALL.map(LayerName::name).join(", ");
+            format!("`{word}` is no layer of the sandbox; there are {have}")
+        })
+    }
+}
+
 /// What can be taken out of a recipe, to show what it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -156,6 +169,8 @@ pub struct Layer {
     pub name: LayerName,
     /// A process without it is refused. Otherwise it is taken where it is to be had, and its absence is shown.
     pub required: bool,
+    /// An operator said which of the two.
+    pub asked: bool,
     /// What it stops.
     pub because: Because,
 }
@@ -399,12 +414,12 @@ pub struct Permit {
     pub because: Because,
 }
 
-/// There is no layer of that name.
+/// A level does not have that layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no sandbox layer `{asked}` at this level; there are {have}")]
-pub struct UnknownLayer {
-    asked: String,
-    have: String,
+#[error("sandbox level `{}` has no layer `{}`", show::level_name(*.level), .layer.name())]
+pub struct NoSuchLayer {
+    layer: LayerName,
+    level: Level,
 }
 
 impl Recipe {
@@ -446,15 +461,27 @@ impl Recipe {
         self
     }
 
+    /// Gives it a label as its program starts.
+    #[must_use]
+    pub fn with_label(mut self, label: Label) -> Recipe {
+        self.label = Some(label);
+        self
+    }
+
     /// Makes a layer required that would otherwise be taken only where it is to be had.
-    pub fn require(&mut self, layer: &str) -> Result<(), UnknownLayer> {
-        self.layer_mut(layer)?.required = true;
-        Ok(())
+    pub fn require(&mut self, layer: LayerName) -> Result<(), NoSuchLayer> {
+        self.ask(layer, true)
     }
 
     /// Goes on without a layer that is not to be had. The audit goes on showing that it is missing.
-    pub fn allow_missing(&mut self, layer: &str) -> Result<(), UnknownLayer> {
-        self.layer_mut(layer)?.required = false;
+    pub fn allow_missing(&mut self, layer: LayerName) -> Result<(), NoSuchLayer> {
+        self.ask(layer, false)
+    }
+
+    fn ask(&mut self, name: LayerName, required: bool) -> Result<(), NoSuchLayer> {
+        let found = self.layers.iter_mut().find(|layer| layer.name == name);
+        let layer = found.ok_or(NoSuchLayer { layer: name, level: self.level })?;
+        (layer.required, layer.asked) = (required, true);
         Ok(())
     }
 
@@ -478,14 +505,6 @@ impl Recipe {
             }
         }
         self
-    }
-
-    fn layer_mut(&mut self, asked: &str) -> Result<&mut Layer, UnknownLayer> {
-        let have = self.layers.iter().map(|layer| layer.name.name()).collect::<Vec<_>>().join(", ");
-        self.layers.iter_mut().find(|layer| layer.name.name() == asked).ok_or_else(|| UnknownLayer {
-            asked: asked.to_owned(),
-            have: if have.is_empty() { "none".into() } else { have },
-        })
     }
 
     /// The layer, if it is part of this recipe.
@@ -694,12 +713,16 @@ mod tests {
     #[test]
     fn layers_are_asked_for_by_name() {
         let mut recipe = Recipe::host(Level::Seccomp, &[]);
-        recipe.require("landlock").unwrap();
+        recipe.require("landlock".parse().unwrap()).unwrap();
         assert!(recipe.layer(LayerName::Landlock).unwrap().required);
-        recipe.allow_missing("user").unwrap();
+        recipe.allow_missing("user".parse().unwrap()).unwrap();
         assert!(!recipe.layer(LayerName::User).unwrap().required);
-        let error = recipe.require("moat").unwrap_err().to_string();
+        assert!(recipe.to_string().contains("required, as asked"));
+        assert!(recipe.to_string().contains("may be missing, as asked"));
+        let error = "moat".parse::<LayerName>().unwrap_err().to_string();
         assert!(error.contains("`moat`") && error.contains("landlock"), "{error}");
+        let error = Recipe::host(Level::Process, &[]).require(LayerName::Filter).unwrap_err().to_string();
+        assert_eq!(error, "sandbox level `process` has no layer `filter`");
     }
 
     #[test]

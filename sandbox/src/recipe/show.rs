@@ -17,11 +17,20 @@ impl Display for Recipe {
             self.layers.iter().map(|layer| {
                 (
                     layer.name.name().to_owned(),
-                    if layer.required { "required" } else { "where to be had" }.to_owned(),
+                    match (layer.required, layer.asked) {
+                        (true, false) => "required",
+                        (true, true) => "required, as asked",
+                        (false, false) => "where to be had",
+                        (false, true) => "may be missing, as asked",
+                    }
+                    .to_owned(),
                     &layer.because,
                 )
             }),
         )?;
+        if let Some(label) = &self.label {
+            writeln!(f, "\nLabel: {label}")?;
+        }
         section(
             f,
             "Limits",

@@ -48,6 +48,7 @@ impl Recipe {
             level,
             layers: layers(level),
             limits: Vec::new(),
+            label: None,
             group: None,
             descriptors: Vec::new(),
             memory: Vec::new(),

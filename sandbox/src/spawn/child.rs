@@ -4,7 +4,7 @@
 //! system calls alone, on data that was prepared before. Each failure is reported as a step and an error number, and
 //! ends it.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::io;
 
 /// What the child needs, prepared by its parent.
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub group_namespace: Option<bool>,
     /// Forbid user namespaces inside its own; `Some(true)`: or fail.
     pub nesting: Option<bool>,
+    /// Written to this file, it gives the process its label as the program starts.
+    pub label: Option<(&'static CStr, Vec<u8>)>,
     /// Resource numbers and limits.
     pub limits: Vec<(u32, u64)>,
     /// Change to an empty root.
@@ -61,6 +63,7 @@ steps! {
     OwnUser "becoming the user that it was given"
     GroupNamespace "hiding the host's control groups (a namespace of its own)"
     Nesting "forbidding namespaces inside its own (/proc/sys/user/max_user_namespaces)"
+    Label "taking its label (attr/exec)"
     Private "making its mounts private"
     Mount "mounting an empty root"
     Pivot "changing to the empty root"
@@ -143,6 +146,10 @@ fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
         if required {
             done?;
         }
+    }
+    // Before its root is empty: there is no /proc afterwards.
+    if let Some((file, text)) = &plan.label {
+        write_file(Step::Label, file.as_ptr(), text)?;
     }
     if plan.empty_root {
         enter_empty_root()?;

@@ -5,6 +5,7 @@
 mod child;
 mod settle;
 
+use crate::label::Label;
 use crate::process::{Child, Program};
 use crate::recipe::{LayerName, Recipe, Stage, Value};
 use child::{Plan, Step};
@@ -101,6 +102,7 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
         user_namespace: false,
         group_namespace: recipe.layer(LayerName::CgroupNamespace).map(|layer| layer.required),
         nesting: recipe.layer(LayerName::Nesting).map(|layer| layer.required),
+        label: recipe.label.as_ref().filter(|_| recipe.layer(LayerName::Label).is_some()).map(Label::on_exec),
         limits: limits(recipe),
         empty_root: recipe.layer(LayerName::Root).is_some(),
         drop_capabilities: recipe.layer(LayerName::Capabilities).is_some(),
@@ -322,7 +324,10 @@ fn hint(step: Step, error: &io::Error) -> String {
         (Step::Exec, Some(libc::ENOENT)) => {
             " (an empty root has no dynamic loader: a device host must be linked statically)".into()
         }
-        (Step::Exec, Some(libc::EACCES)) => " (its user may not execute the program)".into(),
+        (Step::Exec, Some(libc::EACCES)) => {
+            " (its user may not execute the program, or its label may not: see the kernel's log)".into()
+        }
+        (Step::Label, _) => " (is the policy that `cofferdam policy` writes installed?)".into(),
         (Step::Private | Step::Mount | Step::Pivot, _) => denied(error),
         _ => String::new(),
     }

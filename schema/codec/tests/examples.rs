@@ -149,6 +149,10 @@ fn host() -> HostStatus {
         lane: 7,
         doorbell: 8,
         carriers: texts(2),
+        missing: texts(2),
+        required: texts(1),
+        allowed_missing: texts(1),
+        label: "system_u:system_r:cofferdam_char_t:s0:c1,c2".into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A device host without a machine, for looking at what it can do from inside: `cofferdam attack`.
 
 use super::grants::Objects;
-use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Plan, PlannedDevice};
+use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use super::window::GuestWindow;
 use anyhow::{Context, Result};
@@ -31,6 +31,7 @@ impl Cell {
             devices: vec![device.clone()],
             isolate: Isolate::Device,
             level: device.level,
+            demands: Demands::default(),
             deadline: DEADLINE,
             restarts: 0,
             kvm: false,
@@ -39,7 +40,9 @@ impl Cell {
         let hostile = device.hostile.clone().unwrap_or_default();
         let manifests = plan.manifests(catalogue)?;
         let objects = Objects::create(&plan, &manifests, 1)?;
-        let recipe = objects.host_recipe(device.level, &manifests, &[device.carrier]).without_parts(&hostile.without);
+        let recipe = objects
+            .host_recipe(&plan.demands, device.level, &manifests, &[device.carrier])?
+            .without_parts(&hostile.without);
         let mut process = Process::spawn(&Program::current()?, &hostile.role, &device.label, recipe)?;
         process.greet()?;
         let whole = hostile.without.is_empty() && gift.is_none();

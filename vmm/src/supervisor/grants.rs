@@ -4,12 +4,13 @@
 //! alone.
 
 use super::lane::LaneObjects;
-use super::plan::{Backing, Plan, PlannedDevice, wants_memory};
+use super::mac::{Mac, Relabelled};
+use super::plan::{Backing, Demands, Isolate, Plan, PlannedDevice, wants_memory};
 use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
-use sandbox::Recipe;
+use sandbox::{LayerName, Recipe};
 use schema::host::{Grant, Grants, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -183,12 +184,21 @@ pub struct Objects {
     pub devices: Vec<DeviceObjects>,
     /// By host: its wake, and its "my irq levels changed".
     pub hosts: Vec<(Wake, Wake)>,
+    /// Their labels, and those of the processes that they are granted to.
+    pub mac: Mac,
+    /// Restores what images were labelled before.
+    #[allow(dead_code)] // For its drop.
+    relabelled: Relabelled,
 }
 
 impl Objects {
     /// Makes everything for `hosts` hosts.
     pub fn create(plan: &Plan, manifests: &[Manifest], hosts: usize) -> Result<Objects> {
-        Ok(Objects {
+        let label_may_be_missing = plan.demands.may_be_missing.contains(&LayerName::Label);
+        let linked = plan.isolate == Isolate::None;
+        let mac = Mac::choose(plan.demands.label, label_may_be_missing, &plan.name, linked)?;
+        mac.claim_channels()?;
+        let mut objects = Objects {
             devices: plan
                 .devices
                 .iter()
@@ -197,14 +207,26 @@ impl Objects {
                 .collect::<Result<_>>()?,
             memory: GuestMemory::create(plan.memory_bytes)?,
             hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
-        })
+            mac,
+            relabelled: Relabelled::default(),
+        };
+        objects.relabelled = objects.mac.claim(&objects)?;
+        Ok(objects)
     }
 
-    /// The recipe of a host of these devices, with room for the guest memory that it is granted.
-    #[must_use]
-    pub fn host_recipe(&self, level: Level, manifests: &[Manifest], carriers: &[Carrier]) -> Recipe {
+    /// The recipe of a host of these devices: with room for the guest memory that it is granted, what the operator says of
+    /// layers, and the label of the first one's class.
+    pub fn host_recipe(
+        &self,
+        demands: &Demands,
+        level: Level,
+        manifests: &[Manifest],
+        carriers: &[Carrier],
+    ) -> Result<Recipe> {
         let guest = self.guest_memory_bytes(&manifests.iter().collect::<Vec<_>>());
-        Recipe::host_over(level, manifests, carriers).with_guest_memory(guest)
+        let recipe = demands.apply(Recipe::host_over(level, manifests, carriers).with_guest_memory(guest))?;
+        let class = manifests.first().context("a host has a device")?.class;
+        self.mac.label(recipe, class.name())
     }
 
     /// Bytes of guest memory that a host of these devices holds.
@@ -218,6 +240,28 @@ impl Objects {
             .filter(|(_, is_low, _)| all || (low && *is_low))
             .map(|(_, _, region)| region.bytes())
             .sum()
+    }
+
+    /// All memory that processes share.
+    pub(super) fn shared_memory(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let guest = self.memory.regions.iter().map(|(_, _, region)| region.as_fd());
+        let devices = self.devices.iter().flat_map(|device| {
+            let own = device.streams.iter().map(|stream| stream.region.as_fd());
+            let own = own.chain(device.direct.iter().map(|(_, region)| region.as_fd()));
+            own.chain([device.state.as_fd()]).chain(device.lane.shared_memory())
+        });
+        guest.chain(devices)
+    }
+
+    /// All pipes that are lanes, one end of each.
+    pub(super) fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.devices.iter().flat_map(|device| device.lane.pipes())
+    }
+
+    /// All disk images, and whether each is only read.
+    pub(super) fn images(&self) -> impl Iterator<Item = (&File, bool)> {
+        let images = self.devices.iter().flat_map(|device| &device.images);
+        images.map(|(_, image)| (&image.file, image.readonly))
     }
 
     /// Grants to a device host what its devices need. `devices` are indices into the plan.

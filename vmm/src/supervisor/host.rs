@@ -100,7 +100,7 @@ impl Host {
         let carriers: Vec<Carrier> = devices.iter().map(|device| device.assignment.carrier).collect();
         let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
         let recipe = objects
-            .host_recipe(group.level, &declared, &carriers)
+            .host_recipe(&plan.demands, group.level, &declared, &carriers)?
             .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
         let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned();
         let cpu = plan.pins.map(|pins| pins.hosts);

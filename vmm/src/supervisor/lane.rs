@@ -6,6 +6,7 @@ use imc::lane::{ANSWER_REGION_BYTES, REQUEST_BYTES, prepare_virtqueues};
 use imc::{Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, Wake, pipe};
 use schema::host::Purpose;
 use schema::lane::Carrier;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Both ends. What one side writes the other holds for reading alone.
 pub enum LaneObjects {
@@ -79,6 +80,23 @@ impl LaneObjects {
             },
             Carrier::InProcess => LaneObjects::InProcess,
         })
+    }
+
+    /// The memory among it.
+    pub(super) fn shared_memory(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            LaneObjects::Memory { request, .. } => vec![request.region.as_fd()],
+            LaneObjects::Virtio { request, answers, .. } => vec![request.region.as_fd(), answers.region.as_fd()],
+            LaneObjects::Socket { .. } | LaneObjects::Pipe { .. } | LaneObjects::InProcess => Vec::new(),
+        }
+    }
+
+    /// The pipes among it, one end of each.
+    pub(super) fn pipes(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            LaneObjects::Pipe { asked, answers } => vec![asked.0.as_fd(), answers.0.as_fd()],
+            _ => Vec::new(),
+        }
     }
 
     /// Whether the VMM reads what the host has committed where the host writes it.

@@ -10,6 +10,7 @@ mod grants;
 mod host;
 mod lane;
 mod lives;
+mod mac;
 mod open;
 pub mod operator;
 mod plan;
@@ -24,8 +25,10 @@ mod window;
 pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
 pub use lives::RESTARTS;
+pub use mac::LabelChoice;
 pub use plan::{
-    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Group, Hostile, Isolate, MEMORY_MIN, Pins, Plan, PlannedDevice,
+    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Pins, Plan,
+    PlannedDevice,
 };
 pub use reach::{Reached, reach};
 pub use timing::{Spawned, time_empty_program, time_spawn};

@@ -1,5 +1,6 @@
 //! What a machine is started from, opened by the one process that may.
 
+use super::mac::Mac;
 use super::plan::BootPlan;
 use anyhow::{Context, Result, anyhow};
 use imc::{BlockFile, Capability, Kvm};
@@ -35,8 +36,8 @@ pub enum OpenBoot {
 }
 
 impl OpenBoot {
-    /// Opens what the plan names.
-    pub fn open(plan: &BootPlan) -> Result<OpenBoot> {
+    /// Opens what the plan names, for a VMM whose label is one of `mac`.
+    pub fn open(plan: &BootPlan, mac: &Mac) -> Result<OpenBoot> {
         Ok(match plan {
             BootPlan::None => OpenBoot::None,
             BootPlan::Kernel { kernel, initrd, cmdline } => {
@@ -47,8 +48,8 @@ impl OpenBoot {
                     schema::vmm::CMDLINE_MAX
                 );
                 OpenBoot::Kernel {
-                    kernel: open_image("kernel", kernel)?,
-                    initrd: initrd.as_ref().map(|path| open_image("initrd", path)).transpose()?,
+                    kernel: open_image("kernel", kernel, mac)?,
+                    initrd: initrd.as_ref().map(|path| open_image("initrd", path, mac)).transpose()?,
                     cmdline: cmdline.clone(),
                 }
             }
@@ -59,7 +60,7 @@ impl OpenBoot {
                 )?);
                 file.write_all(image)?;
                 let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-                OpenBoot::Flat { image: BlockFile::new(again)?, base: *base }
+                OpenBoot::Flat { image: BlockFile::new(mac.lend(again)?)?, base: *base }
             }
         })
     }
@@ -78,7 +79,7 @@ impl OpenBoot {
     }
 }
 
-fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
+fn open_image(what: &str, path: &Path, mac: &Mac) -> Result<BlockFile> {
     let file = File::open(path).with_context(|| format!("{what} {}: cannot be opened", path.display()))?;
     let found = file.metadata()?;
     anyhow::ensure!(
@@ -88,7 +89,7 @@ fn open_image(what: &str, path: &Path) -> Result<BlockFile> {
         if found.is_dir() { "a folder" } else { "something else" }
     );
     anyhow::ensure!(found.len() > 0, "{what} {}: is empty", path.display());
-    Ok(BlockFile::new(file)?)
+    Ok(BlockFile::new(mac.lend(file)?)?)
 }
 
 /// Adds a capability to a message's descriptors; returns its handle.

@@ -1,6 +1,7 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
-use sandbox::Part;
+use super::mac::LabelChoice;
+use sandbox::{LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -88,6 +89,31 @@ pub struct Hostile {
     pub without: Vec<Part>,
 }
 
+/// What an operator says of single layers of the sandbox, for all processes of a VM.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// No process starts without these.
+    pub required: Vec<LayerName>,
+    /// Processes start without these, where they are not to be had.
+    pub may_be_missing: Vec<LayerName>,
+    /// Labels of a security module.
+    pub label: LabelChoice,
+}
+
+impl Demands {
+    /// Makes a recipe say the same. A level that lacks a required layer is refused.
+    pub fn apply(&self, mut recipe: Recipe) -> Result<Recipe, NoSuchLayer> {
+        for layer in &self.required {
+            recipe.require(*layer)?;
+        }
+        for layer in &self.may_be_missing {
+            // What a level does not have is missing from it anyway.
+            let _ = recipe.allow_missing(*layer);
+        }
+        Ok(recipe)
+    }
+}
+
 /// Which processors the two sides run on; for benches.
 #[derive(Debug, Clone, Copy)]
 pub struct Pins {
@@ -114,6 +140,8 @@ pub struct Plan {
     pub isolate: Isolate,
     /// How strictly the VMM is confined.
     pub level: Level,
+    /// What the operator says of single layers.
+    pub demands: Demands,
     /// Deadline of a lane operation.
     pub deadline: Duration,
     /// How often a host that dies young is started anew before it is retired; 0: never.
@@ -169,6 +197,27 @@ impl Plan {
                     .map_err(|sentence| anyhow::anyhow!("device {}: {sentence}", device.label))
             })
             .collect()
+    }
+
+    /// Refuses demands that a level cannot meet: of the VMM, or of a device.
+    pub fn check_demands(&self) -> anyhow::Result<()> {
+        let devices = self.devices.iter().map(|device| (device.label.as_str(), device.level));
+        let linked = self.isolate == Isolate::None;
+        for (who, level) in devices.filter(|_| !linked).chain([("vmm", self.level)]) {
+            let made = self.demands.apply(Recipe::host(level, &[]));
+            made.map_err(|error| anyhow::anyhow!("--require: {who}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives up, for the life of this process, what it does not take to run this VM. Call before any process is started.
+    pub fn shed_privileges(&self) -> anyhow::Result<()> {
+        let hosts = self.devices.iter().map(|device| device.level);
+        if hosts.chain([self.level]).any(|level| level == Level::Off) {
+            return Ok(());
+        }
+        let namespaces = self.demands.may_be_missing.contains(&LayerName::User);
+        anyhow::Context::context(sandbox::shed(namespaces), "giving up privileges")
     }
 
     /// What the lane of one of its devices runs over.
@@ -271,6 +320,7 @@ mod tests {
             devices: devices.iter().map(device).collect(),
             isolate,
             level: Level::Seccomp,
+            demands: Demands::default(),
             deadline: DEADLINE,
             restarts: 0,
             kvm: false,
@@ -306,6 +356,16 @@ mod tests {
         let plan = plan(Isolate::Class, &[("a", Level::Seccomp), ("b", Level::Off)]);
         let sentence = plan.groups(&[manifest("a", Class::Char, &[]), manifest("b", Class::Char, &[])]).unwrap_err();
         assert!(sentence.to_string().contains("`char`"), "{sentence}");
+    }
+
+    #[test]
+    fn a_layer_that_a_level_lacks_cannot_be_required_of_it() {
+        let mut plan = plan(Isolate::Device, &[("a", Level::Seccomp), ("b", Level::Off)]);
+        plan.demands.may_be_missing = vec![LayerName::User];
+        plan.check_demands().unwrap();
+        plan.demands.required = vec![LayerName::Landlock];
+        let sentence = plan.check_demands().unwrap_err().to_string();
+        assert_eq!(sentence, "--require: b: sandbox level `off` has no layer `landlock`");
     }
 
     #[test]

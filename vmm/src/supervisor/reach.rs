@@ -2,7 +2,7 @@
 
 use super::grants::Objects;
 use super::pin;
-use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Pins, Plan, PlannedDevice};
+use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Pins, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use crate::attach::{Assembly, Reach};
 use crate::link::Linker;
@@ -47,6 +47,7 @@ pub fn reach(
         devices: vec![PlannedDevice { carrier, ..device.clone() }],
         isolate: if linked { Isolate::None } else { Isolate::Device },
         level: Level::Seccomp,
+        demands: Demands::default(),
         deadline: DEADLINE,
         restarts: 0,
         kvm: false,
@@ -57,7 +58,7 @@ pub fn reach(
     let host = if linked {
         None
     } else {
-        let recipe = objects.host_recipe(Level::Seccomp, &manifests, &[carrier]);
+        let recipe = objects.host_recipe(&plan.demands, Level::Seccomp, &manifests, &[carrier])?;
         let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
         host.greet()?;
         host.require_clean(Stage::Confined)?;

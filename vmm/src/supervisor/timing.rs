@@ -2,7 +2,7 @@
 
 use super::grants::Objects;
 use super::lane::LaneObjects;
-use super::plan::{BootPlan, Catalogue, DEADLINE, Isolate, Plan, PlannedDevice};
+use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use super::refused;
 use anyhow::{Context, Result, anyhow};
@@ -30,6 +30,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
         devices: vec![device.clone()],
         isolate: Isolate::Device,
         level: Level::Seccomp,
+        demands: Demands::default(),
         deadline: DEADLINE,
         restarts: 0,
         kvm: false,
@@ -38,7 +39,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     let manifests = plan.manifests(catalogue)?;
     let objects = Objects::create(&plan, &manifests, 1)?;
     let program = Program::current()?;
-    let recipe = objects.host_recipe(Level::Seccomp, &manifests, &[device.carrier]);
+    let recipe = objects.host_recipe(&plan.demands, Level::Seccomp, &manifests, &[device.carrier])?;
 
     let mut clock = Clock { last: Instant::now(), steps: Vec::new() };
     let mut process = Process::spawn(&program, "cofferdam: host", &device.device, recipe)?;

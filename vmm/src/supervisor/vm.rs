@@ -129,7 +129,7 @@ impl Vm {
         // A device linked into the VMM has a wake of its own, as if it were alone in a host.
         let wakes = if linked { plan.devices.len() } else { groups.len() };
         let objects = Objects::create(plan, &manifests, wakes)?;
-        let boot = OpenBoot::open(&plan.boot)?;
+        let boot = OpenBoot::open(&plan.boot, &objects.mac)?;
         let kvm = if plan.kvm { Some(open_kvm()?) } else { None };
         signals.check()?;
 
@@ -148,6 +148,7 @@ impl Vm {
         let carriers: Vec<Carrier> = plan.devices.iter().map(|device| plan.carrier(device)).collect();
         let recipe = Recipe::vmm_over(plan.level, plan.cpus, plan.kvm, &manifests, &carriers)
             .with_guest_memory(plan.memory_bytes);
+        let recipe = objects.mac.label(plan.demands.apply(recipe)?, sandbox::policy::VMM)?;
         let vmm = Process::spawn(&program, "cofferdam: vmm", "vmm", recipe)?;
         if let Some(pins) = plan.pins {
             pin(vmm.pid(), pins.vmm)?;
@@ -646,6 +647,10 @@ fn name_carrier(row: &mut HostStatus, carrier: Carrier) {
 }
 
 fn status_of(process: &Process, level: Level, class: String, audit: bool) -> HostStatus {
+    let asked = |required| {
+        let layers = process.recipe.layers.iter().filter(|layer| layer.asked && layer.required == required);
+        layers.map(|layer| layer.name.name().to_owned()).collect()
+    };
     let mut row = HostStatus {
         name: process.name.clone(),
         class,
@@ -653,6 +658,8 @@ fn status_of(process: &Process, level: Level, class: String, audit: bool) -> Hos
         level: level_name(level).to_owned(),
         syscalls_allowed: process.recipe.syscalls_allowed(),
         state: "running".to_owned(),
+        required: asked(true),
+        allowed_missing: asked(false),
         ..HostStatus::default()
     };
     if process.ended().is_some() {
@@ -666,6 +673,8 @@ fn status_of(process: &Process, level: Level, class: String, audit: bool) -> Hos
             row.guest_memory_bytes = seen.guest_memory_bytes;
             row.pss_bytes = seen.pss_bytes;
             row.notes = seen.notes;
+            row.missing = seen.missing.iter().map(|layer| layer.name().to_owned()).collect();
+            row.label = seen.label;
             if audit {
                 row.differences = seen.differences;
             }

@@ -1,0 +1,149 @@
+//! Profiles for AppArmor, as `apparmor_parser -r` takes them.
+//!
+//! AppArmor goes by paths. Shared memory and eventfds have none and are beside its reach; disk images have, so the hosts of
+//! a VM's disks have a profile of their own that names them. What a process is handed is checked against its profile only
+//! where who opened it was confined as well: hence a profile for the supervisor, which the program gets by its path.
+
+use super::{VMM, processes};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// The supervisor's.
+const SUPERVISOR: &str = "cofferdam";
+
+/// The profile of a process: of the hosts of a device class, or of the VMM.
+#[must_use]
+pub fn profile(process: &str) -> String {
+    format!("{SUPERVISOR}-{process}")
+}
+
+/// The profile of the hosts of the disks of the VM `vm`.
+#[must_use]
+pub fn disk_profile(vm: &str) -> String {
+    format!("{}.{vm}", profile("block"))
+}
+
+/// A disk image of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Its full path.
+    pub path: PathBuf,
+    /// Where the file system that it lies on is mounted: in an empty root its path is shown from there.
+    pub mounted: PathBuf,
+    /// It is only read.
+    pub readonly: bool,
+}
+
+/// Profiles for `program`: the supervisor's, one for each device class, and the VMM's.
+#[must_use]
+pub fn profiles(program: &Path) -> String {
+    let mut text = String::from(
+        "# Cofferdam: written by `cofferdam policy apparmor`. Install with `apparmor_parser -r FILE`.\n\
+         # Hosts of disks need a profile that names these: `cofferdam policy apparmor --vm NAME --disk PATH`.\n\n\
+         abi <abi/3.0>,\n",
+    );
+    let shown = quoted(program);
+    let _ = write!(
+        text,
+        "
+# What a person may do, within their rights; what it hands on is checked against who receives it.
+profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
+  capability,
+  network unix,
+  mount,
+  umount,
+  pivot_root,
+  signal,
+  ptrace,
+  file,
+  # `unsafe` keeps what a child has asked for: to die with its supervisor.
+  change_profile unsafe /** -> {SUPERVISOR}-*,
+}}
+"
+    );
+    for process in processes() {
+        text.push_str(&one(
+            &profile(process),
+            program,
+            if process == VMM { "  /dev/kvm rw,\n  /kvm rw,\n" } else { "" },
+        ));
+    }
+    text
+}
+
+/// The profile of the hosts of a VM's disks.
+#[must_use]
+pub fn disks(program: &Path, vm: &str, disks: &[Disk]) -> String {
+    let mut rules = String::new();
+    for disk in disks {
+        let mode = if disk.readonly { "r" } else { "rw" };
+        let below = disk.path.strip_prefix(&disk.mounted).unwrap_or(&disk.path);
+        let mut paths = vec![disk.path.clone(), Path::new("/").join(below)];
+        paths.dedup();
+        for path in paths {
+            let _ = writeln!(rules, "  {} {mode},", quoted(&path));
+        }
+    }
+    format!(
+        "# Cofferdam: the disks of the VM `{vm}`. Install with `apparmor_parser -r FILE`.\n\nabi <abi/3.0>,\n{}",
+        one(&disk_profile(vm), program, &rules)
+    )
+}
+
+/// A profile of nothing but the program, its channel and what `rules` add.
+fn one(name: &str, program: &Path, rules: &str) -> String {
+    // Seen from an empty root, its path begins where its file system is mounted: the name is what stays.
+    let file = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    format!(
+        "
+profile {name} flags=(attach_disconnected) {{
+  {} mr,
+  \"/{{,**/}}{}\" mr,
+  network unix,
+  signal receive,
+{rules}}}
+",
+        quoted(program),
+        escaped(&file)
+    )
+}
+
+/// A path as a profile has it.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", escaped(&path.to_string_lossy()))
+}
+
+/// Without the characters that mean something in a pattern.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '^' | '"' | '\\' | '@') {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_named_by_its_path_and_by_where_its_file_system_begins() {
+        let disk = Disk { path: "/data/a[1].img".into(), mounted: "/data".into(), readonly: false };
+        let text = disks(Path::new("/usr/bin/cofferdam"), "one", &[disk]);
+        assert!(text.contains("profile cofferdam-block.one "), "{text}");
+        assert!(text.contains("  \"/data/a\\[1\\].img\" rw,\n  \"/a\\[1\\].img\" rw,\n"), "{text}");
+    }
+
+    #[test]
+    fn no_host_has_a_network_but_its_channel_or_a_file_but_its_program() {
+        let text = profiles(Path::new("/usr/bin/cofferdam"));
+        for process in processes().filter(|process| *process != VMM) {
+            let begin = text.find(&format!("profile {} ", profile(process))).expect(process);
+            let body = text[begin..].split('}').next().expect("a body").replace("{,**/", "");
+            assert!(!body.contains("capability") && !body.contains("network,") && !body.contains(" file,"), "{body}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The policies that give labels their meaning, as text to install: the rule of this program, that a process may use what
+//! it was handed and open nothing, in the words of each security module.
+
+pub mod apparmor;
+pub mod selinux;
+
+use schema::manifest::Class;
+
+/// The word for the VMM among those of device classes.
+pub const VMM: &str = "vmm";
+
+/// What has a label of its own: a device host of each class, and the VMM.
+fn processes() -> impl Iterator<Item = &'static str> {
+    Class::ALL.into_iter().map(Class::name).chain([VMM])
+}
