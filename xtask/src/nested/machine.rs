@@ -24,8 +24,8 @@ const SILENCE: Duration = Duration::from_secs(150);
 pub enum Run {
     /// It ran to its end, or to that of its time.
     Done(Outcome),
-    /// It stood still, or a guest in it did before it was up: nothing was learnt. Who stood still.
-    StoodStill(String),
+    /// It broke down itself, or a guest in it stood still before it was up: nothing was learnt. What happened, for people.
+    BrokeDown(String),
 }
 
 /// One line from the guest's second serial port.
@@ -95,7 +95,7 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
             Ok(line) => line,
             Err(mpsc::RecvTimeoutError::Timeout) if heard.elapsed() > SILENCE => {
                 progress.clear();
-                return Ok(Run::StoodStill("the emulated machine".to_owned()));
+                return Ok(Run::BrokeDown("the emulated machine stood still".to_owned()));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 progress.show("");
@@ -112,7 +112,7 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
             Line::Alive => {}
             Line::Hung(guest) => {
                 progress.clear();
-                return Ok(Run::StoodStill(format!("guest {guest}")));
+                return Ok(Run::BrokeDown(format!("guest {guest} stood still")));
             }
             Line::Passed(_) => outcome.passed += 1,
             Line::Failed(name, why) => {
@@ -138,6 +138,10 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         }
     }
     progress.clear();
+    let text = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).replace('\r', "");
+    if ended.is_none() && Instant::now() < deadline && ends_in_a_panic(&text()) {
+        return Ok(Run::BrokeDown("the emulated machine's own kernel panicked".to_owned()));
+    }
     let unfinished = match ended {
         Some(why) if why.is_empty() => None,
         Some(why) => Some(format!("the script ended {why}")),
@@ -148,13 +152,17 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         outcome.add_failure(&scenario.name, format!("{why}\n{}", command::tail(&others.join("\n"))));
     }
     if !outcome.failed.is_empty() {
-        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-        outcome.add_failure(
-            &named("log"),
-            format!("the end of {}:\n{}", log.display(), command::tail(&text.replace('\r', ""))),
-        );
+        outcome.add_failure(&named("log"), format!("the end of {}:\n{}", log.display(), command::tail(&text())));
     }
     Ok(Run::Done(outcome))
+}
+
+/// Whether the last thing that a kernel said on this console is why it panicked. What guests said is further up, if it is there.
+fn ends_in_a_panic(console: &str) -> bool {
+    const LAST_WORDS: usize = 4;
+    console.lines().rev().filter(|line| !line.trim().is_empty()).take(LAST_WORDS).any(|line| {
+        line.starts_with('[') && (line.contains("] Kernel Offset: ") || line.contains("end Kernel panic - not syncing"))
+    })
 }
 
 /// The rows of a bench, one a line, ratios with what they are against.
@@ -232,6 +240,16 @@ mod tests {
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
         assert_eq!(Line::parse("qemu: cannot allocate"), Line::Other);
+    }
+
+    #[test]
+    fn machine_whose_kernel_panics_is_told_from_one_that_goes_off() {
+        let trace = "GUEST ready\n[   27.264076]  </TASK>\n[   27.264541] Kernel Offset: 0x31200000 from 0xffffffff81000000\n\n";
+        assert!(ends_in_a_panic(trace));
+        assert!(ends_in_a_panic("[    3.1] ---[ end Kernel panic - not syncing: Fatal exception ]---\n"));
+        assert!(!ends_in_a_panic("--- panic.log\n[ 3.1] ---[ end Kernel panic - not syncing ]---\na\nb\nc\nd\n"));
+        assert!(!ends_in_a_panic("[   30.1] reboot: Power down\n"));
+        assert!(!ends_in_a_panic(""));
     }
 
     #[test]

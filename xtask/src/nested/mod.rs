@@ -81,8 +81,8 @@ pub fn scenarios(top: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// How often the outer machine is started for one scenario. In the emulated machine about one boot of a guest in fifty stands
-/// still; the cause is not known. So often running it is no accident.
+/// How often the outer machine is started for one scenario. Its kernel has been seen to panic in KVM, and it to stand still: under
+/// emulation that is what a computer without power is to a test. So often running it is no accident.
 const STARTS_MAX: u32 = 3;
 
 /// Where things are.
@@ -160,21 +160,21 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
     outcome
 }
 
-/// Boots the outer machine for one scenario. When it stands still, or a guest in it does as it boots, all is started anew;
-/// that is said, and the log of it kept.
+/// Boots the outer machine for one scenario. When it breaks down, or a guest in it stands still as it boots, all is started
+/// anew; that is said, and the log of it kept.
 fn boot(scenario: &Scenario, images: &Images, work: &Path) -> anyhow::Result<Outcome> {
-    let mut who = String::new();
+    let mut why = String::new();
     for start in 1..=STARTS_MAX {
         match machine::run(scenario, images, work)? {
             machine::Run::Done(outcome) => return Ok(outcome),
-            machine::Run::StoodStill(name) => who = name,
+            machine::Run::BrokeDown(how) => why = how,
         }
         let log = |suffix: &str| work.join("logs").join(format!("nested-{}{suffix}.log", scenario.name));
-        let kept = log(&format!("-still-{start}"));
-        eprintln!("    {who} STANDS STILL (start {start} of {STARTS_MAX}); kept in {}", kept.display());
+        let kept = log(&format!("-broken-{start}"));
+        eprintln!("    STARTED ANEW: {why} (start {start} of {STARTS_MAX}); kept in {}", kept.display());
         std::fs::rename(log(""), kept)?;
     }
-    Ok(Outcome::fail(&scenario.name, format!("{who} stood still {STARTS_MAX} times running")))
+    Ok(Outcome::fail(&scenario.name, format!("{why}, {STARTS_MAX} times running")))
 }
 
 /// Whether this computer cannot give the outer machine its memory, and why.
