@@ -16,6 +16,7 @@ struct Assign $Imc.message(0x11) {
   # Call. The reply is `Manifests`.
   level @0 :Level;
   devices @1 :List(Assignment);
+  threaded @2 :Bool;          # a helper, where level `strict` needs one, is a thread of the host and not a process
 }
 struct Assignment {
   device @0 :Text;
@@ -45,6 +46,8 @@ enum Purpose {
   asked @14;      # the pipe by which entries come, on the `pipe` carrier
   answers @15;    # the pipe by which answers go, on the `pipe` carrier
   answerRegion @16;  # what a host writes, on the `virtio` carrier; what the VMM writes is its request region
+  helperRegion @17;  # host-wide, also to the helper: what it is asked, what it answers, and the bytes
+  helperWake @18;    # host-wide, also to the helper: the eventfd that the helper sleeps on
 }
 
 struct Grant {

@@ -14,6 +14,11 @@ pub const DEVICES_MAX: usize = 64;
 pub const OPTIONS_MAX: usize = crate::manifest::LIST_MAX;
 /// Longest value of an option: it may be a path.
 pub const VALUE_MAX: usize = 4096;
+/// Bytes of the region between a host and its helper: a page of what is asked and answered, and room for data. A request of
+/// the kernel's usual size, 4 KiB to 256 KiB, is one question.
+pub const HELPER_REGION_BYTES: u64 = (4 << 10) + (256 << 10);
+/// The code with which a host ends whose helper has ended: a signal's handler has no other words.
+pub const HELPER_GONE: i32 = 102;
 /// Longest sentence of a log line, a refusal or a report. A longer one is cut when it is sent: it is for people.
 pub const SENTENCE_MAX: usize = 400;
 
@@ -45,6 +50,8 @@ pub struct Assign {
     pub level: Level,
     /// The devices, in the order that grants index.
     pub devices: Vec<Assignment>,
+    /// A helper, where level `strict` needs one, is a thread of the host and not a process.
+    pub threaded: bool,
 }
 
 /// One device that a host is to be.
@@ -112,6 +119,10 @@ pub enum Purpose {
     Answers = 15,
     /// What a host writes on the `virtio` carrier.
     AnswerRegion = 16,
+    /// Host-wide, also to the helper: what it is asked, what it answers, and the bytes.
+    HelperRegion = 17,
+    /// Host-wide, also to the helper: the eventfd that the helper sleeps on.
+    HelperWake = 18,
 }
 
 /// One capability handed to a device or its VMM.

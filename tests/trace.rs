@@ -21,15 +21,35 @@ fn a_register_device_makes_only_read_and_write_after_seal() {
     if !kvm() {
         return;
     }
+    let registers = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic"];
+    traced_makes_only_read_and_write(&[], &registers);
+}
+
+#[test]
+fn at_level_strict_every_device_makes_only_read_and_write() {
+    if !kvm() {
+        return;
+    }
+    let every = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy", "virtio-block"];
+    let disk = Place::new();
+    let path = disk.file("disk", &[0; 1 << 20]);
+    for carrier in ["memory", "socket"] {
+        let words = ["--sandbox", "strict", "--carrier", carrier, "--disk", path.to_str().unwrap()];
+        traced_makes_only_read_and_write(&words, &every);
+    }
+}
+
+/// Traces these devices of a VM after each other.
+fn traced_makes_only_read_and_write(words: &[&str], devices: &[&str]) {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         println!("SKIPPED: strace is not installed");
         return;
     }
     let place = Place::new();
-    let vm = place.start("traced", &tick_guest(), &[]);
+    let vm = place.start("traced", &tick_guest(), words);
     vm.wait_until_running();
     vm.wait_for_output();
-    for name in ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic"] {
+    for name in devices {
         let trace = place.path(&format!("{name}.trace"));
         let pid = vm.host(name)["pid"].as_i64().unwrap().to_string();
         let mut tracer = Command::new("strace")

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
-use sandbox::{LayerName, Module};
+use sandbox::{HelperForm, LayerName, Module};
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use serde::Deserialize;
@@ -71,6 +71,9 @@ pub struct DemoArgs {
     /// How strictly devices are confined, as for `run`.
     #[arg(long, default_value = "seccomp", value_name = "LEVEL[,DEVICE=LEVEL]…")]
     pub sandbox: SandboxSpec,
+    /// What helps a device at level `strict`, as for `run`.
+    #[arg(long, default_value = "process", value_name = "FORM[,DEVICE=FORM]…")]
+    pub helper: HelperSpec,
     /// How devices are grouped into processes, as for `run`.
     #[arg(long, value_enum, default_value = "device")]
     pub isolate: IsolateSpec,
@@ -80,6 +83,9 @@ pub struct DemoArgs {
     /// Drive the devices from a script, without a virtual processor.
     #[arg(long)]
     pub no_kvm: bool,
+    /// Another program that serves a device, as for `run`.
+    #[arg(long, value_name = "DEVICE=PATH", hide = true)]
+    pub host_program: Vec<String>,
     #[command(flatten)]
     pub layers: LayerArgs,
 }
@@ -199,6 +205,10 @@ pub struct RunArgs {
     /// Labels of a security module: auto, none, selinux or apparmor. [default: auto, where the policy is installed]
     #[arg(long, value_name = "WHOSE")]
     pub label: Option<LabelSpec>,
+    /// What makes, at level `strict`, the calls that mode 1 has no room for: a process, or a thread of the device's own process,
+    /// which is no boundary and there to compare with; and for single devices. [default: process]
+    #[arg(long, value_name = "FORM[,DEVICE=FORM]…")]
+    pub helper: Option<HelperSpec>,
     /// How devices are grouped into processes: device, class, or none. [default: device]
     #[arg(long, value_enum)]
     pub isolate: Option<IsolateSpec>,
@@ -260,6 +270,9 @@ pub struct RecipeArgs {
     /// The level to show.
     #[arg(long, default_value = "seccomp")]
     pub sandbox: SandboxSpec,
+    /// What its helper is at level `strict`.
+    #[arg(long, default_value = "process")]
+    pub helper: HelperSpec,
     #[command(flatten)]
     pub layers: LayerArgs,
 }
@@ -425,6 +438,8 @@ pub struct PerDevice<T> {
     exceptions: Vec<(String, T)>,
 }
 
+/// What the helpers of their hosts are.
+pub type HelperSpec = PerDevice<HelperForm>;
 /// How strictly devices are confined.
 pub type SandboxSpec = PerDevice<Level>;
 /// What their lanes run over.
@@ -456,6 +471,20 @@ impl Choice for Level {
     }
     fn choose(self, device: &mut PlannedDevice) {
         device.level = self;
+    }
+}
+
+impl Choice for HelperForm {
+    const FLAG: &str = "--helper";
+    const DEFAULT: HelperForm = HelperForm::Process;
+    fn of(word: &str) -> Result<HelperForm, String> {
+        match [HelperForm::Process, HelperForm::Thread].into_iter().find(|form| form.name() == word) {
+            Some(form) => Ok(form),
+            None => Err(format!("`{word}` is not a helper; there are process and thread")),
+        }
+    }
+    fn choose(self, device: &mut PlannedDevice) {
+        device.helper = self;
     }
 }
 
@@ -543,6 +572,17 @@ pub fn apply_carrier(spec: Option<&CarrierSpec>, isolate: Isolate, devices: &mut
     }
 }
 
+/// Applies `--host-program`.
+pub fn apply_host_programs(specs: &[String], devices: &mut [PlannedDevice]) -> Result<()> {
+    for spec in specs {
+        let (label, path) = spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
+        let device = devices.iter_mut().find(|device| device.label == label);
+        let device = device.ok_or_else(|| usage!("--host-program: this machine has no device `{label}`"))?;
+        device.program = Some(PathBuf::from(path));
+    }
+    Ok(())
+}
+
 impl RunArgs {
     /// These flags, and where one is not given, what `--config` says.
     pub fn with_config(self) -> Result<RunArgs> {
@@ -565,6 +605,7 @@ impl RunArgs {
             require: if self.require.is_empty() { file.require } else { self.require },
             allow_missing: if self.allow_missing.is_empty() { file.allow_missing } else { self.allow_missing },
             label: self.label.or(file.label),
+            helper: self.helper.or(file.helper),
             isolate: self.isolate.or(file.isolate),
             carrier: self.carrier.or(file.carrier),
             device: list(self.device, file.device),
@@ -630,13 +671,7 @@ impl RunArgs {
             devices.push(planned(&name, options, Vec::new()));
         }
         label(&mut devices);
-        for spec in &self.host_program {
-            let (label, path) =
-                spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
-            let device = devices.iter_mut().find(|device| device.label == label);
-            let device = device.ok_or_else(|| usage!("--host-program: this machine has no device `{label}`"))?;
-            device.program = Some(PathBuf::from(path));
-        }
+        apply_host_programs(&self.host_program, &mut devices)?;
         Ok(devices)
     }
 }
@@ -667,6 +702,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         label: String::new(),
         options,
         level: Level::DEFAULT,
+        helper: HelperForm::DEFAULT,
         carrier: Carrier::DEFAULT,
         backing,
         program: None,

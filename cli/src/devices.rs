@@ -5,6 +5,7 @@ use crate::catalogue::BuiltIn;
 use crate::table::table;
 use anyhow::{Result, anyhow};
 use sandbox::Recipe;
+use schema::lane::Carrier;
 use schema::manifest::{Manifest, Space};
 use serde::Serialize;
 use vmm::supervisor::Catalogue;
@@ -82,7 +83,7 @@ pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
         let manifest = BuiltIn
             .manifest(&name, &options)
             .map_err(|sentence| anyhow!(crate::args::Usage(format!("{name}: {sentence}"))))?;
-        Recipe::host(asked.sandbox.all, &[manifest])
+        Recipe::host_with(asked.sandbox.all, &[manifest], &[Carrier::Memory], asked.helper.all)
     };
     let recipe =
         asked.layers.demands()?.apply(recipe).map_err(|error| anyhow!(crate::args::Usage(error.to_string())))?;

@@ -25,6 +25,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     match std::env::args_os().next().as_deref().and_then(|name| name.to_str()) {
         Some("cofferdam: host") => device_host::run(::devices::catalogue()),
+        Some("cofferdam: helper") => device_host::help(::devices::catalogue()),
         Some("cofferdam: vmm") => vmm::serve::run(&catalogue::Linked),
         // What `bench spawn` compares with: a program of this size that does nothing.
         Some("cofferdam: empty") => return ExitCode::SUCCESS,

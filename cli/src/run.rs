@@ -7,10 +7,11 @@ mod guests;
 use crate::args::{RunArgs, apply_carrier, usage};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
+use sandbox::HelperForm;
 use schema::host::Level;
 use std::time::Duration;
 use vmm::supervisor::operator::Operators;
-use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Plan, Signals, Vm, runtime};
+use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Plan, PlannedDevice, Signals, Vm, runtime};
 
 /// The guest said it panicked.
 const PANICKED: u8 = 3;
@@ -71,6 +72,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     let mut devices = asked.devices()?;
     let sandbox = asked.sandbox.clone().unwrap_or_default();
     sandbox.apply(&mut devices)?;
+    asked.helper.clone().unwrap_or_default().apply(&mut devices)?;
     let isolate = asked.isolate.map_or(Isolate::Device, Isolate::from);
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     let name = asked.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()));
@@ -97,6 +99,13 @@ fn warn(plan: &Plan) {
         eprintln!(
             "cofferdam: --isolate none: the devices are linked into the VMM; one that is broken takes the whole VM, and all \
              that the VMM holds"
+        );
+    }
+    let threaded = |device: &&PlannedDevice| device.level == Level::Strict && device.helper == HelperForm::Thread;
+    for device in plan.devices.iter().filter(threaded).filter(|_| plan.isolate != Isolate::None) {
+        eprintln!(
+            "cofferdam: --helper thread: {} and a helper that it may need share their memory, which is no boundary",
+            device.label
         );
     }
     for device in plan.devices.iter().filter(|device| device.level == Level::Off && plan.isolate != Isolate::None) {

@@ -1,8 +1,9 @@
 //! From grants to what a device may hold.
 #![allow(unsafe_code)] // Guest memory is handed to vm-memory as a mapping that somebody else made.
 
+use crate::helper::{Asking, Disk, Mailbox};
 use device::manifest::{Manifest, Power};
-use device::{BlockFile, GuestMemory, Powers};
+use device::{BlockStore, GuestMemory, KernelRandom, Powers, RawFile};
 use imc::lane::{HostLane, Rest, StateWriter};
 use imc::{
     Capability, DeviceEnd, PAGE_BYTES, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake,
@@ -22,6 +23,8 @@ const SECTOR_BYTES: u64 = 512;
 pub(crate) struct HostGrants {
     wake: Option<Wake>,
     irq: Option<Wake>,
+    helper_region: Option<Region<ReadWrite>>,
+    helper_wake: Option<Wake>,
 }
 
 impl HostGrants {
@@ -30,6 +33,8 @@ impl HostGrants {
         match grant.purpose {
             Purpose::Wake => once(&mut self.wake, receive(&grant, descriptor)?, "wake")?,
             Purpose::Irq => once(&mut self.irq, receive(&grant, descriptor)?, "irq")?,
+            Purpose::HelperRegion => once(&mut self.helper_region, receive(&grant, descriptor)?, "helper's region")?,
+            Purpose::HelperWake => once(&mut self.helper_wake, receive(&grant, descriptor)?, "helper's wake")?,
             _ => return Ok(Some((grant, descriptor))),
         }
         Ok(None)
@@ -38,7 +43,15 @@ impl HostGrants {
     /// The descriptors that are still needed once all is set up.
     pub(crate) fn held(&self) -> Vec<Held> {
         let wake = self.wake.iter().map(|wake| held_wake(wake, Mode::Read));
-        wake.chain(self.irq.iter().map(|irq| held_wake(irq, Mode::Write))).collect()
+        let rung = self.irq.iter().chain(&self.helper_wake);
+        wake.chain(rung.map(|rung| held_wake(rung, Mode::Write))).collect()
+    }
+
+    /// What is between a host and its helper, mapped, and what the helper sleeps on.
+    pub(crate) fn take_helper(&mut self) -> Result<(Mailbox, Wake), String> {
+        let region = self.helper_region.take().ok_or_else(|| missing("helper's region"))?;
+        let wake = self.helper_wake.take().ok_or_else(|| missing("helper's wake"))?;
+        Ok((Mailbox::map(region)?, wake))
     }
 
     /// The wake to sleep on.
@@ -133,7 +146,9 @@ impl DeviceGrants {
                 numbered(&mut self.switches, number, receive(grant, descriptor)?, "switch")?;
             }
             Purpose::Direct => return Err("memory of a direct range cannot be given to a device yet".into()),
-            Purpose::Wake | Purpose::Irq => return Err("a grant for the whole host came for one device".into()),
+            Purpose::Wake | Purpose::Irq | Purpose::HelperRegion | Purpose::HelperWake => {
+                return Err("a grant for the whole host came for one device".into());
+            }
         }
         Ok(())
     }
@@ -143,10 +158,7 @@ impl DeviceGrants {
         let mut held = self.lane.held();
         let rung = [&self.vectors, &self.bells, &self.switches].into_iter().flatten().map(second);
         held.extend(rung.map(|wake| held_wake(wake, Mode::Write)));
-        held.extend(self.files.iter().map(|(_, file)| {
-            let mode = if file.readonly { Mode::Read } else { Mode::Both };
-            Held::new(file.as_fd().as_raw_fd(), DescriptorKind::File, mode)
-        }));
+        held.extend(self.files.iter().map(|(_, file)| held_file(&file.file, file.readonly)));
         held
     }
 
@@ -185,9 +197,26 @@ impl DeviceGrants {
         }
     }
 
-    /// What the device's constructor may take.
-    pub(crate) fn powers(mut self) -> Result<Powers, String> {
+    /// Takes the files, as disks of device number `device`.
+    pub(crate) fn take_disks(&mut self, device: u8) -> impl Iterator<Item = Disk> {
+        let files = std::mem::take(&mut self.files).into_iter();
+        files.map(move |(wish, file)| Disk { device, wish, file: raw_file(file) })
+    }
+
+    /// What the constructor of device number `device` may take. What takes calls that this process has not is asked of its
+    /// helper.
+    pub(crate) fn powers(mut self, manifest: &Manifest, device: u8, helper: Option<&Asking>) -> Result<Powers, String> {
         let mut powers = Powers::default();
+        for (wish, wanted) in (0..).zip(&manifest.wishes) {
+            match (wanted.power, helper) {
+                (Power::FileRead | Power::FileWrite, Some(helper)) => {
+                    powers.stores.push((wish, helper.disk(device, wish).ok_or_else(|| missing("file"))?));
+                }
+                (Power::Entropy, Some(helper)) => powers.random = Some(helper.random()),
+                (Power::Entropy, None) => powers.random = Some(Box::new(KernelRandom)),
+                _ => {}
+            }
+        }
         for (number, region) in self.streams {
             let bell = self.bells.iter().position(|(wish, _)| *wish == number);
             let (_, bell) = self.bells.swap_remove(bell.ok_or_else(|| missing("bell"))?);
@@ -200,7 +229,8 @@ impl DeviceGrants {
         }
         powers.vectors = self.vectors.into_iter().map(|(_, wake)| bell(wake)).collect();
         powers.switches = self.switches.into_iter().map(|(wish, wake)| (wish, bell(wake))).collect();
-        powers.files = self.files.into_iter().map(|(wish, file)| (wish, block_file(file))).collect();
+        let own = self.files.into_iter().map(|(wish, file)| (wish, Box::new(raw_file(file)) as Box<dyn BlockStore>));
+        powers.stores.extend(own);
         if !self.memory.is_empty() {
             powers.memory = Some(guest_memory(self.memory)?);
         }
@@ -257,8 +287,9 @@ fn guest_memory(mut regions: Vec<(u64, Region<ReadWrite>)>) -> Result<GuestMemor
     GuestMemory::from_regions(mapped).map_err(|error| format!("guest memory: {error}"))
 }
 
-fn block_file(file: imc::BlockFile) -> BlockFile {
-    BlockFile { readonly: file.readonly, bytes: file.bytes - file.bytes % SECTOR_BYTES, file: file.file }
+/// A granted file, as far as it is made of sectors.
+pub(crate) fn raw_file(file: imc::BlockFile) -> RawFile {
+    RawFile::new(file.file, file.bytes - file.bytes % SECTOR_BYTES, file.readonly)
 }
 
 /// An eventfd as a device rings it.
@@ -296,7 +327,13 @@ impl device::Stream for Stream {
     }
 }
 
-fn held_wake(wake: &Wake, mode: Mode) -> Held {
+/// A file that is read, and written unless it may not be.
+pub(crate) fn held_file(file: &impl AsFd, readonly: bool) -> Held {
+    let mode = if readonly { Mode::Read } else { Mode::Both };
+    Held::new(file.as_fd().as_raw_fd(), DescriptorKind::File, mode)
+}
+
+pub(crate) fn held_wake(wake: &Wake, mode: Mode) -> Held {
     Held::new(wake.as_fd().as_raw_fd(), DescriptorKind::Eventfd, mode)
 }
 
@@ -304,15 +341,15 @@ fn second<T>((_, second): &(u32, T)) -> &T {
     second
 }
 
-fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
+pub(crate) fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
     C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
 }
 
-fn missing(what: &str) -> String {
+pub(crate) fn missing(what: &str) -> String {
     format!("`{what}` was not granted")
 }
 
-fn once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
+pub(crate) fn once<T>(place: &mut Option<T>, value: T, what: &str) -> Result<(), String> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(format!("`{what}` was granted twice")),

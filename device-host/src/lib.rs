@@ -6,6 +6,7 @@
 
 mod engine;
 mod grants;
+mod helper;
 mod link;
 mod run;
 mod serve;
@@ -14,6 +15,7 @@ mod serve;
 mod tests;
 
 pub use engine::Engine;
+pub use helper::help;
 pub use link::{Linked, link};
 pub use run::run;
 pub use serve::{Ended, Host};

@@ -40,7 +40,7 @@ pub fn link(
     let wake = whole.take_wake().map_err(named)?;
     let irq = Arc::new(whole.take_irq().map_err(named)?);
     let state = own.state(&manifest).map_err(named)?;
-    let mut powers = own.powers().map_err(named)?;
+    let mut powers = own.powers(&manifest, 0, None).map_err(named)?;
     let doorbells = powers.doorbells.clone();
     let model = (registration.attach)(&options, &mut powers).map_err(|error| named(error.to_string()))?;
     let mut engine = Engine::new(model, &manifest, state, HostLane::in_process(), irq, doorbells);

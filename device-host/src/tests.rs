@@ -66,7 +66,7 @@ impl Objects {
         let irq = Arc::new(whole.take_irq().unwrap());
         let rest = Rest::new(whole.take_wake().unwrap(), irq.clone());
         let lane = own.lane(self.carrier, &rest, state.committed().sequence()).unwrap();
-        let mut powers = own.powers().unwrap();
+        let mut powers = own.powers(&manifest, 0, None).unwrap();
         let doorbells = powers.doorbells.clone();
         let model = (CATALOGUE[0].attach)(&Options::default(), &mut powers).unwrap();
         Host::new(vec![Engine::new(model, &manifest, state, lane, irq, doorbells)], rest)
@@ -236,7 +236,7 @@ fn guest_memory_is_where_the_guest_has_it() {
         own.add(&manifest, Carrier::Memory, &grant, region.as_fd().try_clone_to_owned().unwrap()).unwrap();
     }
     assert!(own.held().is_empty(), "regions are closed once they are mapped");
-    let memory = own.powers().unwrap().memory().unwrap();
+    let memory = own.powers(&manifest, 0, None).unwrap().memory().unwrap();
     memory.write_obj(77u32, GuestAddress((1 << 32) + 4096)).unwrap();
     // SAFETY: inside the mapping, aligned, and nobody writes meanwhile.
     let seen = unsafe { regions[0].map().unwrap().as_ptr().add(4096).cast::<u32>().read_volatile() };

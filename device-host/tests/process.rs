@@ -63,7 +63,7 @@ impl Host {
     fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
         let devices =
             vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier, poisoned: false }];
-        let assign = Assign { level: self.recipe.level, devices };
+        let assign = Assign { level: self.recipe.level, devices, threaded: false };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }
 

@@ -153,7 +153,7 @@ fn shared_words_cost_no_more_than_an_honest_message() {
         carrier: Default::default(),
         poisoned: false,
     };
-    let honest = Assign { level: Level::Off, devices: vec![device; 2] };
+    let honest = Assign { level: Level::Off, devices: vec![device; 2], threaded: false };
     assert!((WORDS..2 * WORDS).contains(&honest.measure().unwrap()));
     let (mut channel, peer) = pair();
     let message = datagram(EVENT, 0, 0, &honest);

@@ -119,6 +119,7 @@ fn message_over_a_bound_does_not_leave() {
             carrier: Default::default(),
             poisoned: false,
         }],
+        threaded: false,
     };
     let failed = supervisor.call::<_, Empty>(&assign, &[], SOON).unwrap_err();
     let too_long = BadBody::TooLong { field: "name", length: 65, bound: 64 };

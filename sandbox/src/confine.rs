@@ -141,13 +141,7 @@ impl Confined {
             return Err(ConfineError::Missing(layer.name.name()));
         }
         close_all_but(held)?;
-        for limit in recipe.limits.iter().filter(|limit| limit.from == Stage::Sealed) {
-            let value = match limit.value {
-                Value::Exactly(value) => value,
-                Value::LargestFile => largest_file(held),
-            };
-            lower(limit.resource, value)?;
-        }
+        lower_limits(recipe, held)?;
         if recipe.is_filtered() {
             let program = filter::compile(&recipe.calls, held)?;
             if !recipe.calls.iter().any(|permit| matches!(permit.call, Call::BRK | Call::MMAP)) {
@@ -160,6 +154,29 @@ impl Confined {
         }
         Ok(Sealed(()))
     }
+}
+
+/// Seals the calling thread alone, as the helper of its process: from here on it has a descriptor table of its own, with what
+/// is `held` and no more, and the system calls of `recipe`. Limits are those of the whole process.
+pub fn seal_thread(recipe: &Recipe, held: &[Held]) -> Result<Sealed, ConfineError> {
+    let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES);
+    unshared
+        .map_err(|error| ConfineError::Step { what: "taking a descriptor table of its own", error: error.into() })?;
+    close_all_but(held)?;
+    lower_limits(recipe, held)?;
+    filter::install_here(filter::compile(&recipe.calls, held)?)?;
+    Ok(Sealed(()))
+}
+
+fn lower_limits(recipe: &Recipe, held: &[Held]) -> Result<(), ConfineError> {
+    for limit in recipe.limits.iter().filter(|limit| limit.from == Stage::Sealed) {
+        let value = match limit.value {
+            Value::Exactly(value) => value,
+            Value::LargestFile => largest_file(held),
+        };
+        lower(limit.resource, value)?;
+    }
+    Ok(())
 }
 
 fn step(what: &'static str, result: i32) -> Result<i32, ConfineError> {

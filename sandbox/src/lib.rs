@@ -25,13 +25,13 @@ mod spawn;
 mod strict;
 
 pub use audit::{Audit, audit};
-pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without};
+pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without, seal_thread};
 pub use filter::FilterError;
 pub use label::{Label, Module};
 pub use process::{Child, End, Program};
 pub use recipe::{
-    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named,
-    NoSuchLayer, Part, Permit, Recipe, Resource, Share, Stage, Value, kvm,
+    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
+    Mode, Named, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Stage, Value, kvm,
 };
 pub use shed::shed;
-pub use spawn::{Lack, SpawnError, spawn};
+pub use spawn::{Lack, SpawnError, Start, spawn, spawn_with_helper};

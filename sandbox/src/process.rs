@@ -41,6 +41,8 @@ impl AsFd for Program {
 pub struct Child {
     /// Its number, as the supervisor sees it. Stays its own until it is reaped.
     pub pid: i32,
+    /// The number of its helper, if that is a process. It is gone when this one is.
+    pub helper: Option<i32>,
     /// Becomes readable when it ends.
     pub pidfd: OwnedFd,
     end: Option<End>,
@@ -51,7 +53,7 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, end: None, lacks: Vec::new(), group: None }
+        Child { pid, helper: None, pidfd, end: None, lacks: Vec::new(), group: None }
     }
 
     /// Keeps what was done for it before it started its program.

@@ -30,7 +30,7 @@ empty_record!(Seal = wire::seal);
 enumeration!(Level = wire::Level; Off, Process, Seccomp, Strict);
 enumeration!(Purpose = wire::Purpose;
     Wake, Irq, Request, State, Reply, Vector, Memory, File, Stream, Bell, Switch, Direct, Packets, Asked,
-    Answers, AnswerRegion);
+    Answers, AnswerRegion, HelperRegion, HelperWake);
 enumeration!(Severity = wire::Severity; Error, Warning, Info, Debug);
 
 impl Record for Refusal {
@@ -66,12 +66,14 @@ impl Record for Assign {
     }
     fn write(&self, mut to: wire::assign::Builder<'_>) {
         to.set_level(self.level.to_wire());
+        to.set_threaded(self.threaded);
         write_list(&self.devices, to.init_devices(self.devices.len() as u32));
     }
     fn read(from: wire::assign::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Assign {
             level: Level::from_wire("level", from.get_level())?,
             devices: read_list("devices", from.get_devices(), DEVICES_MAX)?,
+            threaded: from.get_threaded(),
         })
     }
 }

@@ -183,7 +183,7 @@ fn messages_of_a_host_travel_unchanged() {
     travels(Empty);
     travels(Hello { protocol: host::PROTOCOL });
     for level in [Level::Off, Level::Process, Level::Seccomp, Level::Strict] {
-        travels(Assign { level, devices: vec![] });
+        travels(Assign { level, devices: vec![], threaded: false });
     }
     travels(Assign {
         level: Level::Strict,
@@ -196,16 +196,18 @@ fn messages_of_a_host_travel_unchanged() {
             },
             Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Pipe, poisoned: true },
         ],
+        threaded: true,
     });
     travels(Manifests { manifests: vec![manifest(), bare_manifest()] });
     let grant = |slot, purpose| Grant { device: 255, purpose, number: 7, base: 1 << 32, handle: handle(slot) };
     use Purpose::*;
     let sets = [
-        [Wake, Irq, Request, State, Reply, Vector, Memory, File],
-        [Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
+        &[Wake, Irq, Request, State, Reply, Vector, Memory, File][..],
+        &[Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
+        &[HelperRegion, HelperWake],
     ];
     for purposes in sets {
-        travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, purpose)).collect() });
+        travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, *purpose)).collect() });
     }
     travels(Attach);
     travels(Seal);
@@ -546,6 +548,7 @@ fn sender_is_told_which_field_is_too_long() {
             carrier: Carrier::Memory,
             poisoned: false,
         }],
+        threaded: false,
     };
     let bound = manifest::NAME_MAX;
     assert_eq!(encode(&assign), Err(BadBody::TooLong { field: "name", length: bound + 1, bound }));

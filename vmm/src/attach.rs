@@ -306,7 +306,12 @@ impl Granted {
             Purpose::Vector => self.vectors.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Switch => self.switches.insert(number, receive(grant, descriptor)?).is_some(),
             Purpose::Direct => self.direct.insert(number, receive(grant, descriptor)?).is_some(),
-            Purpose::Memory | Purpose::File | Purpose::Stream | Purpose::Bell => return Ok(false),
+            Purpose::Memory
+            | Purpose::File
+            | Purpose::Stream
+            | Purpose::Bell
+            | Purpose::HelperRegion
+            | Purpose::HelperWake => return Ok(false),
         };
         if again { Err(format!("was granted its {:?} {number} twice", grant.purpose)) } else { Ok(true) }
     }

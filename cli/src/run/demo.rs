@@ -1,7 +1,7 @@
 //! `cofferdam demo`: a built-in guest drives every device, then a table shows what each device's process may do.
 
 use super::guests;
-use crate::args::{DemoArgs, STANDARD, apply_carrier, label, planned, usage};
+use crate::args::{DemoArgs, STANDARD, apply_carrier, apply_host_programs, label, planned, usage};
 use crate::catalogue::BuiltIn;
 use crate::ps::{calls_words, objects, sandbox_words};
 use crate::table::{size, table};
@@ -39,6 +39,8 @@ pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
     }
     let mut devices = every_device();
     asked.sandbox.apply(&mut devices)?;
+    asked.helper.apply(&mut devices)?;
+    apply_host_programs(&asked.host_program, &mut devices)?;
     let isolate = Isolate::from(asked.isolate);
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     let plan = Plan {

@@ -1,18 +1,16 @@
 //! Virtio block device: a disk.
 //!
 //! Source: virtio 1.2, section 5.2. The registers and the queue are the transport's ([`device::virtio`]); here are the
-//! requests, and behind them a [`store::BlockStore`].
+//! requests, and behind them a [`BlockStore`].
 
-mod store;
 #[cfg(test)]
 mod tests;
 
 use crate::declare;
 use device::manifest::{Class, Manifest, OptionKind, OptionSpec, Power};
 use device::virtio::{self, Backend, Broken, Buffers, Chain, FIRST_WISH, Function, Served, Virtio};
-use device::{AttachError, OptionError, Options, Powers};
+use device::{AttachError, BlockStore, OptionError, Options, Powers};
 use std::io;
-use store::{BlockStore, RawFile};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX,
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_FLUSH,
@@ -53,6 +51,8 @@ const IMAGE: u32 = FIRST_WISH;
 /// Requests of a disk.
 pub(crate) struct Block {
     store: Box<dyn BlockStore>,
+    /// The guest may only read, whatever the store allows.
+    readonly: bool,
     serial: [u8; ID_BYTES],
     config: [u8; CONFIG_BYTES],
 }
@@ -90,8 +90,8 @@ impl From<io::Error> for Failure {
 }
 
 impl Block {
-    /// A disk over `store`, which calls itself `serial`.
-    fn new(store: Box<dyn BlockStore>, serial: [u8; ID_BYTES]) -> Block {
+    /// A disk over `store`, which calls itself `serial`; not to be written if `readonly`, nor if the store cannot be.
+    fn new(store: Box<dyn BlockStore>, readonly: bool, serial: [u8; ID_BYTES]) -> Block {
         // Offsets of the fields that the features offered give a meaning to; all others are 0.
         const CAPACITY: usize = 0;
         const SIZE_MAX_FIELD: usize = 8;
@@ -103,7 +103,7 @@ impl Block {
         put(SIZE_MAX_FIELD, &SIZE_MAX.to_le_bytes());
         put(SEG_MAX_FIELD, &SEG_MAX.to_le_bytes());
         put(BLK_SIZE, &(SECTOR as u32).to_le_bytes());
-        Block { store, serial, config }
+        Block { readonly: readonly || store.readonly(), store, serial, config }
     }
 
     /// Does one request; `out` is what follows its header and `in_` what precedes its status. Gives the bytes of `in_`
@@ -115,7 +115,7 @@ impl Block {
                 in_.in_batches(|offset, slices| self.store.read_at(start + offset, slices))?;
                 Ok(in_.bytes())
             }
-            VIRTIO_BLK_T_OUT if self.store.readonly() => Err(Failure::Error),
+            VIRTIO_BLK_T_OUT if self.readonly => Err(Failure::Error),
             VIRTIO_BLK_T_OUT => {
                 let start = self.place(header, out.bytes())?;
                 out.in_batches(|offset, slices| self.store.write_at(start + offset, slices))?;
@@ -125,7 +125,7 @@ impl Block {
                 Ok(0)
             }
             // Nothing was ever written.
-            VIRTIO_BLK_T_FLUSH if self.store.readonly() => Ok(0),
+            VIRTIO_BLK_T_FLUSH if self.readonly => Ok(0),
             VIRTIO_BLK_T_FLUSH => {
                 self.store.flush()?;
                 Ok(0)
@@ -171,16 +171,16 @@ impl Backend for Block {
 
     fn attach(options: &Options, powers: &mut Powers) -> Result<Block, AttachError> {
         let settings = settings(options)?;
-        let image = powers.file(IMAGE)?;
-        if !image.bytes.is_multiple_of(SECTOR) {
-            return Err(AttachError::Unfit(format!("an image of {} bytes is not made of sectors", image.bytes)));
+        let image = powers.store(IMAGE)?;
+        if !image.bytes().is_multiple_of(SECTOR) {
+            return Err(AttachError::Unfit(format!("an image of {} bytes is not made of sectors", image.bytes())));
         }
-        Ok(Block::new(Box::new(RawFile::new(image, settings.readonly)), settings.serial))
+        Ok(Block::new(image, settings.readonly, settings.serial))
     }
 
     fn features(&self) -> u64 {
         let always = [VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH];
-        let readonly = u64::from(self.store.readonly()) << VIRTIO_BLK_F_RO;
+        let readonly = u64::from(self.readonly) << VIRTIO_BLK_F_RO;
         always.iter().fold(readonly, |features, bit| features | 1 << bit)
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::conformance::{Random, Strike, World, conforms};
 use device::virtio::guest::{Buffer, Deaths, Guest, MEMORY_BYTES, USED};
-use device::{BlockFile, Device, GuestMemory};
+use device::{Device, GuestMemory, RawFile};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -38,7 +38,7 @@ fn stored(file: &File) -> Vec<u8> {
 
 fn grant(file: &File, readonly: bool) -> impl Fn(&mut Powers) + 'static {
     let file = file.try_clone().unwrap();
-    move |powers| powers.files.push((IMAGE, BlockFile { file: file.try_clone().unwrap(), bytes: DISK, readonly }))
+    move |powers| powers.stores.push((IMAGE, Box::new(RawFile::new(file.try_clone().unwrap(), DISK, readonly))))
 }
 
 fn none() -> Options {
@@ -298,7 +298,7 @@ mod description {
         let powers = || Powers { memory: Some(GuestMemory::new()), vectors: bells(2), ..Powers::default() };
         assert_eq!(VirtioBlock::attach(&none(), &mut powers()).err(), Some(AttachError::Missing("file")));
         let mut half = powers();
-        half.files.push((IMAGE, BlockFile { file: disk(), bytes: 700, readonly: false }));
+        half.stores.push((IMAGE, Box::new(RawFile::new(disk(), 700, false))));
         assert!(matches!(VirtioBlock::attach(&none(), &mut half), Err(AttachError::Unfit(_))));
     }
 }
@@ -350,7 +350,7 @@ mod failures {
             Block::manifest(options)
         }
         fn attach(_: &Options, _: &mut Powers) -> Result<FrailBlock, AttachError> {
-            Ok(FrailBlock(Block::new(Box::new(Frail), [0; ID_BYTES])))
+            Ok(FrailBlock(Block::new(Box::new(Frail), false, [0; ID_BYTES])))
         }
         fn features(&self) -> u64 {
             self.0.features()

@@ -1,9 +1,6 @@
-//! Virtio entropy device: random bytes from the host's kernel.
+//! Virtio entropy device: random bytes for the guest, from the source that it was given.
 //!
 //! Source: virtio 1.2, section 5.4. The registers and the queue are the transport's ([`device::virtio`]).
-
-// The kernel writes guest memory, which Rust has no references to.
-#![allow(unsafe_code)]
 
 #[cfg(test)]
 mod tests;
@@ -11,10 +8,8 @@ mod tests;
 use crate::declare;
 use device::manifest::{Class, Manifest, Power};
 use device::virtio::{self, Backend, Broken, Chain, Function, Served, Virtio};
-use device::{AttachError, OptionError, Options, Powers};
-use std::io;
+use device::{AttachError, OptionError, Options, Powers, RandomSource};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
-use vm_memory::VolatileSlice;
 
 pub(crate) const NAME: &str = "virtio-entropy";
 
@@ -28,8 +23,10 @@ const QUEUE_SIZE: u16 = 64;
 /// allowed (5.4.6.2).
 const CHAIN_MAX: u64 = 64 << 10;
 
-/// The source of random bytes.
-pub(crate) struct Entropy;
+/// Requests for random bytes.
+pub(crate) struct Entropy {
+    source: Box<dyn RandomSource>,
+}
 
 impl Backend for Entropy {
     const QUEUES: &'static [u16] = &[QUEUE_SIZE];
@@ -51,9 +48,9 @@ impl Backend for Entropy {
         }))
     }
 
-    fn attach(options: &Options, _: &mut Powers) -> Result<Entropy, AttachError> {
+    fn attach(options: &Options, powers: &mut Powers) -> Result<Entropy, AttachError> {
         options.check(&[])?;
-        Ok(Entropy)
+        Ok(Entropy { source: powers.random()? })
     }
 
     fn features(&self) -> u64 {
@@ -70,28 +67,7 @@ impl Backend for Entropy {
         if wanted.bytes() == 0 {
             return Err(Broken::Short);
         }
-        wanted.each(|slice| fill(&slice)).map_err(|_| Broken::Failed)?;
+        wanted.each(|slice| self.source.fill(&slice)).map_err(|_| Broken::Failed)?;
         Ok(Served { written: wanted.bytes() as u32, work: wanted.bytes() })
     }
-}
-
-/// Fills all of `slice`.
-fn fill(slice: &VolatileSlice<'_>) -> io::Result<()> {
-    let mut done = 0;
-    while done < slice.len() {
-        let rest = slice.offset(done).map_err(io::Error::other)?;
-        let memory = rest.ptr_guard_mut();
-        // The system call itself: the C library's function may map memory for the kernel's fast path, which a sealed
-        // process may not.
-        // SAFETY: the memory lies inside a live volatile slice, which the kernel may write.
-        let moved = unsafe { libc::syscall(libc::SYS_getrandom, memory.as_ptr(), rest.len(), 0) };
-        match usize::try_from(moved) {
-            Ok(moved) => done += moved,
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::conformance::{Random, World, conforms};
-use device::GuestMemory;
 use device::virtio::guest::{Buffer, Deaths, Guest};
+use device::{GuestMemory, KernelRandom};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use vm_memory::GuestAddress;
@@ -9,7 +9,7 @@ use vm_memory::GuestAddress;
 const BUFFER: u64 = 0x8_0000;
 
 fn guest() -> Guest<Entropy> {
-    let mut guest = Guest::new(Options::default(), |_| {});
+    let mut guest = Guest::new(Options::default(), |powers| powers.random = Some(Box::new(KernelRandom)));
     guest.start(0, 8, true);
     guest
 }
@@ -113,7 +113,8 @@ impl World for Machine {
 
     fn powers(&self) -> Powers {
         let vectors = (0..2).map(|_| Box::new(Arc::new(AtomicU64::new(0))) as _).collect();
-        Powers { memory: Some(self.0.clone()), vectors, ..Powers::default() }
+        let random = Some(Box::new(KernelRandom) as _);
+        Powers { memory: Some(self.0.clone()), vectors, random, ..Powers::default() }
     }
 }
 

@@ -39,27 +39,39 @@ impl Display for Descriptor {
     }
 }
 
-/// All of them, by number.
-pub(super) fn of(process: &Process) -> io::Result<Vec<Descriptor>> {
+/// All of them, by number; with `each`, of all threads' tables one after the other, for there each has its own.
+pub(super) fn of(process: &Process, each: bool) -> io::Result<Vec<Descriptor>> {
+    if !each {
+        return of_table(&process.path(""));
+    }
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(process.path("fd"))? {
+    for task in std::fs::read_dir(process.path("task"))? {
+        found.extend(of_table(&task?.path())?);
+    }
+    Ok(found)
+}
+
+/// Those of the table of a process or thread, whose directory this is.
+fn of_table(directory: &Path) -> io::Result<Vec<Descriptor>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory.join("fd"))? {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        match look(process, number, &entry.path()) {
+        match look(directory, number, &entry.path()) {
             // Closed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             looked => found.push(looked?),
         }
     }
-    found.sort_by_key(|descriptor| descriptor.number);
+    found.sort_by_key(|descriptor: &Descriptor| descriptor.number);
     Ok(found)
 }
 
-fn look(process: &Process, number: i32, path: &Path) -> io::Result<Descriptor> {
+fn look(directory: &Path, number: i32, path: &Path) -> io::Result<Descriptor> {
     let link = std::fs::read_link(path)?.to_string_lossy().into_owned();
     // Opens nothing: stat follows the link to the object itself, not to its name.
     let metadata = std::fs::metadata(path)?;
-    let info = process.read(&format!("fdinfo/{number}"))?;
+    let info = std::fs::read_to_string(directory.join(format!("fdinfo/{number}")))?;
     Ok(Descriptor { number, kind: kind(&link, &metadata), mode: mode(&info), bytes: metadata.len(), link })
 }
 

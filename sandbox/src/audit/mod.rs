@@ -7,7 +7,7 @@ mod descriptors;
 mod kernel;
 mod memory;
 
-use crate::recipe::{LayerName, Recipe, Stage, Value};
+use crate::recipe::{HelperForm, LayerName, Recipe, Stage, Value};
 use descriptors::Descriptor;
 pub(crate) use kernel::missing_from_kernel;
 use schema::host::Level;
@@ -21,6 +21,10 @@ const MODE_FILTER: u8 = 2;
 /// Said of a host at level `strict` that could not have mode 1.
 const IN_PLACE_OF_MODE_1: &str = "this program was started under a system call filter, where seccomp mode 1 is not to be \
                                   had: a filter leaves the same calls, on the granted descriptors alone, and no TSC";
+
+/// Said of a host whose helper is a thread.
+const HELPER_IS_A_THREAD: &str =
+    "its helper is a thread of its own process, which is no boundary: what the helper may do, it may";
 
 /// What the kernel shows of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,11 +55,12 @@ pub struct Audit {
 /// whom the child's user 0 is mapped.
 pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     let process = Process { pid };
+    let recipe = &*recipe.as_seen(stage);
     let mut audit = Audit::default();
     let status = process.status()?;
     audit.no_new_privs = status.number("NoNewPrivs") == Some(1);
     audit.seccomp_mode = process.least_seccomp_mode()?;
-    let descriptors = descriptors::of(&process)?;
+    let descriptors = descriptors::of(&process, recipe.helper_of(HelperForm::Thread).is_some())?;
     audit.descriptors = descriptors.iter().map(Descriptor::to_string).collect();
     audit.pss_bytes = process.pss_bytes()?;
     let maps = memory::of(&process)?;
@@ -65,6 +70,9 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     }
     let mut differences = Vec::new();
     check_status(&mut differences, &status, recipe);
+    if recipe.helper_of(HelperForm::Thread).is_some() {
+        audit.notes.push(HELPER_IS_A_THREAD.to_owned());
+    }
     if recipe.is_filtered() && stage == Stage::Sealed {
         check_seccomp(&mut differences, &mut audit.notes, audit.seccomp_mode, recipe)?;
     }
@@ -166,8 +174,12 @@ fn check_status(differences: &mut Vec<String>, status: &Fields, recipe: &Recipe)
         }
     }
     let numbers: Vec<&str> = status.get("NSpid").unwrap_or("").split_whitespace().collect();
-    if required(LayerName::Pid) && (numbers.len() < 2 || numbers.last() != Some(&"1")) {
-        differences.push("it is not the first process of a process namespace of its own".to_owned());
+    let number = recipe.number.to_string();
+    if required(LayerName::Pid) && (numbers.len() < 2 || numbers.last() != Some(&number.as_str())) {
+        differences.push(match recipe.number {
+            1 => "it is not the first process of a process namespace of its own".to_owned(),
+            _ => format!("it is not process {number} of its host's process namespace"),
+        });
     }
     let threads = status.number("Threads").unwrap_or(0);
     if threads > u64::from(recipe.threads) {

@@ -1,10 +1,10 @@
 //! The recipe of a device host, from what its devices declare.
 
 use super::{
-    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Layer, LayerName, Limit, Mode, Named, Permit,
-    Recipe, Resource, Share, Stage, Value,
+    Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
+    Mode, Named, Permit, Recipe, Resource, Share, Stage, Value, helper,
 };
-use schema::host::Level;
+use schema::host::{HELPER_REGION_BYTES, Level};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 
@@ -35,28 +35,34 @@ impl Recipe {
     /// The recipe of a device host that runs `devices`, each over the carrier at its place in `carriers`.
     #[must_use]
     pub fn host_over(level: Level, devices: &[Manifest], carriers: &[Carrier]) -> Recipe {
+        Recipe::host_with(level, devices, carriers, HelperForm::default())
+    }
+
+    /// As [`Recipe::host_over`], with a helper of this form where the host needs one.
+    #[must_use]
+    pub fn host_with(level: Level, devices: &[Manifest], carriers: &[Carrier], form: HelperForm) -> Recipe {
         let name = devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(" + ");
-        let mut recipe = Recipe {
-            name: if name.is_empty() { "device host".into() } else { name },
-            level,
-            layers: layers(level),
-            limits: Vec::new(),
-            label: None,
-            group: None,
-            descriptors: Vec::new(),
-            memory: Vec::new(),
-            threads: 1,
-            calls: Vec::new(),
-        };
+        let mut recipe = Recipe::empty(if name.is_empty() { "device host".into() } else { name }, level);
+        recipe.layers = layers(level);
         if level == Level::Off {
             return recipe;
         }
+        recipe.helper = Helper::of(level, devices, form);
+        let threaded = recipe.helper_of(HelperForm::Thread).is_some();
+        recipe.threads = if threaded { 2 } else { 1 };
         common_limits(&mut recipe);
-        host_limits(&mut recipe, devices);
-        recipe.group = Some(GroupLimits {
-            memory_bytes: HOST_DATA_BYTES + HOST_STACK_BYTES + KERNEL_BYTES + shared_bytes(devices),
-            processes: recipe.threads,
-            cpu_percent: 100 * recipe.threads + CPU_SLACK_PERCENT,
+        let threads = recipe.threads;
+        process_limits(&mut recipe, threads);
+        // Where a thread of it is the helper, that one's limit is the process's.
+        if !threaded {
+            file_limit(&mut recipe, devices);
+        }
+        recipe.set_group(GroupLimits {
+            memory_bytes: recipe.processes() * (HOST_DATA_BYTES + HOST_STACK_BYTES + KERNEL_BYTES)
+                + shared_bytes(devices)
+                + recipe.helper.as_ref().map_or(0, |_| HELPER_REGION_BYTES),
+            processes: recipe.tasks(),
+            cpu_percent: 100 * recipe.tasks() + CPU_SLACK_PERCENT,
             because: "what it eats it takes from nobody, whatever user it is".into(),
         });
         placeholders(&mut recipe);
@@ -85,13 +91,22 @@ impl Recipe {
             );
         for (device, carrier) in devices.iter().zip(carriers) {
             recipe = keep_lane(recipe, device, *carrier);
-            recipe = keep_for(recipe, device);
+            recipe =
+                if level == Level::Strict { keep_for(recipe, device) } else { file(keep_for(recipe, device), device) };
         }
         recipe.memory = lane_shares(carriers);
         recipe.memory.extend(shares(devices));
+        if recipe.helper.is_some() {
+            let one = Count::Exactly(1);
+            recipe = recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "helper", "asks its helper for something");
+            recipe.memory.push(helper::region());
+        }
         if recipe.is_filtered() {
             recipe.calls = register_calls(carriers);
-            add_power_calls(&mut recipe.calls, devices);
+            // At level `strict` its helper makes them.
+            if level != Level::Strict {
+                add_power_calls(&mut recipe.calls, devices);
+            }
         }
         recipe
     }
@@ -126,7 +141,7 @@ pub(super) fn shared_bytes(devices: &[Manifest]) -> u64 {
     devices.iter().map(|device| each(device) + LANE_BYTES).sum()
 }
 
-fn has(devices: &[Manifest], powers: &[Power]) -> bool {
+pub(super) fn has(devices: &[Manifest], powers: &[Power]) -> bool {
     devices.iter().flat_map(|device| &device.wishes).any(|wish| powers.contains(&wish.power))
 }
 
@@ -195,26 +210,31 @@ pub(super) fn common_limits(recipe: &mut Recipe) {
     at_start(Resource::RealtimePriority, 0, "it cannot starve other processes");
 }
 
-fn host_limits(recipe: &mut Recipe, devices: &[Manifest]) {
+/// Limits of a host, and of a helper.
+pub(super) fn process_limits(recipe: &mut Recipe, threads: u32) {
     let mut limit = |resource, value, from, because: &'static str| {
-        recipe.limits.push(Limit { resource, value, from, because: because.into() });
+        recipe.limits.push(Limit { resource, value: Value::Exactly(value), from, because: because.into() });
     };
-    use Value::Exactly;
-    limit(
-        Resource::Processes,
-        Exactly(1),
-        Stage::Confined,
-        "one thread is all it is (binds root only with a user of its own)",
-    );
-    limit(Resource::DataBytes, Exactly(HOST_DATA_BYTES), Stage::Confined, "it cannot eat the host's memory");
-    limit(Resource::StackBytes, Exactly(HOST_STACK_BYTES), Stage::Confined, "it cannot eat the host's memory");
-    limit(Resource::OpenFiles, Exactly(SETUP_DESCRIPTORS), Stage::Confined, "grants of up to 64 devices come in");
-    limit(Resource::OpenFiles, Exactly(0), Stage::Sealed, "everything is granted: no descriptor can be made");
-    if has(devices, &[Power::FileWrite]) {
-        limit(Resource::FileBytes, Value::LargestFile, Stage::Sealed, "it writes a file, and cannot make it grow");
+    let because = if threads == 1 {
+        "one thread is all it is (binds root only with a user of its own)"
     } else {
-        limit(Resource::FileBytes, Exactly(0), Stage::Sealed, "it writes no file, and makes no memfd larger");
-    }
+        "a helper is all it has beside itself (binds no process of root)"
+    };
+    limit(Resource::Processes, threads.into(), Stage::Confined, because);
+    limit(Resource::DataBytes, HOST_DATA_BYTES, Stage::Confined, "it cannot eat the host's memory");
+    limit(Resource::StackBytes, HOST_STACK_BYTES, Stage::Confined, "it cannot eat the host's memory");
+    limit(Resource::OpenFiles, SETUP_DESCRIPTORS, Stage::Confined, "grants of up to 64 devices come in");
+    limit(Resource::OpenFiles, 0, Stage::Sealed, "everything is granted: no descriptor can be made");
+}
+
+/// What a host may make of files.
+fn file_limit(recipe: &mut Recipe, devices: &[Manifest]) {
+    let (value, because) = if recipe.helper.is_none() && has(devices, &[Power::FileWrite]) {
+        (Value::LargestFile, "it writes a file, and cannot make it grow")
+    } else {
+        (Value::Exactly(0), "it writes no file, and makes no memfd larger")
+    };
+    recipe.limits.push(Limit { resource: Resource::FileBytes, value, from: Stage::Sealed, because: because.into() });
 }
 
 /// What occupies the numbers 0 to 2 while a process is set up.
@@ -256,7 +276,7 @@ pub(super) fn is_descriptors(carrier: &Carrier) -> bool {
     matches!(carrier, Carrier::Socket | Carrier::Pipe)
 }
 
-/// Descriptors of one device, as the host that runs it holds them, beside its lane.
+/// Descriptors of one device, as the host that runs it holds them, beside its lane and its files.
 pub(super) fn keep_for(mut recipe: Recipe, device: &Manifest) -> Recipe {
     let name = &device.name;
     let one = Count::Exactly(1);
@@ -270,11 +290,23 @@ pub(super) fn keep_for(mut recipe: Recipe, device: &Manifest) -> Recipe {
         recipe = match wish.power {
             Power::Stream => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "bell", because),
             Power::Switch => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "switch", because),
-            Power::FileRead => recipe.keep(DescriptorKind::File, Mode::Read, one, "file", because),
-            // A file granted for writing may be a read-only image all the same: the mode is then less, never more.
-            Power::FileWrite => recipe.keep(DescriptorKind::File, Mode::Both, one, "file", because),
-            Power::Memory | Power::LowMemory | Power::Direct | Power::Entropy => recipe,
+            _ => recipe,
         };
+    }
+    recipe
+}
+
+/// Files of one device, as who reads and writes them holds them.
+pub(super) fn file(mut recipe: Recipe, device: &Manifest) -> Recipe {
+    for wish in &device.wishes {
+        let mode = match wish.power {
+            Power::FileRead => Mode::Read,
+            // A file granted for writing may be a read-only image all the same: the mode is then less, never more.
+            Power::FileWrite => Mode::Both,
+            _ => continue,
+        };
+        let because = format!("{}: {}", device.name, wish.because);
+        recipe = recipe.keep(DescriptorKind::File, mode, Count::Exactly(1), "file", because);
     }
     recipe
 }
@@ -384,9 +416,15 @@ pub(super) fn add_power_calls(calls: &mut Vec<Permit>, devices: &[Manifest]) {
         }
         calls.push(Permit { call: Call::FDATASYNC, when: on(Mode::Write), because: "the guest's flush".into() });
     }
-    if has(devices, &[Power::Entropy]) {
-        // GRND_INSECURE among them: bytes of a pool that nothing has been stirred into yet.
-        let flags = Condition::OneOf(2, vec![Named { value: 0, name: "no flag" }]);
-        calls.push(Permit { call: Call::GETRANDOM, when: vec![flags], because: "entropy for the guest".into() });
+    // A VMM has it with any flags already: its hash maps are seeded so.
+    if has(devices, &[Power::Entropy]) && calls.iter().all(|permit| permit.call != Call::GETRANDOM) {
+        calls.push(getrandom());
     }
+}
+
+/// The kernel's random bytes.
+pub(super) fn getrandom() -> Permit {
+    // GRND_INSECURE among the flags: bytes of a pool that nothing has been stirred into yet.
+    let flags = Condition::OneOf(2, vec![Named { value: 0, name: "no flag" }]);
+    Permit { call: Call::GETRANDOM, when: vec![flags], because: "entropy for the guest".into() }
 }

@@ -3,10 +3,13 @@
 //! A recipe starts from nothing and only adds. Each addition states its reason, and the reasons are what a reviewer
 //! reads.
 
+mod helper;
 mod host;
 pub mod kvm;
 mod show;
 mod vmm;
+
+pub use helper::{Helper, HelperForm};
 
 use crate::label::Label;
 use schema::host::Level;
@@ -36,8 +39,12 @@ pub struct Recipe {
     pub memory: Vec<Share>,
     /// Most threads.
     pub threads: u32,
+    /// Its number in its process namespace.
+    pub number: u32,
     /// All system calls that are left once it is sealed. Empty where no filter is installed.
     pub calls: Vec<Permit>,
+    /// Who makes other calls for it, where it needs any.
+    pub helper: Option<Helper>,
 }
 
 /// A moment at which a process is looked at.
@@ -423,6 +430,68 @@ pub struct NoSuchLayer {
 }
 
 impl Recipe {
+    /// One of this level that allows nothing yet: the first process of a process namespace, with one thread.
+    pub(crate) fn empty(name: String, level: Level) -> Recipe {
+        Recipe {
+            name,
+            level,
+            layers: Vec::new(),
+            limits: Vec::new(),
+            label: None,
+            group: None,
+            descriptors: Vec::new(),
+            memory: Vec::new(),
+            threads: 1,
+            number: 1,
+            calls: Vec::new(),
+            helper: None,
+        }
+    }
+
+    /// The recipe of its helper where that is a process, which has the same layers.
+    fn helper_mut(&mut self) -> Option<&mut Recipe> {
+        let helper = self.helper.as_mut().filter(|helper| helper.form == HelperForm::Process);
+        helper.map(|helper| &mut *helper.recipe)
+    }
+
+    /// Processes by this recipe: itself, and its helper where that is one.
+    pub(crate) fn processes(&self) -> u64 {
+        1 + u64::from(self.helper_of(HelperForm::Process).is_some())
+    }
+
+    /// Threads of all of them.
+    pub(crate) fn tasks(&self) -> u32 {
+        self.threads + self.helper_of(HelperForm::Process).map_or(0, |helper| helper.threads)
+    }
+
+    /// Sets the limits of its control group, which a helper shares.
+    pub(crate) fn set_group(&mut self, group: GroupLimits) {
+        if let Some(helper) = &mut self.helper {
+            helper.recipe.group = Some(group.clone());
+        }
+        self.group = Some(group);
+    }
+
+    /// What a process by this recipe is to an onlooker: a helper that is a thread is part of it.
+    #[must_use]
+    pub(crate) fn as_seen(&self, stage: Stage) -> Cow<'_, Recipe> {
+        match self.helper_of(HelperForm::Thread) {
+            Some(helper) if stage == Stage::Sealed => {
+                let mut whole = self.clone();
+                whole.limits.extend(helper.limits.iter().cloned());
+                whole.descriptors.extend(helper.descriptors.iter().cloned());
+                Cow::Owned(whole)
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
+    /// The recipe of its helper, if it has one of this form.
+    #[must_use]
+    pub fn helper_of(&self, form: HelperForm) -> Option<&Recipe> {
+        self.helper.as_ref().filter(|helper| helper.form == form).map(|helper| &*helper.recipe)
+    }
+
     /// Keeps descriptors.
     #[must_use]
     pub fn keep(
@@ -455,7 +524,8 @@ impl Recipe {
     /// Adds shared memory whose size the operator chose: guest memory.
     #[must_use]
     pub fn with_guest_memory(mut self, bytes: u64) -> Recipe {
-        if let Some(group) = &mut self.group {
+        let helper = self.helper.as_mut().and_then(|helper| helper.recipe.group.as_mut());
+        for group in self.group.iter_mut().chain(helper) {
             group.memory_bytes += bytes;
         }
         self
@@ -464,6 +534,9 @@ impl Recipe {
     /// Gives it a label as its program starts.
     #[must_use]
     pub fn with_label(mut self, label: Label) -> Recipe {
+        if let Some(helper) = self.helper_mut() {
+            helper.label = Some(label.clone());
+        }
         self.label = Some(label);
         self
     }
@@ -482,7 +555,10 @@ impl Recipe {
         let found = self.layers.iter_mut().find(|layer| layer.name == name);
         let layer = found.ok_or(NoSuchLayer { layer: name, level: self.level })?;
         (layer.required, layer.asked) = (required, true);
-        Ok(())
+        match self.helper_mut() {
+            Some(helper) => helper.ask(name, required),
+            None => Ok(()),
+        }
     }
 
     /// Takes a layer out, as if it did not exist: what attacks it stops is shown by their success without it.
@@ -519,10 +595,11 @@ impl Recipe {
         self.layer(LayerName::Filter).is_some()
     }
 
-    /// How many different system calls a sealed process has left; 0 means that none is filtered.
+    /// How many different system calls a sealed process has left, all its threads together; 0 means that none is filtered.
     #[must_use]
     pub fn syscalls_allowed(&self) -> u32 {
-        let mut numbers: Vec<i64> = self.calls.iter().map(|permit| permit.call.number).collect();
+        let helper = self.helper_of(HelperForm::Thread).into_iter().flat_map(|helper| &helper.calls);
+        let mut numbers: Vec<i64> = self.calls.iter().chain(helper).map(|permit| permit.call.number).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers.len() as u32

@@ -1,6 +1,8 @@
 //! How a recipe is printed.
 
-use super::{Condition, Count, DescriptorKind, Keep, Mode, Named, Permit, Recipe, Resource, Stage, Value};
+use super::{
+    Condition, Count, DescriptorKind, Helper, HelperForm, Keep, Mode, Named, Permit, Recipe, Resource, Stage, Value,
+};
 use schema::host::Level;
 use std::fmt::{Display, Formatter, Result};
 
@@ -77,7 +79,21 @@ impl Display for Recipe {
             )
         } else {
             writeln!(f, "\nSystem calls: not filtered at this level")
-        }
+        }?;
+        self.helper.as_ref().map_or(Ok(()), |helper| write!(f, "\n{helper}"))
+    }
+}
+
+impl Display for Helper {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let what = match self.form {
+            HelperForm::Process => "a process beside it in its namespaces, which end with it",
+            HelperForm::Thread => {
+                "a thread of its own process: no boundary, for one store into their common memory undoes any check"
+            }
+        };
+        writeln!(f, "What needs another call its helper does, {what}.\n")?;
+        self.recipe.fmt(f)
     }
 }
 

@@ -43,22 +43,13 @@ impl Recipe {
     pub fn vmm_over(level: Level, cpus: u8, kvm: bool, devices: &[Manifest], carriers: &[Carrier]) -> Recipe {
         let level = level.min(Level::Seccomp);
         let linked = carriers.contains(&Carrier::InProcess);
-        let mut recipe = Recipe {
-            name: "vmm".into(),
-            level,
-            layers: layers(level),
-            limits: Vec::new(),
-            label: None,
-            group: None,
-            descriptors: Vec::new(),
-            memory: Vec::new(),
-            // Linked devices have a thread each, which sleeps on the device's wake.
-            threads: u32::from(cpus)
-                + OTHER_THREADS
-                + if kvm { KVM_THREADS } else { 0 }
-                + if linked { devices.len() as u32 } else { 0 },
-            calls: Vec::new(),
-        };
+        let mut recipe = Recipe::empty("vmm".into(), level);
+        recipe.layers = layers(level);
+        // Linked devices have a thread each, which sleeps on the device's wake.
+        recipe.threads = u32::from(cpus)
+            + OTHER_THREADS
+            + if kvm { KVM_THREADS } else { 0 }
+            + if linked { devices.len() as u32 } else { 0 };
         if level == Level::Off {
             return recipe;
         }

@@ -13,14 +13,12 @@ pub(super) struct Plan {
     pub confined: bool,
     /// Where a failed step is reported. This and the numbers below are 4 or larger and closed on exec.
     pub report: c_int,
-    /// Becomes descriptor 3.
-    pub channel: c_int,
-    /// What to execute.
-    pub program: c_int,
     /// Process descriptor of the supervisor.
     pub supervisor: c_int,
-    /// For exec.
-    pub argv: [*const c_char; 2],
+    /// What it becomes.
+    pub role: Role,
+    /// What its only child becomes, if it has one.
+    pub helper: Option<Role>,
     /// Where its parent says that it is settled: one of [`SETTLED`] and [`SETTLED_AS_OWN_USER`].
     pub go: c_int,
     /// It has a user namespace.
@@ -29,10 +27,8 @@ pub(super) struct Plan {
     pub group_namespace: Option<bool>,
     /// Forbid user namespaces inside its own; `Some(true)`: or fail.
     pub nesting: Option<bool>,
-    /// Written to this file, it gives the process its label as the program starts.
+    /// Written to this file, it gives the process its label as the program starts; its helper too.
     pub label: Option<(&'static CStr, Vec<u8>)>,
-    /// Resource numbers and limits.
-    pub limits: Vec<(u32, u64)>,
     /// Change to an empty root.
     pub empty_root: bool,
     /// Give up all capabilities.
@@ -41,6 +37,18 @@ pub(super) struct Plan {
     pub no_new_privs: bool,
     /// Highest number of a capability.
     pub last_capability: u32,
+}
+
+/// What a process becomes by its exec.
+pub(super) struct Role {
+    /// Becomes descriptor 3.
+    pub channel: c_int,
+    /// What to execute.
+    pub program: c_int,
+    /// For exec.
+    pub argv: [*const c_char; 2],
+    /// Resource numbers and limits.
+    pub limits: Vec<(u32, u64)>,
 }
 
 macro_rules! steps {
@@ -69,6 +77,7 @@ steps! {
     Pivot "changing to the empty root"
     Detach "detaching the host's file systems"
     Directory "changing to its directory"
+    Helper "starting its helper"
     Placeholder "filling the numbers of standard input and output"
     Channel "putting the channel at descriptor 3"
     Close "marking all other descriptors to be closed"
@@ -154,14 +163,22 @@ fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     if plan.empty_root {
         enter_empty_root()?;
     }
-    place_descriptors(plan)?;
+    let role = match &plan.helper {
+        // It shares all of its parent's namespaces, and is confined from here on as its parent is.
+        Some(helper) if fork()? == 0 => {
+            die_with(plan.supervisor)?;
+            helper
+        }
+        _ => &plan.role,
+    };
+    place_descriptors(plan, role)?;
     if plan.confined {
         // SAFETY: no memory is passed. umask cannot fail.
         unsafe {
             check(Step::Session, libc::setsid())?;
             libc::umask(0o077);
         }
-        for (resource, value) in &plan.limits {
+        for (resource, value) in &role.limits {
             lower_limit(*resource, *value)?;
         }
     }
@@ -178,9 +195,9 @@ fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     check(Step::Exec, unsafe {
         libc::syscall(
             libc::SYS_execveat,
-            plan.program,
+            role.program,
             c"".as_ptr(),
-            plan.argv.as_ptr(),
+            role.argv.as_ptr(),
             environment.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
@@ -221,6 +238,12 @@ fn become_own_user() -> Result<(), Failure> {
         check(Step::OwnUser, libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
         check(Step::OwnUser, libc::syscall(libc::SYS_setresuid, 0, 0, 0)).map(drop)
     }
+}
+
+/// A copy of this process, which has one thread. Gives 0 in the copy.
+fn fork() -> Result<i64, Failure> {
+    // SAFETY: no stack and no CLONE_VM: this is a fork, whose copy of the memory is all that either side needs.
+    check(Step::Helper, unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })
 }
 
 fn write_file(step: Step, path: *const c_char, text: &[u8]) -> Result<(), Failure> {
@@ -266,7 +289,7 @@ fn enter_empty_root() -> Result<(), Failure> {
 /// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null
 /// and aborts when there is none; and the first grants would get these numbers. An unconfined process keeps those it
 /// has.
-fn place_descriptors(plan: &Plan) -> Result<(), Failure> {
+fn place_descriptors(plan: &Plan, role: &Role) -> Result<(), Failure> {
     // SAFETY: no memory is passed. The numbers that are replaced are not needed any more: what is, is 4 or larger.
     unsafe {
         if plan.confined {
@@ -275,7 +298,7 @@ fn place_descriptors(plan: &Plan) -> Result<(), Failure> {
                 check(Step::Placeholder, libc::dup2(inert, number))?;
             }
         }
-        check(Step::Channel, libc::dup2(plan.channel, 3))?;
+        check(Step::Channel, libc::dup2(role.channel, 3))?;
         check(Step::Close, libc::syscall(libc::SYS_close_range, 4, u32::MAX, libc::CLOSE_RANGE_CLOEXEC))?;
     }
     Ok(())

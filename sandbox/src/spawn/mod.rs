@@ -7,8 +7,8 @@ mod settle;
 
 use crate::label::Label;
 use crate::process::{Child, Program};
-use crate::recipe::{LayerName, Recipe, Stage, Value};
-use child::{Plan, Step};
+use crate::recipe::{HelperForm, LayerName, Recipe, Stage, Value};
+use child::{Plan, Role, Step};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schema::host::Level;
@@ -73,37 +73,57 @@ pub struct Lack {
     pub remedy: String,
 }
 
+/// A program to start.
+pub struct Start<'a> {
+    /// It.
+    pub program: &'a Program,
+    /// Its only argument.
+    pub argv0: &'a str,
+    /// What becomes its descriptor 3.
+    pub channel: OwnedFd,
+}
+
 /// Starts `program` as `recipe` says, with `channel` as its descriptor 3, an empty environment and `argv0` as its only
 /// argument. Returns once it runs the program. What is used of the recipe is its level, layers and limits at the start.
 ///
 /// The child dies with the *thread* that calls this: call it from one that lives as long as the process.
 pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) -> Result<Child, SpawnError> {
-    let argv0 = CString::new(argv0).map_err(io::Error::from)?;
+    start(Start { program, argv0, channel }, None, recipe)
+}
+
+/// As [`spawn()`], with a helper beside it: a child of the first process of its process namespace. So the two end together,
+/// and who has reaped the first has reaped both: the kernel keeps it until all of its namespace is gone.
+pub fn spawn_with_helper(host: Start<'_>, helper: Start<'_>, recipe: &Recipe) -> Result<Child, SpawnError> {
+    let mut child = start(host, Some(helper), recipe)?;
+    child.helper = Some(only_child(child.pid)?);
+    Ok(child)
+}
+
+fn start(host: Start<'_>, helper: Option<Start<'_>>, recipe: &Recipe) -> Result<Child, SpawnError> {
     // Numbers from 4 on: the child must be able to fill 0 to 3 without closing what it still needs.
     let (report, report_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
     let report_write = lifted(report_write)?;
-    let channel = lifted(channel)?;
-    let program = lifted_copy(program.as_fd())?;
+    let host = Ready::new(host)?;
+    let helper = helper.map(Ready::new).transpose()?;
     let supervisor = pidfd_of_this_process()?;
     let (go, settled_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
     let go = lifted(go)?;
     if let Some(lack) = crate::audit::missing_from_kernel(recipe) {
         return Err(SpawnError::Missing(lack));
     }
-    let program_mode = nix::sys::stat::fstat(&program).map_err(io::Error::from)?.st_mode;
+    let program_mode =
+        helper.iter().try_fold(host.mode()?, |mode, helper| Ok::<_, io::Error>(mode & helper.mode()?))?;
     let mut plan = Plan {
         confined: recipe.level != Level::Off,
         report: report_write.as_raw_fd(),
-        channel: channel.as_raw_fd(),
-        program: program.as_raw_fd(),
         supervisor: supervisor.as_raw_fd(),
-        argv: [argv0.as_ptr(), std::ptr::null()],
+        role: host.role(recipe),
+        helper: helper.as_ref().map(|helper| helper.role(recipe.helper_of(HelperForm::Process).unwrap_or(recipe))),
         go: go.as_raw_fd(),
         user_namespace: false,
         group_namespace: recipe.layer(LayerName::CgroupNamespace).map(|layer| layer.required),
         nesting: recipe.layer(LayerName::Nesting).map(|layer| layer.required),
         label: recipe.label.as_ref().filter(|_| recipe.layer(LayerName::Label).is_some()).map(Label::on_exec),
-        limits: limits(recipe),
         empty_root: recipe.layer(LayerName::Root).is_some(),
         drop_capabilities: recipe.layer(LayerName::Capabilities).is_some(),
         no_new_privs: recipe.layer(LayerName::NoNewPrivs).is_some(),
@@ -125,6 +145,56 @@ pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) 
     let _ = nix::unistd::write(&settled_write, &[word]);
     await_exec(report, &mut child)?;
     Ok(child)
+}
+
+/// A program to start, at numbers that the child can use.
+struct Ready {
+    argv0: CString,
+    channel: OwnedFd,
+    program: OwnedFd,
+}
+
+impl Ready {
+    fn new(start: Start<'_>) -> io::Result<Ready> {
+        let argv0 = CString::new(start.argv0)?;
+        Ok(Ready { argv0, channel: lifted(start.channel)?, program: lifted_copy(start.program.as_fd())? })
+    }
+
+    /// Who may execute it.
+    fn mode(&self) -> io::Result<u32> {
+        Ok(nix::sys::stat::fstat(&self.program)?.st_mode)
+    }
+
+    fn role(&self, recipe: &Recipe) -> Role {
+        Role {
+            channel: self.channel.as_raw_fd(),
+            program: self.program.as_raw_fd(),
+            argv: [self.argv0.as_ptr(), std::ptr::null()],
+            limits: limits(recipe),
+        }
+    }
+}
+
+/// The one child of a process. It is its parent's until that is gone, so this cannot be another's number.
+fn only_child(pid: i32) -> io::Result<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let first = children.ok().and_then(|list| list.split_whitespace().next()?.parse().ok());
+    // A kernel without CONFIG_PROC_CHILDREN has no such file.
+    first
+        .or_else(|| numbers().find(|child| parent(*child) == Some(pid)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its helper is gone, or /proc does not show it"))
+}
+
+/// Numbers of all processes.
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The field behind the state, of `pid (name) state parent …` in proc(5). The name may hold anything.
+fn parent(pid: i32) -> Option<i32> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    line.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// The descriptor at a number from [`FIRST_FREE`] on.

@@ -29,6 +29,7 @@ examples! {
             Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")], carrier: Carrier::Socket, poisoned: true },
             Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Memory, poisoned: false },
         ],
+        threaded: true,
     }],
     Manifests = [Manifests { manifests: vec![manifest(), bare_manifest()] }],
     Grants = [

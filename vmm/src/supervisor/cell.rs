@@ -2,13 +2,13 @@
 
 use super::grants::Objects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
-use super::process::{Process, SETUP};
+use super::process::Process;
 use super::window::GuestWindow;
 use anyhow::{Context, Result};
 use imc::{Channel, Mapping, ReadWrite, Region, Wake};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use sandbox::{Audit, End, Program, Stage};
-use schema::host::{Assignment, Attach, Empty, Seal};
+use schema::host::Assignment;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -39,10 +39,11 @@ impl Cell {
         };
         let hostile = device.hostile.clone().unwrap_or_default();
         let manifests = plan.manifests(catalogue)?;
-        let objects = Objects::create(&plan, &manifests, 1)?;
+        let mut objects = Objects::create(&plan, &manifests, 1)?;
         let recipe = objects
-            .host_recipe(&plan.demands, device.level, &manifests, &[device.carrier])?
+            .host_recipe(&plan.demands, device.level, &manifests, &[device.carrier], device.helper)?
             .without_parts(&hostile.without);
+        objects.add_helper(0, &recipe)?;
         let mut process = Process::spawn(&Program::current()?, &hostile.role, &device.label, recipe)?;
         process.greet()?;
         let whole = hostile.without.is_empty() && gift.is_none();
@@ -58,9 +59,9 @@ impl Cell {
         let (name, options) = (device.device.clone(), device.options.clone());
         let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
         process.assign(device.level, vec![assignment], &[&manifests[0]])?;
-        objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
-        let (Empty, _) = process.channel.call(&Attach, &[], SETUP).map_err(|error| process.failed(error))?;
-        let (Empty, _) = process.channel.call(&Seal, &[], SETUP).map_err(|error| process.failed(error))?;
+        process.grant(&objects, 0, &[0])?;
+        process.attach()?;
+        process.seal()?;
         if whole {
             process.require_clean(Stage::Sealed)?;
         }

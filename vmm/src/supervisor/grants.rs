@@ -10,8 +10,8 @@ use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
-use sandbox::{LayerName, Recipe};
-use schema::host::{Grant, Grants, HOST_WIDE, Level, Purpose};
+use sandbox::{HelperForm, LayerName, Recipe};
+use schema::host::{Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::fs::{File, OpenOptions};
@@ -184,11 +184,21 @@ pub struct Objects {
     pub devices: Vec<DeviceObjects>,
     /// By host: its wake, and its "my irq levels changed".
     pub hosts: Vec<(Wake, Wake)>,
+    /// By host: what is between it and its helper, where it has one.
+    helpers: Vec<Option<HelperObjects>>,
     /// Their labels, and those of the processes that they are granted to.
     pub mac: Mac,
     /// Restores what images were labelled before.
     #[allow(dead_code)] // For its drop.
     relabelled: Relabelled,
+}
+
+/// What is between a host and its helper.
+struct HelperObjects {
+    form: HelperForm,
+    region: Region<ReadWrite>,
+    /// What the helper sleeps on.
+    wake: Wake,
 }
 
 impl Objects {
@@ -207,6 +217,7 @@ impl Objects {
                 .collect::<Result<_>>()?,
             memory: GuestMemory::create(plan.memory_bytes)?,
             hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
+            helpers: (0..hosts).map(|_| None).collect(),
             mac,
             relabelled: Relabelled::default(),
         };
@@ -222,9 +233,10 @@ impl Objects {
         level: Level,
         manifests: &[Manifest],
         carriers: &[Carrier],
+        helper: HelperForm,
     ) -> Result<Recipe> {
         let guest = self.guest_memory_bytes(&manifests.iter().collect::<Vec<_>>());
-        let recipe = demands.apply(Recipe::host_over(level, manifests, carriers).with_guest_memory(guest))?;
+        let recipe = demands.apply(Recipe::host_with(level, manifests, carriers, helper).with_guest_memory(guest))?;
         let class = manifests.first().context("a host has a device")?.class;
         self.mac.label(recipe, class.name())
     }
@@ -264,19 +276,57 @@ impl Objects {
         images.map(|(_, image)| (&image.file, image.readonly))
     }
 
-    /// Grants to a device host what its devices need. `devices` are indices into the plan.
+    /// Makes what is between host number `host` and the helper that its recipe has, if it has one.
+    pub fn add_helper(&mut self, host: usize, recipe: &Recipe) -> Result<()> {
+        if let Some(helper) = &recipe.helper {
+            let region = Region::create("cofferdam:helper", HELPER_REGION_BYTES)?;
+            self.mac.claim_region(region.as_fd())?;
+            self.helpers[host] = Some(HelperObjects { form: helper.form, region, wake: Wake::create()? });
+        }
+        Ok(())
+    }
+
+    /// Grants to a device host what its devices need, files only if it reads and writes them itself. `devices` are indices
+    /// into the plan.
     pub fn grant_host(&self, channel: &mut Channel, host: usize, devices: &[usize], deadline: Duration) -> Result<()> {
         let mut bundle = Bundle::new(channel, deadline);
         bundle.host_wide(&self.hosts[host])?;
+        let helper = self.helpers[host].as_ref();
+        if let Some(helper) = helper {
+            bundle.helper(helper)?;
+        }
+        let files = helper.is_none_or(|helper| helper.form == HelperForm::Thread);
         for (number, device) in devices.iter().enumerate() {
             let objects = &self.devices[*device];
             let number = number as u8;
             objects.lane.grant_host(&mut bundle, number)?;
             bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
             self.powers(&mut bundle, number, objects)?;
+            if files {
+                bundle.files(number, objects)?;
+            }
             for (wish, region) in &objects.direct {
                 bundle.add(number, Purpose::Direct, *wish, 0, region)?;
             }
+        }
+        bundle.flush()
+    }
+
+    /// Grants to the helper of a host what it does its work with, and no more: guest memory is not among it.
+    pub fn grant_helper(
+        &self,
+        channel: &mut Channel,
+        host: usize,
+        devices: &[usize],
+        deadline: Duration,
+    ) -> Result<()> {
+        let mut bundle = Bundle::new(channel, deadline);
+        bundle.add(HOST_WIDE, Purpose::Wake, 0, 0, &self.hosts[host].0)?;
+        if let Some(helper) = &self.helpers[host] {
+            bundle.helper(helper)?;
+        }
+        for (number, device) in devices.iter().enumerate() {
+            bundle.files(number as u8, &self.devices[*device])?;
         }
         bundle.flush()
     }
@@ -300,6 +350,7 @@ impl Objects {
         if linked {
             bundle.add(number, Purpose::State, 0, 0, &objects.state)?;
             self.powers(&mut bundle, number, objects)?;
+            bundle.files(number, objects)?;
         } else {
             if objects.lane.shares_state() {
                 bundle.add(number, Purpose::State, 0, 0, &objects.state_view)?;
@@ -317,7 +368,7 @@ impl Objects {
         bundle.flush()
     }
 
-    /// What only the device's side needs, and the vectors and switches that it shares with the VMM.
+    /// What only the device's side needs beside files, and the vectors and switches that it shares with the VMM.
     fn powers(&self, bundle: &mut Bundle<'_>, number: u8, objects: &DeviceObjects) -> Result<()> {
         for (vector, wake) in objects.vectors.iter().enumerate() {
             bundle.add(number, Purpose::Vector, vector as u32, 0, wake)?;
@@ -328,9 +379,6 @@ impl Objects {
                     bundle.add(number, Purpose::Memory, 0, *base, region)?;
                 }
             }
-        }
-        for (wish, image) in &objects.images {
-            bundle.add_owned(number, Purpose::File, *wish, image.grant()?)?;
         }
         for stream in &objects.streams {
             bundle.add(number, Purpose::Stream, stream.wish, 0, &stream.region)?;
@@ -359,6 +407,18 @@ impl<'a> Bundle<'a> {
     fn host_wide(&mut self, (wake, irq): &(Wake, Wake)) -> Result<()> {
         self.add(HOST_WIDE, Purpose::Wake, 0, 0, wake)?;
         self.add(HOST_WIDE, Purpose::Irq, 0, 0, irq)
+    }
+
+    fn helper(&mut self, helper: &HelperObjects) -> Result<()> {
+        self.add(HOST_WIDE, Purpose::HelperRegion, 0, 0, &helper.region)?;
+        self.add(HOST_WIDE, Purpose::HelperWake, 0, 0, &helper.wake)
+    }
+
+    fn files(&mut self, number: u8, objects: &DeviceObjects) -> Result<()> {
+        for (wish, image) in &objects.images {
+            self.add_owned(number, Purpose::File, *wish, image.grant()?)?;
+        }
+        Ok(())
     }
 
     pub(super) fn add(

@@ -75,7 +75,7 @@ impl Host {
     pub fn spawn(
         plan: &Plan,
         manifests: &[Manifest],
-        objects: &Objects,
+        objects: &mut Objects,
         group: Group,
         number: usize,
         program: Rc<Program>,
@@ -100,8 +100,9 @@ impl Host {
         let carriers: Vec<Carrier> = devices.iter().map(|device| device.assignment.carrier).collect();
         let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
         let recipe = objects
-            .host_recipe(&plan.demands, group.level, &declared, &carriers)?
+            .host_recipe(&plan.demands, group.level, &declared, &carriers, group.helper)?
             .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
+        objects.add_helper(number, &recipe)?;
         let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned();
         let cpu = plan.pins.map(|pins| pins.hosts);
         Ok(Host {
@@ -132,9 +133,7 @@ impl Host {
 
     /// Grants what its devices need, seals it, and looks at it again. From the seal on it serves.
     pub fn equip(&mut self, objects: &Objects) -> Result<()> {
-        let patience = self.process.patience;
-        let granted = objects.grant_host(&mut self.process.channel, self.number, &self.group.devices, patience);
-        granted.with_context(|| format!("granting to {}", self.group.name))?;
+        self.process.grant(objects, self.number, &self.group.devices)?;
         self.process.attach_and_seal()?;
         self.state = State::Runs(Instant::now());
         Ok(())
@@ -275,7 +274,7 @@ impl Hosted {
 fn begin(program: &Program, role: &str, name: &str, recipe: &Recipe, cpu: Option<usize>) -> Result<Process> {
     let process = Process::spawn(program, role, name, recipe.clone())?;
     if let Some(cpu) = cpu {
-        pin(process.pid(), cpu)?;
+        process.pids().try_for_each(|pid| pin(pid, cpu))?;
     }
     Ok(process)
 }

@@ -143,6 +143,14 @@ impl Mac {
         Ok(relabelled)
     }
 
+    /// Labels one region that the VM's processes share.
+    pub fn claim_region(&self, region: BorrowedFd<'_>) -> Result<()> {
+        match self.object(selinux::MEMORY) {
+            Some(context) => label::set_context(region, &context).context("labelling shared memory"),
+            None => Ok(()),
+        }
+    }
+
     /// An image that is written becomes the VM's, and what it was when the VM ends. One that is only read is labelled as
     /// such for good: other VMs may be reading it then.
     fn claim_image(&self, image: &File, readonly: bool) -> Result<Option<(File, String)>> {

@@ -1,7 +1,7 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
 use super::mac::LabelChoice;
-use sandbox::{LayerName, NoSuchLayer, Part, Recipe};
+use sandbox::{HelperForm, LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -70,6 +70,8 @@ pub struct PlannedDevice {
     pub options: Vec<Setting>,
     /// How strictly its host is confined.
     pub level: Level,
+    /// What its host's helper is, where level `strict` needs one.
+    pub helper: HelperForm,
     /// What its lane runs over. Devices that are linked are called.
     pub carrier: Carrier,
     /// What is behind its file wishes, in their order.
@@ -165,6 +167,8 @@ pub struct Group {
     pub name: String,
     /// How strictly the host is confined.
     pub level: Level,
+    /// What its helper is, where it needs one.
+    pub helper: HelperForm,
     /// Its devices.
     pub devices: Vec<usize>,
 }
@@ -254,6 +258,14 @@ impl Plan {
                         device.label,
                         group.name
                     );
+                    anyhow::ensure!(
+                        group.level != Level::Strict || group.helper == device.helper,
+                        "--helper: {} and {} share the host `{}` and cannot have different helpers; give them the same, or use \
+                         --isolate device",
+                        self.devices[group.devices[0]].label,
+                        device.label,
+                        group.name
+                    );
                     group.devices.push(index);
                 }
                 None => groups.push(Group {
@@ -262,6 +274,7 @@ impl Plan {
                         _ => device.label.clone(),
                     },
                     level: device.level,
+                    helper: device.helper,
                     devices: vec![index],
                 }),
             }
@@ -307,6 +320,7 @@ mod tests {
             label: (*name).to_owned(),
             options: Vec::new(),
             level: *level,
+            helper: HelperForm::default(),
             carrier: Carrier::Memory,
             backing: Vec::new(),
             program: None,

@@ -1,10 +1,12 @@
 //! One child process with its channel: the VMM or a device host.
 
+use super::grants::Objects;
 use super::refused;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use imc::Channel;
-use sandbox::{Audit, Child, End, Program, Recipe, Stage};
-use schema::host::{Assign, Assignment, Attach, Empty, Hello, Level, Log, Manifests, PROTOCOL, Seal};
+use sandbox::{Audit, Child, End, HelperForm, Program, Recipe, Stage, Start};
+use schema::Body;
+use schema::host::{Assign, Assignment, Attach, Empty, HELPER_GONE, Hello, Level, Log, Manifests, PROTOCOL, Seal};
 use schema::manifest::Manifest;
 use std::time::Duration;
 
@@ -12,6 +14,11 @@ use std::time::Duration;
 pub const SETUP: Duration = Duration::from_secs(20);
 /// A killed process is reaped within this; the kernel needs longer only for one stuck in a driver.
 const REAP: Duration = Duration::from_secs(5);
+
+/// How a host ended that ended with its helper.
+const HELPER_ENDED: &str = "its helper ended, and it with it";
+/// What the program is called when it is a helper.
+const HELPER_ROLE: &str = "cofferdam: helper";
 
 /// A child process.
 pub struct Process {
@@ -23,92 +30,186 @@ pub struct Process {
     pub recipe: Recipe,
     /// It answers a set-up call within this, or is given up.
     pub patience: Duration,
+    /// The helper beside it, where that is a process.
+    helper: Option<Helper>,
     child: Child,
+    /// It is killed because its helper is gone.
+    follows: bool,
     ended: Option<String>,
 }
 
+/// A helper that is a process. It is the child of its host, which is the first process of their process namespace: the kernel
+/// ends it with the host, and shows the host's end only once it is gone. So there is nothing to kill or to reap.
+struct Helper {
+    channel: Channel,
+    recipe: Recipe,
+    pid: i32,
+}
+
 impl Process {
-    /// Starts it in its sandbox; it has said hello and can be looked at.
+    /// Starts it in its sandbox, and beside it the helper that its recipe has.
     pub fn spawn(program: &Program, role: &str, name: &str, recipe: Recipe) -> Result<Process> {
-        let (ours, theirs) = Channel::pair().context("making a channel")?;
-        ours.refuse_descriptors();
-        let child =
-            sandbox::spawn(program, role, theirs.into(), &recipe).with_context(|| format!("starting {name}"))?;
-        Ok(Process { name: name.to_owned(), channel: ours, recipe, patience: SETUP, child, ended: None })
+        let channel = || -> Result<(Channel, Channel)> {
+            let (ours, theirs) = Channel::pair().context("making a channel")?;
+            ours.refuse_descriptors();
+            Ok((ours, theirs))
+        };
+        let starting = || format!("starting {name}");
+        let (ours, theirs) = channel()?;
+        let Some(helper) = recipe.helper_of(HelperForm::Process) else {
+            let child = sandbox::spawn(program, role, theirs.into(), &recipe).with_context(starting)?;
+            return Ok(Process {
+                name: name.to_owned(),
+                channel: ours,
+                recipe,
+                patience: SETUP,
+                helper: None,
+                child,
+                follows: false,
+                ended: None,
+            });
+        };
+        let (ours_of_helper, theirs_of_helper) = channel()?;
+        // Never another program, whatever the host is: it is trusted.
+        let own = Program::current().context("opening this program, to start a helper from")?;
+        let host = Start { program, argv0: role, channel: theirs.into() };
+        let start = Start { program: &own, argv0: HELPER_ROLE, channel: theirs_of_helper.into() };
+        let child = sandbox::spawn_with_helper(host, start, &recipe).with_context(starting)?;
+        let pid = child.helper.context("a helper without a number")?;
+        let helper = Some(Helper { channel: ours_of_helper, recipe: helper.clone(), pid });
+        Ok(Process {
+            name: name.to_owned(),
+            channel: ours,
+            recipe,
+            patience: SETUP,
+            helper,
+            child,
+            follows: false,
+            ended: None,
+        })
     }
 
-    /// Waits for its hello.
+    /// Waits for its hello, and its helper's.
     pub fn greet(&mut self) -> Result<()> {
-        let packet = self.channel.receive(Some(self.patience));
-        let packet = packet.map_err(|fault| {
+        let patience = self.patience;
+        let greeted = self.channels().try_for_each(|channel| greeting(channel, patience));
+        greeted.map_err(|why| {
             let words = self.last_words();
-            anyhow!("{}: {fault}{words}", self.name)
-        })?;
-        let packet = packet.ok_or_else(|| anyhow!("{}: did not say hello in time", self.name))?;
-        if packet.is::<Log>() {
-            let (log, _) = packet.decode::<Log>().map_err(|fault| anyhow!("{}: {fault}", self.name))?;
-            bail!("{}: {}", self.name, log.text);
-        }
-        let (hello, _) = packet.decode::<Hello>().map_err(|fault| anyhow!("{}: {fault}", self.name))?;
-        ensure!(
-            hello.protocol == PROTOCOL,
-            "{}: speaks protocol {}, this program speaks {PROTOCOL}",
-            self.name,
-            hello.protocol
-        );
-        Ok(())
+            anyhow!("{}: {why}{words}", self.name)
+        })
+    }
+
+    /// Our ends of its channel and of its helper's.
+    pub fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
+        std::iter::once(&mut self.channel).chain(self.helper.iter_mut().map(|helper| &mut helper.channel))
     }
 
     /// How it ended, if a failed conversation has that reason.
     fn last_words(&mut self) -> String {
         match self.child.reap(Duration::from_millis(200)) {
             Some(status) => {
-                let text = format!(" ({status})");
-                self.ended = Some(status.to_string());
+                let words = self.words(status);
+                let text = format!(" ({words})");
+                self.ended = Some(words);
                 text
             }
             None => String::new(),
         }
     }
 
-    /// Tells a device host which devices to be, and compares what they declare with what was planned.
+    /// How it ended, for people.
+    fn words(&self, end: End) -> String {
+        match end {
+            End::Exited(HELPER_GONE) if self.helper.is_some() => HELPER_ENDED.to_owned(),
+            End::Killed(libc::SIGKILL) if self.follows => HELPER_ENDED.to_owned(),
+            end => end.to_string(),
+        }
+    }
+
+    /// Tells a device host which devices to be, and compares what they declare with what was planned; its helper too.
     pub fn assign(&mut self, level: Level, devices: Vec<Assignment>, planned: &[&Manifest]) -> Result<()> {
-        let (declared, _): (Manifests, _) =
-            self.channel.call(&Assign { level, devices }, &[], self.patience).map_err(|error| self.failed(error))?;
+        let threaded = self.recipe.helper_of(HelperForm::Thread).is_some();
+        let assign = Assign { level, devices, threaded };
+        let declared = self.ask_each::<_, Manifests>(&assign)?;
         ensure!(
-            declared.manifests.iter().eq(planned.iter().copied()),
+            declared.iter().all(|declared| declared.manifests.iter().eq(planned.iter().copied())),
             "{}: declares another manifest than the catalogue",
             self.name
         );
         Ok(())
     }
 
+    /// Grants what host number `host` of these objects needs for `devices`, which are indices into the plan.
+    pub fn grant(&mut self, objects: &Objects, host: usize, devices: &[usize]) -> Result<()> {
+        let granted =
+            objects.grant_host(&mut self.channel, host, devices, self.patience).and_then(|()| match &mut self.helper {
+                Some(helper) => objects.grant_helper(&mut helper.channel, host, devices, self.patience),
+                None => Ok(()),
+            });
+        granted.with_context(|| format!("granting to {}", self.name))
+    }
+
+    /// After the grants: map and construct. The helper first, which tells the host what it has.
+    pub fn attach(&mut self) -> Result<()> {
+        self.ask_each::<_, Empty>(&Attach).map(drop)
+    }
+
+    /// Gives up all that is not needed any more.
+    pub fn seal(&mut self) -> Result<()> {
+        self.ask_each::<_, Empty>(&Seal).map(drop)
+    }
+
     /// After the grants: attach, seal, and look at it from outside. Only then may a range be routed to it.
     pub fn attach_and_seal(&mut self) -> Result<()> {
-        let (Empty, _) = self.channel.call(&Attach, &[], self.patience).map_err(|error| self.failed(error))?;
-        let (Empty, _) = self.channel.call(&Seal, &[], self.patience).map_err(|error| self.failed(error))?;
+        self.attach()?;
+        self.seal()?;
         self.require_clean(Stage::Sealed)
     }
 
-    /// Refuses a process whose kernel view differs from its recipe.
+    /// Asks its helper, if it has one, then itself.
+    fn ask_each<C: Body, R: Body>(&mut self, call: &C) -> Result<Vec<R>> {
+        let patience = self.patience;
+        let helper = self.helper.iter_mut().map(|helper| &mut helper.channel);
+        let asked = helper.chain([&mut self.channel]).map(|channel| channel.call(call, &[], patience));
+        let answers: Result<Vec<_>, _> = asked.map(|answer| answer.map(|(answer, _)| answer)).collect();
+        answers.map_err(|error| self.failed(error))
+    }
+
+    /// Refuses a process whose kernel view differs from its recipe, or whose helper's does.
     pub fn require_clean(&self, stage: Stage) -> Result<()> {
-        let audit = self.audit(stage)?;
-        ensure!(
-            audit.differences.is_empty(),
-            "{}: the kernel shows another process than its recipe: {}",
-            self.name,
-            audit.differences.join("; ")
-        );
+        for (who, audit) in [("", Some(self.audit(stage)?)), ("its helper: ", self.audit_helper(stage)?)] {
+            let differences = audit.map(|audit| audit.differences).unwrap_or_default();
+            ensure!(
+                differences.is_empty(),
+                "{}: {who}the kernel shows another process than its recipe: {}",
+                self.name,
+                differences.join("; ")
+            );
+        }
         Ok(())
     }
 
     /// What the kernel says of it.
     pub fn audit(&self, stage: Stage) -> Result<Audit> {
-        let mut audit =
-            sandbox::audit(self.child.pid, &self.recipe, stage).with_context(|| format!("looking at {}", self.name))?;
+        self.look_at(self.child.pid, &self.recipe, stage)
+    }
+
+    /// What the kernel says of its helper, if that is a process.
+    pub fn audit_helper(&self, stage: Stage) -> Result<Option<Audit>> {
+        self.helper.as_ref().map(|helper| self.look_at(helper.pid, &helper.recipe, stage)).transpose()
+    }
+
+    fn look_at(&self, pid: i32, recipe: &Recipe, stage: Stage) -> Result<Audit> {
+        let mut audit = sandbox::audit(pid, recipe, stage).with_context(|| format!("looking at {}", self.name))?;
         let reasons = self.child.lacks().iter().map(|lack| format!("`{}`: {}", lack.layer.name(), lack.why));
         audit.notes.extend(reasons);
         Ok(audit)
+    }
+
+    /// The number and recipe of its helper, if that is a process.
+    #[must_use]
+    pub fn helper(&self) -> Option<(i32, &Recipe)> {
+        self.helper.as_ref().map(|helper| (helper.pid, &helper.recipe))
     }
 
     /// A failed call as a sentence that names it, with the reason it died for if it did.
@@ -121,6 +222,18 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> i32 {
         if self.ended.is_some() { 0 } else { self.child.pid }
+    }
+
+    /// Its number and its helper's, where that is a process.
+    pub fn pids(&self) -> impl Iterator<Item = i32> {
+        std::iter::once(self.pid()).chain(self.helper().map(|(pid, _)| pid))
+    }
+
+    /// What becomes readable when it, or its helper, has said something or ended.
+    pub fn sources(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        let helper = self.helper.iter().map(|helper| helper.channel.as_fd());
+        [self.channel.as_fd(), self.pidfd()].into_iter().chain(helper)
     }
 
     /// What becomes readable when it ends.
@@ -139,7 +252,7 @@ impl Process {
     /// Reaps it if it has ended.
     pub fn reap(&mut self) -> Option<&str> {
         if self.ended.is_none() {
-            self.ended = self.child.reap(Duration::ZERO).map(|status| status.to_string());
+            self.ended = self.child.reap(Duration::ZERO).map(|end| self.words(end));
         }
         self.ended.as_deref()
     }
@@ -147,8 +260,15 @@ impl Process {
     /// Waits for its end, at most `wait`.
     pub fn wait_for_end(&mut self, wait: Duration) -> Option<End> {
         let end = self.child.reap(wait)?;
-        self.ended.get_or_insert_with(|| end.to_string());
+        let words = self.words(end);
+        self.ended.get_or_insert(words);
         Some(end)
+    }
+
+    /// Kills it, for its helper is gone. It may have ended by itself already, for the same reason.
+    pub fn follow_its_helper(&mut self) {
+        self.follows = true;
+        self.kill();
     }
 
     /// Kills it; [`Process::reap`] tells when it is gone.
@@ -162,9 +282,21 @@ impl Process {
     pub fn end(&mut self) {
         self.kill();
         if self.ended.is_none() {
-            self.ended = self.child.reap(REAP).map(|status| status.to_string());
+            self.ended = self.child.reap(REAP).map(|end| self.words(end));
         }
     }
+}
+
+/// The hello of a process.
+fn greeting(channel: &mut Channel, patience: Duration) -> Result<()> {
+    let packet = channel.receive(Some(patience))?.context("did not say hello in time")?;
+    if packet.is::<Log>() {
+        let (log, _) = packet.decode::<Log>()?;
+        bail!("{}", log.text);
+    }
+    let (hello, _) = packet.decode::<Hello>()?;
+    ensure!(hello.protocol == PROTOCOL, "speaks protocol {}, this program speaks {PROTOCOL}", hello.protocol);
+    Ok(())
 }
 
 impl Drop for Process {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use imc::lane::{Lane, SpinBudget};
 use imc::{Channel, Wake};
 use sandbox::{Program, Stage};
-use schema::host::{Assignment, Empty, Grants, Level};
+use schema::host::{Assignment, Empty, Grants};
 use schema::lane::Carrier;
 use schema::vmm::AttachDevice;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub fn reach(
         boot: BootPlan::None,
         devices: vec![PlannedDevice { carrier, ..device.clone() }],
         isolate: if linked { Isolate::None } else { Isolate::Device },
-        level: Level::Seccomp,
+        level: device.level,
         demands: Demands::default(),
         deadline: DEADLINE,
         restarts: 0,
@@ -54,20 +54,21 @@ pub fn reach(
         pins: Some(pins),
     };
     let manifests = plan.manifests(catalogue)?;
-    let objects = Objects::create(&plan, &manifests, 1)?;
+    let mut objects = Objects::create(&plan, &manifests, 1)?;
     let host = if linked {
         None
     } else {
-        let recipe = objects.host_recipe(&plan.demands, Level::Seccomp, &manifests, &[carrier])?;
+        let recipe = objects.host_recipe(&plan.demands, device.level, &manifests, &[carrier], device.helper)?;
+        objects.add_helper(0, &recipe)?;
         let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
         host.greet()?;
         host.require_clean(Stage::Confined)?;
         let (name, options) = (device.device.clone(), device.options.clone());
         let assignment = Assignment { device: name, options, carrier, poisoned: false };
-        host.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
-        objects.grant_host(&mut host.channel, 0, &[0], SETUP)?;
+        host.assign(device.level, vec![assignment], &[&manifests[0]])?;
+        host.grant(&objects, 0, &[0])?;
         host.attach_and_seal()?;
-        pin(host.pid(), pins.hosts)?;
+        host.pids().try_for_each(|pid| pin(pid, pins.hosts))?;
         Some(host)
     };
     pin(0, pins.vmm)?;

@@ -3,12 +3,11 @@
 use super::grants::Objects;
 use super::lane::LaneObjects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
-use super::process::{Process, SETUP};
-use super::refused;
+use super::process::Process;
 use anyhow::{Context, Result, anyhow};
 use imc::lane::{Carrier, MemoryCarrier, Request, SpinBudget, StateView};
 use sandbox::{Program, Stage};
-use schema::host::{Assignment, Attach, Empty, Level, Seal};
+use schema::host::Assignment;
 use schema::lane::Operation;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 pub struct Spawned {
     /// Each step and how long it took; their sum is the whole.
     pub steps: Vec<(&'static str, Duration)>,
-    /// Proportional set size of the host once it serves.
+    /// Proportional set size of the host once it serves, and of its helper.
     pub pss_bytes: u64,
 }
 
@@ -29,7 +28,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
         boot: BootPlan::None,
         devices: vec![device.clone()],
         isolate: Isolate::Device,
-        level: Level::Seccomp,
+        level: device.level,
         demands: Demands::default(),
         deadline: DEADLINE,
         restarts: 0,
@@ -37,9 +36,10 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
         pins: None,
     };
     let manifests = plan.manifests(catalogue)?;
-    let objects = Objects::create(&plan, &manifests, 1)?;
+    let mut objects = Objects::create(&plan, &manifests, 1)?;
     let program = Program::current()?;
-    let recipe = objects.host_recipe(&plan.demands, Level::Seccomp, &manifests, &[device.carrier])?;
+    let recipe = objects.host_recipe(&plan.demands, device.level, &manifests, &[device.carrier], device.helper)?;
+    objects.add_helper(0, &recipe)?;
 
     let mut clock = Clock { last: Instant::now(), steps: Vec::new() };
     let mut process = Process::spawn(&program, "cofferdam: host", &device.device, recipe)?;
@@ -50,12 +50,12 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("audit after confine");
     let (name, options) = (device.device.clone(), device.options.clone());
     let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
-    process.assign(Level::Seccomp, vec![assignment], &[&manifests[0]])?;
-    objects.grant_host(&mut process.channel, 0, &[0], SETUP)?;
+    process.assign(device.level, vec![assignment], &[&manifests[0]])?;
+    process.grant(&objects, 0, &[0])?;
     clock.mark("assign, grants");
-    let (Empty, _) = process.channel.call(&Attach, &[], SETUP).map_err(refused)?;
+    process.attach()?;
     clock.mark("attach");
-    let (Empty, _) = process.channel.call(&Seal, &[], SETUP).map_err(refused)?;
+    process.seal()?;
     clock.mark("seal");
     process.require_clean(Stage::Sealed)?;
     clock.mark("audit after seal");
@@ -63,7 +63,8 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     let request = Request { operation: Operation::Read, range: 0, width: 1, offset: 0, value: 0, now: 0 };
     carrier.call(&request, DEADLINE).map_err(|error| anyhow!("the first access: {error}"))?;
     clock.mark("first access");
-    let pss_bytes = process.audit(Stage::Sealed)?.pss_bytes;
+    let helper = process.audit_helper(Stage::Sealed)?.map_or(0, |audit| audit.pss_bytes);
+    let pss_bytes = process.audit(Stage::Sealed)?.pss_bytes + helper;
     Ok(Spawned { steps: clock.steps, pss_bytes })
 }
 

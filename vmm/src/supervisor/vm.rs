@@ -17,7 +17,7 @@ use imc::{Fault, Kvm, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sandbox::{Program, Recipe, Stage};
+use sandbox::{Audit, Program, Recipe, Stage};
 use schema::control::{HostStatus, Order, StatusReport};
 use schema::host::{Empty, Level, Log, Severity};
 use schema::lane::Carrier;
@@ -128,7 +128,7 @@ impl Vm {
         let linked = plan.isolate == Isolate::None;
         // A device linked into the VMM has a wake of its own, as if it were alone in a host.
         let wakes = if linked { plan.devices.len() } else { groups.len() };
-        let objects = Objects::create(plan, &manifests, wakes)?;
+        let mut objects = Objects::create(plan, &manifests, wakes)?;
         let boot = OpenBoot::open(&plan.boot, &objects.mac)?;
         let kvm = if plan.kvm { Some(open_kvm()?) } else { None };
         signals.check()?;
@@ -142,7 +142,7 @@ impl Vm {
                 Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
             });
             let program = other.transpose()?.map_or_else(|| Rc::clone(&program), Rc::new);
-            hosts.push(Host::spawn(plan, &manifests, &objects, group, number, program)?);
+            hosts.push(Host::spawn(plan, &manifests, &mut objects, group, number, program)?);
             signals.check()?;
         }
         let carriers: Vec<Carrier> = plan.devices.iter().map(|device| plan.carrier(device)).collect();
@@ -335,8 +335,9 @@ impl Vm {
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
         }
         for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.runs()) {
-            watch(Source::Host(at), host.process.channel.as_fd(), PollFlags::POLLIN);
-            watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
+            for fd in host.process.sources() {
+                watch(Source::Host(at), fd, PollFlags::POLLIN);
+            }
         }
         for (at, relay) in self.relays.iter().enumerate().filter(|_| console.hungry()) {
             watch(Source::Relay(at), relay.bell(), PollFlags::POLLIN);
@@ -434,29 +435,29 @@ impl Vm {
         if !self.hosts[at].runs() {
             return;
         }
-        let mut fault = None;
-        for _ in 0..MESSAGES_PER_TURN {
-            match self.hosts[at].process.channel.receive(Some(Duration::ZERO)) {
-                Ok(Some(packet)) => match packet.decode::<Log>() {
-                    Ok((log, _)) => {
-                        let name = self.hosts[at].process.name.clone();
-                        self.note(log.severity, &name, &log.text);
+        let (mut fault, mut logs, mut helper_is_gone) = (None, Vec::new(), false);
+        for (number, channel) in self.hosts[at].process.channels().enumerate() {
+            for _ in 0..MESSAGES_PER_TURN {
+                match channel.receive(Some(Duration::ZERO)).map(|packet| packet.map(Packet::decode::<Log>)) {
+                    Ok(Some(Ok((log, _)))) => logs.push(log),
+                    Ok(None) => break,
+                    Ok(Some(Err(broken))) | Err(broken) => {
+                        helper_is_gone |= number > 0 && broken == Fault::PeerGone;
+                        fault = Some(broken);
+                        break;
                     }
-                    Err(broken) => fault = Some(broken),
-                },
-                Ok(None) => break,
-                Err(broken) => {
-                    fault = Some(broken);
-                    break;
                 }
             }
         }
+        let name = self.hosts[at].process.name.clone();
+        logs.iter().for_each(|log| self.note(log.severity, &name, &log.text));
         let host = &mut self.hosts[at];
         match fault {
             Some(fault) if fault != Fault::PeerGone && host.process.reap().is_none() => {
                 host.condemn(format!("broke the protocol: {fault}"));
             }
             // A process that is ending closes its channel first. One that lives on without has nothing to say any more.
+            Some(_) if helper_is_gone => host.process.follow_its_helper(),
             Some(_) => host.process.kill(),
             None => {}
         }
@@ -553,7 +554,11 @@ impl Vm {
     /// How the VM's processes are, as the kernel shows them; with `audit`, what differs from the recipes.
     pub fn report(&mut self, audit: bool) -> StatusReport {
         let counted = self.counters().unwrap_or(Counted { devices: Vec::new(), exits: 0 });
-        let mut rows: Vec<HostStatus> = self.hosts.iter().map(|host| self.host_status(host, &counted, audit)).collect();
+        let mut rows = Vec::new();
+        for host in &self.hosts {
+            rows.push(self.host_status(host, &counted, audit));
+            rows.extend(helper_status(host, audit));
+        }
         rows.push(self.vmm_status(&counted, audit));
         StatusReport { name: self.name.clone(), total: rows.len() as u32, hosts: rows }
     }
@@ -651,7 +656,7 @@ fn status_of(process: &Process, level: Level, class: String, audit: bool) -> Hos
         let layers = process.recipe.layers.iter().filter(|layer| layer.asked && layer.required == required);
         layers.map(|layer| layer.name.name().to_owned()).collect()
     };
-    let mut row = HostStatus {
+    let row = HostStatus {
         name: process.name.clone(),
         class,
         pid: process.pid() as u32,
@@ -662,10 +667,27 @@ fn status_of(process: &Process, level: Level, class: String, audit: bool) -> Hos
         allowed_missing: asked(false),
         ..HostStatus::default()
     };
-    if process.ended().is_some() {
-        return row;
-    }
-    match process.audit(Stage::Sealed) {
+    if process.ended().is_some() { row } else { looked_at(row, process.audit(Stage::Sealed), audit) }
+}
+
+/// The helper of a host, where that is a process and lives.
+fn helper_status(host: &Host, audit: bool) -> Option<HostStatus> {
+    let (pid, recipe) = host.process.helper().filter(|_| host.process.ended().is_none())?;
+    let row = HostStatus {
+        name: format!("{} helper", host.process.name),
+        class: "helper".to_owned(),
+        pid: pid as u32,
+        level: level_name(recipe.level).to_owned(),
+        syscalls_allowed: recipe.syscalls_allowed(),
+        state: "running".to_owned(),
+        ..HostStatus::default()
+    };
+    Some(looked_at(row, host.process.audit_helper(Stage::Sealed).transpose()?, audit))
+}
+
+/// Adds what the kernel shows; with `audit`, what differs from the recipe.
+fn looked_at(mut row: HostStatus, seen: Result<Audit>, audit: bool) -> HostStatus {
+    match seen {
         Ok(seen) => {
             row.seccomp_mode = seen.seccomp_mode;
             row.no_new_privs = seen.no_new_privs;

@@ -13,13 +13,17 @@
 mod model;
 mod options;
 mod powers;
+mod random;
+mod store;
 
 pub mod virtio;
 
 pub use model::{Attach, Model, Registration};
 pub use options::{OptionError, Options};
-pub use powers::{Bell, BlockFile, GuestMemory, Powers, Stream, TestStream};
+pub use powers::{Bell, GuestMemory, Powers, Stream, TestStream};
+pub use random::{KernelRandom, RandomSource};
 pub use schema::manifest;
+pub use store::{BlockStore, RawFile};
 
 use schema::manifest::{Manifest, SHADOW_MAX};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,8 +1,7 @@
 //! What a device may be given, and the bag it is given in.
 
-use crate::AttachError;
+use crate::{AttachError, BlockStore, RandomSource};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,8 +17,10 @@ pub struct Powers {
     pub streams: Vec<(u32, Box<dyn Stream>)>,
     /// Guest memory, all that was granted.
     pub memory: Option<GuestMemory>,
-    /// Files by wish.
-    pub files: Vec<(u32, BlockFile)>,
+    /// What is behind files, by wish.
+    pub stores: Vec<(u32, Box<dyn BlockStore>)>,
+    /// Random bytes.
+    pub random: Option<Box<dyn RandomSource>>,
     /// Switches by wish.
     pub switches: Vec<(u32, Box<dyn Bell>)>,
     /// MSI-X vectors, in order.
@@ -37,9 +38,13 @@ impl Powers {
     pub fn memory(&mut self) -> Result<GuestMemory, AttachError> {
         self.memory.take().ok_or(AttachError::Missing("memory"))
     }
-    /// Takes the file of wish `index`.
-    pub fn file(&mut self, index: u32) -> Result<BlockFile, AttachError> {
-        take(&mut self.files, index).ok_or(AttachError::Missing("file"))
+    /// Takes what is behind the file of wish `index`.
+    pub fn store(&mut self, index: u32) -> Result<Box<dyn BlockStore>, AttachError> {
+        take(&mut self.stores, index).ok_or(AttachError::Missing("file"))
+    }
+    /// Takes the source of random bytes.
+    pub fn random(&mut self) -> Result<Box<dyn RandomSource>, AttachError> {
+        self.random.take().ok_or(AttachError::Missing("entropy"))
     }
     /// Takes the switch of wish `index`.
     pub fn switch(&mut self, index: u32) -> Result<Box<dyn Bell>, AttachError> {
@@ -54,16 +59,6 @@ impl Powers {
 fn take<T>(bag: &mut Vec<(u32, T)>, index: u32) -> Option<T> {
     let at = bag.iter().position(|(have, _)| *have == index)?;
     Some(bag.swap_remove(at).1)
-}
-
-/// A file granted for block storage: what was opened, and whether it may be written.
-pub struct BlockFile {
-    /// Opened afresh for this holder.
-    pub file: File,
-    /// Bytes, a multiple of 512; found by whoever granted it.
-    pub bytes: u64,
-    /// It may be read only.
-    pub readonly: bool,
 }
 
 /// Something to ring: a switch, or an MSI-X vector. Ringing never fails and never waits.

@@ -3,10 +3,9 @@
 // The kernel reads and writes guest memory, which Rust has no references to.
 #![allow(unsafe_code)]
 
-use device::BlockFile;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use vm_memory::VolatileSlice;
 
 /// Pieces of memory in one system call. Above it a transfer is several calls; IOV_MAX is 1024.
@@ -15,7 +14,7 @@ const VECTORS_MAX: usize = 64;
 /// Storage of a disk. Offsets and lengths are in bytes; the caller keeps them inside [`BlockStore::bytes`].
 ///
 /// An error is of the request, not of the store: the next request is tried again.
-pub(crate) trait BlockStore: Send {
+pub trait BlockStore: Send {
     /// Its size.
     fn bytes(&self) -> u64;
 
@@ -33,16 +32,24 @@ pub(crate) trait BlockStore: Send {
 }
 
 /// A file, or block device, that holds the sectors as they are.
-pub(crate) struct RawFile {
+#[derive(Debug)]
+pub struct RawFile {
     file: File,
     bytes: u64,
     readonly: bool,
 }
 
 impl RawFile {
-    /// The granted file, not to be written if `readonly`, whatever the grant allows.
-    pub(crate) fn new(granted: BlockFile, readonly: bool) -> RawFile {
-        RawFile { file: granted.file, bytes: granted.bytes, readonly: granted.readonly || readonly }
+    /// The first `bytes` of a file that was opened for this holder alone.
+    #[must_use]
+    pub fn new(file: File, bytes: u64, readonly: bool) -> RawFile {
+        RawFile { file, bytes, readonly }
+    }
+}
+
+impl AsFd for RawFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
