@@ -158,8 +158,9 @@ fn one_kill_takes_host_and_helper() {
         vm.wait_for_output();
         let before = vm.served("i8042");
         wait_until("another device serves the guest", || vm.served("i8042") > before + 100);
-        let said = if victim == "virtio-block" { "killed" } else { "its helper ended" };
-        assert!(vm.errors().contains(said), "{victim}: {}", vm.errors());
+        if victim != "virtio-block" {
+            wait_until("its end is told", || vm.errors().contains("its helper ended"));
+        }
     }
 }
 

@@ -442,7 +442,8 @@ impl Vm {
                     Ok(Some(Ok((log, _)))) => logs.push(log),
                     Ok(None) => break,
                     Ok(Some(Err(broken))) | Err(broken) => {
-                        helper_is_gone |= number > 0 && broken == Fault::PeerGone;
+                        // A host that ends closes its own channel first.
+                        helper_is_gone |= number > 0 && broken == Fault::PeerGone && fault.is_none();
                         fault = Some(broken);
                         break;
                     }
