@@ -57,6 +57,8 @@ pub enum Action {
     Recipe(RecipeArgs),
     /// Write out the policy for SELinux or AppArmor that gives labels their meaning.
     Policy(PolicyArgs),
+    /// Attack: a device host and a guest that are against us try every way out. Exit status 0: all of them were stopped.
+    Attack(AttackArgs),
     /// Measure, against the same thing done without a sandbox.
     Bench(BenchArgs),
     /// Print a completion script for a shell.
@@ -306,6 +308,28 @@ pub enum PolicyKind {
         #[arg(long, value_name = "PATH[,readonly]", requires = "vm")]
         disk: Vec<String>,
     },
+}
+
+#[derive(ClapArgs)]
+pub struct AttackArgs {
+    /// Attempts by their names, and groups by their letters. [default: all]
+    #[arg(value_name = "ID|GROUP")]
+    pub which: Vec<String>,
+    /// Name the attempts, and make none.
+    #[arg(long)]
+    pub list: bool,
+    /// A list with one object for each attempt, instead of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// The sandbox to attack: seccomp or strict.
+    #[arg(long, default_value = "seccomp", value_name = "LEVEL", value_parser = crate::run::attack::level_named)]
+    pub sandbox: Level,
+    /// Let a script make a guest's accesses, without a virtual processor.
+    #[arg(long)]
+    pub no_kvm: bool,
+    /// Make this attempt without its guards where it should have them: for tests of this command.
+    #[arg(long, value_name = "ID", hide = true)]
+    pub let_through: Option<String>,
 }
 
 #[derive(ClapArgs)]

@@ -31,6 +31,14 @@ fn main() -> ExitCode {
         Some("cofferdam: empty") => return ExitCode::SUCCESS,
         // The other side of what `bench calls` measures.
         Some(run::bench::ANSWERER) => return run::bench::answer(),
+        // What `attack` starts, and nothing else.
+        Some(role) if role.starts_with(run::attack::hostile::ROLE) => run::attack::hostile::run(role),
+        Some(run::attack::CARELESS) => {
+            run::attack::be_careless();
+            return ExitCode::SUCCESS;
+        }
+        Some(role) if role.starts_with(run::attack::NAIVE) => run::attack::be_naive(role),
+        Some(role) if role.starts_with(run::attack::VICTIM) => run::attack::be_victim(role),
         _ => {}
     }
     let asked = args::Args::parse();
@@ -58,6 +66,7 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Devices(devices) => devices::devices(&devices),
         Action::Recipe(recipe) => devices::recipe(&recipe),
         Action::Policy(asked) => policy::policy(&asked),
+        Action::Attack(attack) => run::attack::attack(&attack, &signals),
         Action::Bench(bench) => run::bench::bench(&bench, &signals),
         Action::Completions(shell) => args::completions(&shell),
     }

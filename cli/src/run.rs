@@ -1,5 +1,6 @@
 //! `cofferdam run`: a virtual machine in the foreground.
 
+pub mod attack;
 pub mod bench;
 pub mod demo;
 mod guests;

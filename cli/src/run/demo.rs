@@ -12,7 +12,7 @@ use vmm::supervisor::{
     Backing, BootPlan, Console, ConsolePlan, DEADLINE, Ended, Isolate, Plan, PlannedDevice, Signals, Vm,
 };
 
-mod script;
+pub(super) mod script;
 
 /// The guest is done in well under a second; on a machine that emulates everything it may take some.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,6 +10,7 @@ pub const BASE: u64 = 1 << 20;
 
 global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/demo.s"), ".text");
 global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/loops.s"), ".text");
+global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/pulse.s"), ".text");
 
 macro_rules! guest {
     ($(#[$doc:meta])* $name:ident, $start:ident, $end:ident) => {
@@ -38,3 +39,6 @@ guest!(
 guest!(
     /// Prints for ever.
     print, cofferdam_print_guest_start, cofferdam_print_guest_end);
+guest!(
+    /// Makes accesses and prints some hundred times a second, for ever, and sleeps in between.
+    pulse, cofferdam_pulse_guest_start, cofferdam_pulse_guest_end);

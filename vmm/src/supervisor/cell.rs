@@ -1,16 +1,19 @@
 //! A device host without a machine, for looking at what it can do from inside: `cofferdam attack`.
 
 use super::grants::Objects;
+use super::host::HOST_ROLE;
+use super::lane::LaneObjects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
 use super::process::Process;
 use super::window::GuestWindow;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use imc::{Channel, Mapping, ReadWrite, Region, Wake};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use sandbox::{Audit, End, Program, Stage};
 use schema::host::Assignment;
+use schema::manifest::Manifest;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// One device host: started, confined, granted, sealed and audited as those of a VM are.
@@ -37,35 +40,18 @@ impl Cell {
             kvm: false,
             pins: None,
         };
-        let hostile = device.hostile.clone().unwrap_or_default();
         let manifests = plan.manifests(catalogue)?;
         let mut objects = Objects::create(&plan, &manifests, 1)?;
-        let recipe = objects
-            .host_recipe(&plan.demands, device.level, &manifests, &[device.carrier], device.helper)?
-            .without_parts(&hostile.without);
-        objects.add_helper(0, &recipe)?;
-        let mut process = Process::spawn(&Program::current()?, &hostile.role, &device.label, recipe)?;
-        process.greet()?;
-        let whole = hostile.without.is_empty() && gift.is_none();
-        if whole {
-            process.require_clean(Stage::Confined)?;
-        }
-        if let Some(gift) = gift {
-            let control = [gift.as_raw_fd()];
-            let control = [ControlMessage::ScmRights(&control)];
-            let channel = process.channel.as_fd().as_raw_fd();
-            sendmsg::<()>(channel, &[IoSlice::new(b"gift")], &control, MsgFlags::empty(), None).context("a gift")?;
-        }
-        let (name, options) = (device.device.clone(), device.options.clone());
-        let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
-        process.assign(device.level, vec![assignment], &[&manifests[0]])?;
-        process.grant(&objects, 0, &[0])?;
-        process.attach()?;
-        process.seal()?;
-        if whole {
-            process.require_clean(Stage::Sealed)?;
-        }
+        let process = start_host(device, &manifests, &mut objects, gift)?;
         Ok(Cell { process, objects })
+    }
+
+    /// Ends it, and starts another host in its place, with the same grants: whatever the first one left in its state.
+    pub fn succeed(&mut self, device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<()> {
+        self.process.end();
+        let manifest = catalogue.manifest(&device.device, &device.options).map_err(anyhow::Error::msg)?;
+        self.process = start_host(device, &[manifest], &mut self.objects, None)?;
+        Ok(())
     }
 
     /// Its number.
@@ -117,9 +103,74 @@ impl Cell {
         &self.objects.hosts[0].1
     }
 
+    /// The request region of its lane over shared memory, as the VMM would write it.
+    pub fn request(&self) -> Result<Mapping> {
+        match &self.objects.devices[0].lane {
+            LaneObjects::Memory { request, .. } | LaneObjects::Virtio { request, .. } => Ok(request.region.map()?),
+            _ => bail!("its lane shares no memory"),
+        }
+    }
+
+    /// What it rings when it has answered.
+    pub fn reply(&self) -> Result<&Wake> {
+        match &self.objects.devices[0].lane {
+            LaneObjects::Memory { reply, .. } | LaneObjects::Virtio { reply, .. } => Ok(reply),
+            _ => bail!("its lane rings nothing"),
+        }
+    }
+
+    /// What it answers in over virtqueues.
+    pub fn answers(&self) -> Result<OwnedFd> {
+        match &self.objects.devices[0].lane {
+            LaneObjects::Virtio { answers, .. } => Ok(answers.region.as_fd().try_clone_to_owned()?),
+            _ => bail!("its lane has no virtqueues"),
+        }
+    }
+
+    /// The rings of its device's first stream.
+    pub fn stream(&self) -> Result<Mapping> {
+        Ok(self.objects.devices[0].streams.first().context("its device has no stream")?.region.map()?)
+    }
+
     /// The first 16 MiB of the memory of the guest that there is not.
     pub fn low_memory(&self) -> Result<GuestWindow> {
         let (_, _, region) = self.objects.memory.regions.first().context("every machine has low memory")?;
         Ok(GuestWindow::new(region.map()?))
     }
+}
+
+fn start_host(
+    device: &PlannedDevice,
+    manifests: &[Manifest],
+    objects: &mut Objects,
+    gift: Option<BorrowedFd<'_>>,
+) -> Result<Process> {
+    let hostile = device.hostile.clone().unwrap_or_default();
+    let recipe = objects
+        .host_recipe(&Demands::default(), device.level, manifests, &[device.carrier], device.helper)?
+        .without_parts(&hostile.without);
+    objects.add_helper(0, &recipe)?;
+    let role = if hostile.role.is_empty() { HOST_ROLE } else { &hostile.role };
+    let mut process = Process::spawn(&Program::current()?, role, &device.label, recipe)?;
+    process.greet()?;
+    let whole = hostile.without.is_empty() && gift.is_none();
+    if whole {
+        process.require_clean(Stage::Confined)?;
+    }
+    if let Some(gift) = gift {
+        let control = [gift.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&control)];
+        let channel = process.channel.as_fd().as_raw_fd();
+        sendmsg::<()>(channel, &[IoSlice::new(b"gift")], &control, MsgFlags::empty(), None).context("a gift")?;
+    }
+    let (name, options) = (device.device.clone(), device.options.clone());
+    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
+    process.assign(device.level, vec![assignment], &[&manifests[0]])?;
+    process.grant(objects, 0, &[0])?;
+    process.attach()?;
+    process.seal()?;
+    if whole {
+        process.require_clean(Stage::Sealed)?;
+    }
+    Ok(process)
 }

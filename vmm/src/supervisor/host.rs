@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The role of this program in which it is a device host.
-const HOST_ROLE: &str = "cofferdam: host";
+pub const HOST_ROLE: &str = "cofferdam: host";
 /// An incarnation after the first answers a set-up call within this: the console and the other hosts wait meanwhile.
 /// Should a loaded machine take longer, the next one has its turn.
 const SETUP_AGAIN: Duration = Duration::from_secs(5);

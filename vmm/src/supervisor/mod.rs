@@ -24,6 +24,7 @@ mod window;
 
 pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
+pub use host::HOST_ROLE;
 pub use lives::RESTARTS;
 pub use mac::LabelChoice;
 pub use plan::{

@@ -122,6 +122,15 @@ enum Source {
 impl Vm {
     /// Starts `plan`: every process confined, granted, sealed and audited, then the guest.
     pub fn start(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals) -> Result<Vm> {
+        Vm::start_with(plan, catalogue, signals, true)
+    }
+
+    /// The same, without log lines on standard error.
+    pub fn start_quietly(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals) -> Result<Vm> {
+        Vm::start_with(plan, catalogue, signals, false)
+    }
+
+    fn start_with(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals, verbose: bool) -> Result<Vm> {
         runtime::check_name(&plan.name)?;
         let manifests = plan.manifests(catalogue)?;
         let groups = plan.groups(&manifests)?;
@@ -165,7 +174,7 @@ impl Vm {
             objects,
             log: VecDeque::new(),
             logged: 0,
-            verbose: true,
+            verbose,
             asked: true,
         };
         vm.set_up_hosts(signals)?;

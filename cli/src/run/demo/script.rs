@@ -7,24 +7,26 @@ use std::time::{Duration, Instant};
 use vmm::supervisor::{Console, GuestWindow, Signals, Vm};
 
 const UART: u64 = 0x3f8;
-const RING: u64 = 0x20_0000;
-const BUFFERS: u64 = 0x21_0000;
+/// The queue: descriptors, available ring, used ring, a page each.
+pub const RING: u64 = 0x20_0000;
+/// What its chains describe.
+pub const BUFFERS: u64 = 0x21_0000;
 const READ_BACK: u64 = 0x21_1000;
 /// A device has done a request within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A guest without a processor.
-struct Script<'a> {
+pub struct Script<'a> {
     vm: &'a mut Vm,
     console: &'a mut Console,
     signals: &'a Signals,
-    memory: GuestWindow,
+    /// Its memory.
+    pub memory: GuestWindow,
 }
 
 /// Makes the accesses that the demo's micro guest makes, and powers off.
 pub fn drive_every_device(vm: &mut Vm, console: &mut Console, signals: &Signals) -> Result<()> {
-    let memory = vm.low_memory()?;
-    let mut script = Script { vm, console, signals, memory };
+    let mut script = Script::new(vm, console, signals)?;
     script.print("hello from the script, printed through the UART\r\n")?;
 
     let mut clock = String::from("clock (mc146818)       : ");
@@ -68,14 +70,22 @@ fn verdict(passed: bool) -> &'static str {
     if passed { "ok" } else { "WRONG" }
 }
 
-impl Script<'_> {
+impl<'a> Script<'a> {
+    /// One for this machine.
+    pub fn new(vm: &'a mut Vm, console: &'a mut Console, signals: &'a Signals) -> Result<Script<'a>> {
+        let memory = vm.low_memory()?;
+        Ok(Script { vm, console, signals, memory })
+    }
+
     fn drive(&mut self, write: bool, port: bool, address: u64, width: u8, value: u64) -> Result<u64> {
         self.vm.drive(Drive { write, port, address, width, value })
     }
-    fn port(&mut self, address: u64, width: u8) -> Result<u64> {
+    /// Reads a port.
+    pub fn port(&mut self, address: u64, width: u8) -> Result<u64> {
         self.drive(false, true, address, width, 0)
     }
-    fn set_port(&mut self, address: u64, width: u8, value: u64) -> Result<()> {
+    /// Writes a port.
+    pub fn set_port(&mut self, address: u64, width: u8, value: u64) -> Result<()> {
         self.drive(true, true, address, width, value).map(drop)
     }
     fn inb(&mut self, address: u64) -> Result<u64> {
@@ -84,10 +94,12 @@ impl Script<'_> {
     fn outb(&mut self, address: u64, value: u64) -> Result<()> {
         self.set_port(address, 1, value)
     }
-    fn load(&mut self, address: u64, width: u8) -> Result<u64> {
+    /// Loads from memory addresses.
+    pub fn load(&mut self, address: u64, width: u8) -> Result<u64> {
         self.drive(false, false, address, width, 0)
     }
-    fn store(&mut self, address: u64, width: u8, value: u64) -> Result<()> {
+    /// Stores to memory addresses.
+    pub fn store(&mut self, address: u64, width: u8, value: u64) -> Result<()> {
         self.drive(true, false, address, width, value).map(drop)
     }
 
@@ -111,7 +123,7 @@ impl Script<'_> {
     }
 
     /// Finds the function, negotiates, sets up queue 0 without interrupts; gives BAR 0.
-    fn start_virtio(&mut self, identity: u64) -> Result<u64> {
+    pub fn start_virtio(&mut self, identity: u64) -> Result<u64> {
         let mut functions = (0..32).map(|slot| 0x8000_0000 | slot << 11);
         let mut found = None;
         while let (None, Some(function)) = (found, functions.next()) {
@@ -143,7 +155,8 @@ impl Script<'_> {
         Ok(bar)
     }
 
-    fn describe(&mut self, index: u64, address: u64, bytes: u32, flags: u16, next: u16) {
+    /// Writes a descriptor of the ring.
+    pub fn describe(&mut self, index: u64, address: u64, bytes: u32, flags: u16, next: u16) {
         let mut descriptor = [0; 16];
         descriptor[..8].copy_from_slice(&address.to_le_bytes());
         descriptor[8..12].copy_from_slice(&bytes.to_le_bytes());
@@ -153,7 +166,7 @@ impl Script<'_> {
     }
 
     /// Makes the chain at descriptor 0 available and waits until it is used.
-    fn kick(&mut self, bar: u64) -> Result<()> {
+    pub fn kick(&mut self, bar: u64) -> Result<()> {
         let available = u16::from_le_bytes(self.memory.read(RING + 0x1002));
         self.memory.write(RING + 0x1004 + u64::from(available & 7) * 2, &[0, 0]);
         let wanted = available.wrapping_add(1);
