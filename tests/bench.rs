@@ -124,3 +124,28 @@ fn carriers_are_compared_with_a_function_call_and_the_bounds_of_the_same_run() {
     };
     assert_eq!(bases("access, awake, memory"), ["bound, two cache lines", "64 B, iceoryx2 polling"]);
 }
+
+#[test]
+fn each_level_of_the_sandbox_is_compared_with_the_one_below() {
+    let rows = rows(&["sandbox"]);
+    let (same, cross, any) = (names(&rows, "same"), names(&rows, "cross"), names(&rows, "any"));
+    for variant in ["off", "process", "seccomp", "strict+process", "strict+thread"] {
+        for what in ["spawn to first answered access", "kill to next answer", "memory of host and helper (PSS)"] {
+            assert!(any.contains(&format!("{what}, {variant}")), "{what} at {variant} is missing: {any:?}");
+        }
+        for what in ["register access", "4 KiB read"] {
+            assert!(same.contains(&format!("{what}, asleep, {variant}")), "{what} at {variant} is missing: {same:?}");
+            let awake = format!("{what}, awake, {variant}");
+            assert!(cross.is_empty() || cross.contains(&awake), "{awake} is missing: {cross:?}");
+        }
+    }
+    let base = |name: &str| {
+        let row = rows.iter().find(|row| row["name"] == name && row["placement"] == "same");
+        row.unwrap_or_else(|| panic!("no row {name}"))["base"].clone()
+    };
+    assert_eq!(base("4 KiB read, asleep, strict+process"), "4 KiB read, asleep, seccomp");
+    assert_eq!(base("register access, asleep, seccomp"), "register access, asleep, process");
+    if cross.is_empty() {
+        println!("SKIPPED: one processor, so nothing stays awake");
+    }
+}

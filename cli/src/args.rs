@@ -344,6 +344,8 @@ pub enum BenchKind {
     Exits(BenchCommon),
     /// Starting a device host up to its first answer, against starting an empty program.
     Spawn(BenchCommon),
+    /// Accesses, disk reads, starts and memory at each level of the sandbox, against the level below.
+    Sandbox(BenchCommon),
     /// Messages between two processes, against a bare socket, other message layers and what the machine allows.
     Calls(BenchBeside),
     /// An access to a device over each carrier, against a function call, other message layers and what the machine allows.

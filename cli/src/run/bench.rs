@@ -10,6 +10,7 @@ mod contest;
 mod exits;
 mod pair;
 mod peers;
+mod sandbox;
 mod series;
 mod shared;
 mod spawn;
@@ -28,6 +29,7 @@ pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
     let (common, series) = match &asked.what {
         BenchKind::Exits(common) => (common, exits::exits(common, signals)?),
         BenchKind::Spawn(common) => (common, spawn::spawn(common)?),
+        BenchKind::Sandbox(common) => (common, sandbox::sandbox(common)?),
         BenchKind::Calls(asked) => return beside(asked, "Messages between two processes", calls::calls),
         BenchKind::Carriers(asked) => {
             return beside(asked, "An access to a device in another process", carriers::carriers);

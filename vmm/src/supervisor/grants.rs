@@ -123,7 +123,8 @@ pub struct DeviceObjects {
     /// State, from the host; outlives it.
     pub state: Region<ReadWrite>,
     state_view: Region<ReadOnly>,
-    vectors: Vec<Wake>,
+    /// MSI-X vectors.
+    pub vectors: Vec<Wake>,
     switches: Vec<(u32, Wake)>,
     images: Vec<(u32, Image)>,
     /// Byte streams.

@@ -32,7 +32,7 @@ pub use plan::{
     PlannedDevice,
 };
 pub use reach::{Reached, reach};
-pub use timing::{Spawned, time_empty_program, time_spawn};
+pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
 pub use vm::{Ended, Signals, Vm};
 pub use window::GuestWindow;
 

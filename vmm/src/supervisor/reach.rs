@@ -4,6 +4,7 @@ use super::grants::Objects;
 use super::pin;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Pins, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
+use super::window::GuestWindow;
 use crate::attach::{Assembly, Reach};
 use crate::link::Linker;
 use crate::memory::GuestRam;
@@ -24,7 +25,27 @@ pub struct Reached {
     pub lane: Lane,
     /// Its host, which ends with this; none where it is linked in.
     _host: Option<Process>,
-    _objects: Objects,
+    objects: Objects,
+}
+
+impl Reached {
+    /// What its host sleeps on: a doorbell rings it.
+    #[must_use]
+    pub fn wake(&self) -> &Wake {
+        &self.objects.hosts[0].0
+    }
+
+    /// What the device interrupts its guest by.
+    #[must_use]
+    pub fn vector(&self, number: usize) -> Option<&Wake> {
+        self.objects.devices[0].vectors.get(number)
+    }
+
+    /// The first 16 MiB of the memory of the guest that there is not.
+    pub fn low_memory(&self) -> Result<GuestWindow> {
+        let (_, _, region) = self.objects.memory.regions.first().context("every machine has low memory")?;
+        Ok(GuestWindow::new(region.map()?))
+    }
 }
 
 /// Starts a sealed host for `device`, as [`super::Vm::start`] does, or links it in, and attaches its lane here, as the VMM
@@ -81,7 +102,7 @@ pub fn reach(
         AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
     assembly.attach(attach, linker, None, &GuestRam::new()).map_err(|error| anyhow!("{error}"))?;
     let attached = assembly.devices.pop().context("nothing was attached")?;
-    Ok(Reached { lane: attached.lane, _host: host, _objects: objects })
+    Ok(Reached { lane: attached.lane, _host: host, objects })
 }
 
 /// Grants the VMM's side to this process itself, over a channel, as a VMM is granted it.

@@ -1,14 +1,16 @@
-//! How long a device host takes from nothing to its first answer, step by step; for `cofferdam bench spawn`.
+//! How long a device host takes from nothing to its first answer, step by step; for `cofferdam bench spawn` and `bench sandbox`.
 
 use super::grants::Objects;
+use super::host::Host;
 use super::lane::LaneObjects;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
-use super::process::Process;
-use anyhow::{Context, Result, anyhow};
+use super::process::{Process, SETUP};
+use anyhow::{Context, Result, anyhow, ensure};
 use imc::lane::{Carrier, MemoryCarrier, Request, SpinBudget, StateView};
 use sandbox::{Program, Stage};
 use schema::host::Assignment;
 use schema::lane::Operation;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// One timed start.
@@ -21,20 +23,7 @@ pub struct Spawned {
 
 /// Starts a host for `device` as [`super::Vm::start`] does, and makes one access.
 pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<Spawned> {
-    let plan = Plan {
-        name: "timing".to_owned(),
-        cpus: 1,
-        memory_bytes: 64 << 20,
-        boot: BootPlan::None,
-        devices: vec![device.clone()],
-        isolate: Isolate::Device,
-        level: device.level,
-        demands: Demands::default(),
-        deadline: DEADLINE,
-        restarts: 0,
-        kvm: false,
-        pins: None,
-    };
+    let plan = plan(device);
     let manifests = plan.manifests(catalogue)?;
     let mut objects = Objects::create(&plan, &manifests, 1)?;
     let program = Program::current()?;
@@ -60,12 +49,59 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     process.require_clean(Stage::Sealed)?;
     clock.mark("audit after seal");
     let mut carrier = objects.carrier(0)?;
-    let request = Request { operation: Operation::Read, range: 0, width: 1, offset: 0, value: 0, now: 0 };
-    carrier.call(&request, DEADLINE).map_err(|error| anyhow!("the first access: {error}"))?;
+    access(&mut carrier)?;
     clock.mark("first access");
     let helper = process.audit_helper(Stage::Sealed)?.map_or(0, |audit| audit.pss_bytes);
     let pss_bytes = process.audit(Stage::Sealed)?.pss_bytes + helper;
     Ok(Spawned { steps: clock.steps, pss_bytes })
+}
+
+/// Starts a host for `device`, kills it once it has answered an access, and times how long it takes until the next one that
+/// is started as [`super::Vm`] does has answered another.
+pub fn time_restart(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<Duration> {
+    let plan = plan(device);
+    let manifests = plan.manifests(catalogue)?;
+    let mut objects = Objects::create(&plan, &manifests, 1)?;
+    let group = plan.groups(&manifests)?.pop().context("a device has a host")?;
+    let program = Rc::new(Program::current()?);
+    let mut host = Host::spawn(&plan, &manifests, &mut objects, group, 0, program)?;
+    host.introduce()?;
+    host.equip(&objects)?;
+    let mut carrier = objects.carrier(0)?;
+    access(&mut carrier)?;
+
+    let from = Instant::now();
+    host.process.kill();
+    while host.bury(&objects).is_none() {
+        ensure!(host.process.wait_for_end(SETUP).is_some(), "a killed host does not end");
+    }
+    host.restart(&objects).map_err(|(why, _)| anyhow!("{why}"))?;
+    access(&mut carrier)?;
+    Ok(from.elapsed())
+}
+
+/// A machine without a guest that has this device, whose host is started anew once.
+fn plan(device: &PlannedDevice) -> Plan {
+    Plan {
+        name: "timing".to_owned(),
+        cpus: 1,
+        memory_bytes: 64 << 20,
+        boot: BootPlan::None,
+        devices: vec![device.clone()],
+        isolate: Isolate::Device,
+        level: device.level,
+        demands: Demands::default(),
+        deadline: DEADLINE,
+        restarts: 1,
+        kvm: false,
+        pins: None,
+    }
+}
+
+/// An access that only the device can answer.
+fn access(carrier: &mut impl Carrier) -> Result<()> {
+    let request = Request { operation: Operation::Read, range: 0, width: 1, offset: 0, value: 0, now: 0 };
+    carrier.call(&request, DEADLINE).map(drop).map_err(|error| anyhow!("an access: {error}"))
 }
 
 struct Clock {
