@@ -10,7 +10,7 @@ mod harness;
 use bpf::{AARCH64, ALLOW, I386, KILL, X32, X86_64};
 use device::Options;
 use harness::root;
-use sandbox::{Condition, DescriptorKind, Held, Permit, Recipe, Stage};
+use sandbox::{Condition, DescriptorKind, Held, HelperForm, Permit, Recipe, Stage};
 use schema::host::Level;
 use schema::lane::Carrier;
 use schema::manifest::{Class, Manifest};
@@ -84,6 +84,32 @@ fn hosts() -> Vec<Shipped> {
         hosts.push(Shipped::new("all of them in one host", carrier, recipe));
     }
     hosts
+}
+
+/// What makes calls for hosts at level `strict`, in both forms.
+fn helpers() -> Vec<Shipped> {
+    let mut helpers = Vec::new();
+    for carrier in CARRIERS {
+        for (form, name) in [(HelperForm::Process, "the helper"), (HelperForm::Thread, "the helper, as a thread,")] {
+            for manifest in devices() {
+                let recipe = Recipe::host_with(Level::Strict, std::slice::from_ref(&manifest), &[carrier], form);
+                let helper = recipe.helper_of(form).cloned();
+                helpers
+                    .extend(helper.map(|recipe| Shipped::new(format!("{name} of {}", manifest.name), carrier, recipe)));
+            }
+        }
+    }
+    helpers
+}
+
+/// Hosts at level `strict`, as far as a filter stands in for mode 1.
+fn strict() -> Vec<Shipped> {
+    let all = devices();
+    let host = |carrier, manifest: &Manifest| {
+        let recipe = Recipe::host_over(Level::Strict, std::slice::from_ref(manifest), &[carrier]);
+        Shipped::new(&manifest.name, carrier, recipe)
+    };
+    CARRIERS.into_iter().flat_map(|carrier| all.iter().map(move |manifest| host(carrier, manifest))).collect()
 }
 
 fn vmms() -> Vec<Shipped> {
@@ -224,13 +250,19 @@ fn filters_of_hosts_leave_what_their_recipes_say_and_nothing_else() {
 }
 
 #[test]
+fn filters_in_place_of_mode_1_and_those_of_helpers_leave_what_their_recipes_say_and_nothing_else() {
+    differ_nowhere(&strict());
+    differ_nowhere(&helpers());
+}
+
+#[test]
 fn filters_of_the_vmm_leave_what_their_recipes_say_and_nothing_else() {
     differ_nowhere(&vmms());
 }
 
 #[test]
 fn a_filter_that_leaves_more_or_less_is_found() {
-    for process in hosts().iter().chain(&vmms()) {
+    for process in hosts().iter().chain(&helpers()).chain(&vmms()) {
         let held = process.held();
         let whole = process.recipe.filter(&held).expect("a filter");
         for at in 0..process.recipe.calls.len() {
@@ -266,6 +298,9 @@ fn a_register_device_is_left_four_calls_over_every_carrier_and_the_others_at_mos
         }
         assert!(process.recipe.syscalls_allowed() <= 12, "{} over {}: {names:?}", process.name, process.over);
     }
+    for process in strict() {
+        assert_eq!(process.recipe.syscalls_allowed(), 4, "{} over {}", process.name, process.over);
+    }
     for process in vmms() {
         assert!(process.recipe.syscalls_allowed() <= VMM_CALLS, "{} over {}", process.name, process.over);
     }
@@ -296,7 +331,7 @@ struct Line {
 /// The lines of each process over any carrier, in the recipes' order.
 fn lines() -> Vec<(String, Vec<Line>)> {
     let mut processes: Vec<(String, Vec<Line>)> = Vec::new();
-    for process in hosts().into_iter().chain(vmms()) {
+    for process in hosts().into_iter().chain(helpers()).chain(vmms()) {
         let at = processes.iter().position(|(name, _)| *name == process.name).unwrap_or_else(|| {
             processes.push((process.name.clone(), Vec::new()));
             processes.len() - 1
@@ -344,6 +379,9 @@ const HEAD: &str = "# System calls
 What is left to each process once it is sealed, at level `seccomp`. Any other call, and one of these with other arguments or
 by another convention (32-bit, x32), ends the process. *Over* are the carriers of its lanes. `cofferdam recipe DEVICE` shows
 the same for one device, beside the rest of its recipe.
+
+At level `strict` every host has the four calls of the first table, by seccomp mode 1, which takes them on any descriptor that
+the process holds; where mode 1 is not to be had, by that filter. Its helper makes the others for it.
 
 This page is written from the recipes (`COFFERDAM_WRITE_DOCS=1 cargo test -p cofferdam --test filters`), and a test holds it
 to them. Another asks every filter about every call number with the values on each side of what it compares with. No device of

@@ -6,8 +6,9 @@
 
 mod harness;
 
-use harness::{Place, Vm, kvm, lives, text, tick_guest, venom_aim, venom_guest, wait_until};
+use harness::{Place, Vm, kvm, lives, root, text, tick_guest, venom_aim, venom_guest, wait_until};
 use sandbox::End;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -157,4 +158,38 @@ fn a_guest_in_its_floppy_controller_reaches_the_network_without_a_sandbox_alone(
 #[test]
 fn a_guest_in_its_floppy_controller_writes_the_vmms_memory_without_a_sandbox_alone() {
     only_an_open_door_lets_it_through(Aim::Vmm);
+}
+
+/// Rows of the table that `docs/containment.md` promises.
+const HISTORY_MIN: usize = 30;
+
+#[test]
+fn the_table_of_history_names_references_and_attempts_that_there_are() {
+    let listed = Place::new().run(&["attack", "--list", "--json"]);
+    assert!(listed.status.success(), "{}", text(&listed.stderr));
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("a list of attempts");
+    let attempts: BTreeSet<&str> =
+        listed.as_array().expect("a list").iter().filter_map(|attempt| attempt["id"].as_str()).collect();
+    let page = fs::read_to_string(root().join("docs/containment.md")).expect("the page");
+    let is_attempt = |word: &&str| {
+        let number = word.strip_prefix(|letter: char| letter.is_ascii_uppercase());
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    for line in page.lines().filter(|line| line.starts_with('|')) {
+        for named in line.split([' ', ',', '|']).filter(is_attempt) {
+            assert!(attempts.contains(named), "there is no attempt {named}: {line}");
+        }
+    }
+    let rows: Vec<Vec<&str>> =
+        page.lines().filter(|line| line.starts_with("| [CVE-")).map(|line| line.split(" | ").collect()).collect();
+    let names: BTreeSet<&str> =
+        rows.iter().filter_map(|row| row[0].split(['[', ']']).nth(1)).filter(|name| name.len() > 8).collect();
+    assert!(names.len() >= HISTORY_MIN && names.len() == rows.len(), "{} rows, {} names", rows.len(), names.len());
+    for row in &rows {
+        assert!(row[0].contains("](https://") && row.len() == 6, "{row:?}");
+        let shown = row[5].trim_end_matches(" |");
+        let is_ours = row[4] == "*vmm*";
+        assert!(is_ours || shown.split([' ', ',']).any(|word| is_attempt(&word)), "{} is shown by nothing", row[0]);
+    }
+    assert!(page.contains(&format!("\n{} entries.", rows.len())), "the page counts its rows");
 }

@@ -155,8 +155,11 @@ impl Tree {
 
     /// Builds the program as users get it, and looks whether it can start in an empty root.
     fn build_program(&self) -> Outcome {
-        let mut outcome =
-            self.cargo_check("release build", &["build", "--release", "--locked", "--package", "cofferdam"], &[]);
+        let mut outcome = self.cargo_check(
+            "release build",
+            &["build", "--release", "--locked", "--package", "cofferdam", "--bins", "--example", nested::GREEDY],
+            &[],
+        );
         if outcome.failed.is_empty() {
             let verdict = std::fs::read(self.program()).map_err(Into::into).and_then(|bytes| elf::is_static(&bytes));
             outcome.merge(match verdict {

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Places;
 use super::kernel::Kernel;
+use super::{GREEDY, Places};
 use crate::packages;
 
 /// What the outer guest needs to be a host: KVM, its drive. `ccp` is a part of the kernel in some builds.
@@ -62,6 +62,10 @@ impl Images {
         busybox_root(&host, &busybox)?;
         copy_scripts(&scripts, &host.join("nested"))?;
         install(&places.program, &host.join("bin/cofferdam"))?;
+        let greedy = places.program.with_file_name("examples").join(GREEDY);
+        if greedy.is_file() {
+            install(&greedy, &host.join("bin").join(GREEDY))?;
+        }
         std::fs::copy(&kernel.image, host.join("kernel"))?;
         std::fs::copy(&guest_initramfs, host.join("guest.cpio"))?;
         std::fs::copy(&root_image, host.join("root.img"))?;

@@ -85,6 +85,9 @@ pub fn scenarios(top: &Path) -> Result<Vec<Scenario>> {
 /// emulation that is what a computer without power is to a test. So often running it is no accident.
 const STARTS_MAX: u32 = 3;
 
+/// A device host of the tests, which is built beside the program as an example.
+pub const GREEDY: &str = "greedy_host";
+
 /// Where things are.
 pub struct Places<'a> {
     /// The top of the tree.
