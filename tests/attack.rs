@@ -65,6 +65,13 @@ fn every_attempt_is_stopped_and_succeeds_without_its_guards() {
 }
 
 #[test]
+fn every_attempt_is_stopped_in_the_strict_sandbox() {
+    let rows = rows(&["--sandbox", "strict"], 0);
+    let counter = rows.iter().find(|row| row["no"] == "23").expect("the time-stamp counter");
+    assert_eq!((word(counter, "with_layer"), word(counter, "without_layer")), ("stopped", "succeeded"), "{counter:#}");
+}
+
+#[test]
 fn an_ordinary_user_may_attack_as_well() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;

@@ -81,6 +81,10 @@ pub fn attack(asked: &AttackArgs, signals: &Signals) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&rows.iter().map(Row::object).collect::<Vec<_>>())?);
     } else {
         show(&rows);
+        if !ground.missing.is_empty() {
+            let missing: Vec<&str> = ground.missing.iter().map(|layer| layer.name()).collect();
+            println!("Layers that are not to be had here, and so were not counted on: {}.", missing.join(", "));
+        }
     }
     let failures: Vec<String> = rows.iter().filter_map(Row::failure).collect();
     for failure in &failures {

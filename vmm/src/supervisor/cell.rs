@@ -132,6 +132,17 @@ impl Cell {
         Ok(self.objects.devices[0].streams.first().context("its device has no stream")?.region.map()?)
     }
 
+    /// The number of the helper beside it, if that is a process.
+    #[must_use]
+    pub fn helper(&self) -> Option<i32> {
+        self.process.helper().map(|(pid, _)| pid)
+    }
+
+    /// The region between it and its helper, if it has one.
+    pub fn helper_region(&self) -> Result<Mapping> {
+        Ok(self.objects.helper_region(0).context("its recipe has no helper")?.map()?)
+    }
+
     /// The first 16 MiB of the memory of the guest that there is not.
     pub fn low_memory(&self) -> Result<GuestWindow> {
         let (_, _, region) = self.objects.memory.regions.first().context("every machine has low memory")?;

@@ -277,6 +277,11 @@ impl Objects {
         images.map(|(_, image)| (&image.file, image.readonly))
     }
 
+    /// The region between host number `host` and its helper, if it has one.
+    pub fn helper_region(&self, host: usize) -> Option<&Region<ReadWrite>> {
+        Some(&self.helpers.get(host)?.as_ref()?.region)
+    }
+
     /// Makes what is between host number `host` and the helper that its recipe has, if it has one.
     pub fn add_helper(&mut self, host: usize, recipe: &Recipe) -> Result<()> {
         if let Some(helper) = &recipe.helper {

@@ -163,6 +163,8 @@ pub enum Guard {
     Audit,
     /// A process of its own for each that must not be reached by a store.
     OwnProcess,
+    /// At level strict: the helper of a host does what it may, not what it is asked.
+    HelperCheck,
     /// At level strict, where mode 1 cannot be had: a filter that leaves as little.
     FilterInstead,
 }
@@ -197,6 +199,7 @@ impl Guard {
             Guard::Kill => "kill".to_owned(),
             Guard::Audit => "audit".to_owned(),
             Guard::OwnProcess => "a process of its own".to_owned(),
+            Guard::HelperCheck => "check: a helper stays within its disk".to_owned(),
             Guard::FilterInstead => "a filter instead".to_owned(),
         }
     }
@@ -219,7 +222,7 @@ impl Guard {
             Guard::Layer(layer) => !ground.missing.contains(&layer),
             // It binds no process whose user is root outside.
             Guard::Limit(Resource::Processes) => !ground.root || !ground.missing.contains(&LayerName::OwnUser),
-            Guard::NoCounter | Guard::FilterInstead => ground.level == Level::Strict,
+            Guard::NoCounter | Guard::FilterInstead | Guard::HelperCheck => ground.level == Level::Strict,
             Guard::NoDescriptors => kernel_is_at_least(6, 16),
             _ => true,
         }

@@ -5,11 +5,12 @@
 use super::arena::{alone, fooled, soon};
 use super::attempt::{Attempt, Done, FILTER, Group, Guard, Judge, LANDLOCK, OPEN_FILES, OWN_USER, Outcome, Trial};
 use super::ground::{Ground, PATIENCE};
-use super::hostile::{CHANNEL, Host, check};
-use super::kernel::{DISK, DISK_BYTES, REGISTERS};
+use super::hostile::{self, CHANNEL, Host, check, word};
+use super::kernel::{DISK, DISK_BYTES, REGISTERS, maps};
 use super::naive::Naive;
 use super::{lane, messages, words};
-use anyhow::{Result, ensure};
+use crate::catalogue::BuiltIn;
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{setsockopt, sockopt};
 use sandbox::{LayerName, Resource};
@@ -18,8 +19,9 @@ use schema::lane::Carrier;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use vmm::supervisor::{Backing, Cell};
+use vmm::supervisor::{Backing, Cell, Hostile};
 
 /// The group.
 pub static GROUP: Group = Group { letter: 'C', name: "descriptors", attempts: ATTEMPTS };
@@ -162,7 +164,62 @@ const ATTEMPTS: &[Attempt] = &[
         act: |_| Ok(()),
         judge: Judge::Own(never_reads),
     },
+    Attempt {
+        id: "C10",
+        no: "26",
+        attempt: "have its helper write beyond the end of its disk",
+        guards: &[Guard::HelperCheck],
+        seen_by: "the file's size; the process table",
+        device: DISK,
+        act: ask_helper,
+        judge: Judge::Own(beyond_the_disk),
+    },
 ];
+
+/// Where a host asks its helper, and what.
+const ASKED: [u64; 4] = [1 | WRITE << 32, 0, BEYOND, 512];
+const WRITE: u64 = 2;
+/// A place on the disk that there is not.
+const BEYOND: u64 = 1 << 20;
+
+fn ask_helper(host: &Host) -> Done {
+    let Some(region) = host.region(Purpose::HelperRegion) else { return Err(libc::ENOENT) };
+    // The first word last: it says that there is a question.
+    for (at, value) in ASKED.into_iter().enumerate().rev() {
+        word(region, 8 * at).store(value, Ordering::SeqCst);
+    }
+    lane::ring(host.descriptor(Purpose::HelperWake), 1)
+}
+
+fn beyond_the_disk(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Result<Outcome> {
+    let path = ground.path("helper-disk");
+    std::fs::write(&path, [0; DISK_BYTES])?;
+    let mut device = ground.device(attempt.device, vec![Backing::Path(path.clone())]);
+    device.level = ground.level;
+    device.hostile = Some(Hostile { role: hostile::role(attempt, removed, false, &[]), without: Vec::new() });
+    let cell = Cell::start(&device, &BuiltIn, None)?;
+    let region = cell.helper_region()?;
+    let helper = cell.helper().context("a host at level strict has a helper")?;
+    cell.wake().signal(1)?;
+    let until = Instant::now() + PATIENCE;
+    if removed.is_empty() {
+        // A dead child of the attacker's may not be reaped; a dead process has no memory.
+        while !maps(helper).is_empty() {
+            ensure!(Instant::now() < until, "the helper goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let grown = std::fs::metadata(&path)?.len() > DISK_BYTES as u64;
+        return Ok(if grown { Outcome::Succeeded } else { Outcome::Stopped("the helper ended itself".to_owned()) });
+    }
+    while word(&region, 0).load(Ordering::SeqCst) != ASKED[0] {
+        ensure!(Instant::now() < until, "nothing was asked");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Who does as he is asked.
+    let [offset, bytes] = [16, 24].map(|at| word(&region, at).load(Ordering::SeqCst));
+    OpenOptions::new().write(true).open(&path)?.write_all_at(&vec![1; bytes.min(4096) as usize], offset)?;
+    Ok(fooled(std::fs::metadata(&path)?.len() > DISK_BYTES as u64))
+}
 
 /// Messages of two descriptors each.
 const TWICE: usize = 50;

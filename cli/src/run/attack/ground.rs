@@ -105,15 +105,18 @@ impl<'a> Ground<'a> {
         device
     }
 
-    /// The level of a host of this device: at level strict some devices' hosts need more calls than are left there.
+    /// The level at which a host of this device is attacked. At level strict a disk's host has no file: what may be done with
+    /// one is tried at the level where it has.
     pub fn level_of(&self, device: &str) -> Level {
-        if device == super::kernel::REGISTERS || device == "uart16550" { self.level } else { Level::Seccomp }
+        if device == super::kernel::DISK { Level::Seccomp } else { self.level }
     }
 
     /// Whether the honest machine is as well as before.
     pub fn bystander_is_well(&self) -> Result<()> {
         let mut bystander = self.bystander.borrow_mut();
-        bystander.as_mut().context("there is a bystander")?.is_well(self)
+        let bystander = bystander.as_mut().context("there is a bystander")?;
+        bystander.is_well(self)?;
+        bystander.others_are_clean("")
     }
 }
 
@@ -137,6 +140,7 @@ impl Machine {
         let mut devices: Vec<PlannedDevice> =
             STANDARD.iter().map(|device| planned(device, Vec::new(), Vec::new())).collect();
         devices.push(planned("virtio-block", Vec::new(), vec![Backing::Memory(vec![0x5a; DISK_BYTES])]));
+        devices.iter_mut().for_each(|device| device.level = ground.level);
         for other in others {
             // In the place of a standard one, if it is one.
             match devices.iter_mut().find(|device| device.device == other.device) {
