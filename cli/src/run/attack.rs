@@ -74,6 +74,7 @@ pub fn attack(asked: &AttackArgs, signals: &Signals) -> Result<u8> {
     let mut rows = Vec::new();
     for (number, (group, attempt)) in chosen.iter().enumerate() {
         show_progress(&format!("{}/{} {} {}", number + 1, chosen.len(), attempt.id, attempt.attempt));
+        ground.check_signals()?;
         rows.push(make(&ground, group, attempt, asked.let_through.as_deref() == Some(attempt.id)));
     }
     show_progress("");
@@ -99,8 +100,7 @@ fn chosen(which: &[String]) -> Result<Vec<(&'static Group, &'static Attempt)>> {
     for word in which {
         let before = chosen.len();
         let is_it = |(group, attempt): &(&Group, &Attempt)| {
-            attempt.id.eq_ignore_ascii_case(word)
-                || word.len() == 1 && word.starts_with(|letter: char| letter.to_ascii_uppercase() == group.letter)
+            attempt.id.eq_ignore_ascii_case(word) || group.letter.to_string().eq_ignore_ascii_case(word)
         };
         chosen.extend(list::all().filter(is_it));
         if chosen.len() == before {
@@ -270,7 +270,11 @@ impl Row {
         let by_mode_1 = ["killed by SIGKILL", "killed (signal 9)"];
         let says = |words: [&str; 2]| words.iter().any(|words| how.contains(words));
         match self.attempt.guards[0] {
-            attempt::FILTER => says(by_filter) || self.level == Level::Strict && says(by_mode_1),
+            attempt::FILTER => {
+                // Where what it asks for is not there at all, it comes to harm before it can be stopped.
+                let is_absent = matches!(self.without, Outcome::NotRun(_)) && how == "killed by SIGSEGV";
+                says(by_filter) || self.level == Level::Strict && says(by_mode_1) || is_absent
+            }
             _ => true,
         }
     }

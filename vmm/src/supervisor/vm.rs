@@ -26,6 +26,7 @@ use schema::vmm::{
     AttachDevice, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX, Reason,
     Renew, Retire, Start, Stopped,
 };
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -42,7 +43,11 @@ const LOG_TEXT: usize = 512;
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Signals that end us, kept from the moment the program starts, so that none is lost and none ends us half way.
-pub struct Signals(SignalFd);
+pub struct Signals {
+    queue: SignalFd,
+    /// The last one that was taken.
+    last: Cell<Option<&'static str>>,
+}
 
 impl Signals {
     /// Blocks them; from now on they are read here. Call before any thread is started.
@@ -52,13 +57,21 @@ impl Signals {
             set.add(signal);
         }
         set.thread_block()?;
-        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let queue = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Signals { queue, last: Cell::new(None) })
     }
 
     /// The name of one that has come.
     pub fn taken(&self) -> Option<&'static str> {
-        let info = self.0.read_signal().ok()??;
-        Some(Signal::try_from(info.ssi_signo as i32).map_or("a signal", Signal::as_str))
+        let info = self.queue.read_signal().ok()??;
+        let name = Signal::try_from(info.ssi_signo as i32).map_or("a signal", Signal::as_str);
+        self.last.set(Some(name));
+        Some(name)
+    }
+
+    /// The name of one that has come, now or before: for who runs several machines, and may have lost one to it.
+    pub fn came(&self) -> Option<&'static str> {
+        self.taken().or(self.last.get())
     }
 
     /// Ends the start if one has come.
@@ -338,7 +351,7 @@ impl Vm {
             sources.push(source);
             polled.push(PollFd::new(fd, events));
         };
-        watch(Source::Signal, signals.0.as_fd(), PollFlags::POLLIN);
+        watch(Source::Signal, signals.queue.as_fd(), PollFlags::POLLIN);
         if self.vmm.ended().is_none() {
             watch(Source::Vmm, self.vmm.channel.as_fd(), PollFlags::POLLIN);
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);

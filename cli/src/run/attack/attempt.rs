@@ -140,6 +140,10 @@ pub enum Guard {
     Layer(LayerName),
     /// A resource limit.
     Limit(Resource),
+    /// The part of Landlock that is about the network.
+    LandlockNetwork,
+    /// The part of it that is about signals.
+    LandlockSignals,
     /// All namespaces, and the empty root in them.
     Namespaces,
     /// The time-stamp counter is switched off.
@@ -188,6 +192,8 @@ impl Guard {
         match self {
             Guard::Layer(layer) => layer.name().to_owned(),
             Guard::Limit(resource) => format!("limit of {resource}"),
+            Guard::LandlockNetwork => "landlock (network)".to_owned(),
+            Guard::LandlockSignals => "landlock (signals)".to_owned(),
             Guard::Namespaces => "namespaces".to_owned(),
             Guard::NoCounter => "no time-stamp counter".to_owned(),
             Guard::Grants => "grants".to_owned(),
@@ -209,6 +215,7 @@ impl Guard {
         match self {
             Guard::Layer(layer) => vec![Part::Layer(layer)],
             Guard::Limit(resource) => vec![Part::Limit(resource)],
+            Guard::LandlockNetwork | Guard::LandlockSignals => LANDLOCK.parts(),
             // It is switched off with the filter of level strict.
             Guard::NoCounter => vec![Part::Layer(LayerName::Filter)],
             Guard::Namespaces => NAMESPACES.map(Part::Layer).to_vec(),
@@ -223,6 +230,8 @@ impl Guard {
             // It binds no process whose user is root outside.
             Guard::Limit(Resource::Processes) => !ground.root || !ground.missing.contains(&LayerName::OwnUser),
             Guard::NoCounter | Guard::FilterInstead | Guard::HelperCheck => ground.level == Level::Strict,
+            Guard::LandlockNetwork => LANDLOCK.is_available(ground) && kernel_is_at_least(6, 7),
+            Guard::LandlockSignals => LANDLOCK.is_available(ground) && kernel_is_at_least(6, 12),
             Guard::NoDescriptors => kernel_is_at_least(6, 16),
             _ => true,
         }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // A plain exit of a sealed process.
 
-use super::arena::{Fate, LATE, PORT, alone, beside, device, fooled, reader, soon};
+use super::arena::{DEAD, Fate, LATE, PORT, alone, beside, device, fooled, reader, soon};
 use super::attempt::{Attempt, FILTER, Group, Guard, Judge, Outcome};
 use super::ground::{Ground, Machine, PATIENCE};
 use super::hostile::{check, leave, word};
@@ -133,7 +133,7 @@ const ATTEMPTS: &[Attempt] = &[
         act: |_| leave(QUIT),
         judge: Judge::Own(|ground, attempt, removed| {
             if removed.is_empty() {
-                return beside(ground, attempt, removed, Fate::GivenUp("ended by itself"), |_| Ok(fooled(false)));
+                return beside(ground, attempt, removed, Fate::GivenUp(DEAD), |_| Ok(fooled(false)));
             }
             // Who starts it again each time does so for ever.
             let mut deaths = 0;
@@ -272,7 +272,7 @@ const ATTEMPTS: &[Attempt] = &[
             lane::serve(host);
             lane::ring(host.descriptor(Purpose::Wake), u64::MAX - 1)?;
             // It says that it sleeps again, so the next question rings it.
-            host.word(lane::GENERATION).store(3, Ordering::SeqCst);
+            host.word(lane::GENERATION).fetch_add(2, Ordering::SeqCst);
             // Whoever sleeps on its wake would make room.
             // SAFETY: no memory is passed.
             check(unsafe { libc::pause() }).map(drop)

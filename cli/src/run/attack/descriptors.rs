@@ -329,7 +329,7 @@ fn never_reads(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Res
         // SAFETY: bytes of this stack.
         let sent = unsafe { libc::send(channel.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
         if sent < 0 {
-            return Ok(fooled(begin.elapsed() >= FOR_EVER));
+            return Ok(fooled(begin.elapsed() >= FOR_EVER / 2));
         }
     }
 }

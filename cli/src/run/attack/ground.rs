@@ -25,10 +25,23 @@ pub const VICTIM: &str = "cofferdam: victim";
 pub const VICTIM_PAGE: usize = 0x0c0f_fe00_0000;
 /// Whatever an honest machine does, it has done within this, also on a loaded one.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Accesses are answered within this, also on a loaded machine, or the device is given up.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// The same where an attacker is to be given up for that: the shorter, the sooner.
-pub const SHORT_DEADLINE: Duration = Duration::from_secs(1);
+/// How a machine treats its hosts.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// Accesses are answered within this, or the device is given up.
+    deadline: Duration,
+    /// How often a host is started anew that died.
+    restarts: u32,
+}
+
+impl Terms {
+    /// Nobody honest is late, also on a loaded machine; who is given up stays so, and can be looked at.
+    pub const LENIENT: Terms = Terms { deadline: Duration::from_secs(5), restarts: 0 };
+    /// Where an attacker is to be given up for being late: the shorter, the sooner.
+    pub const HASTY: Terms = Terms { deadline: Duration::from_secs(1), restarts: 0 };
+    /// Who dies is started anew, as in every machine, but not as often.
+    pub const FORGIVING: Terms = Terms { deadline: Duration::from_secs(5), restarts: 2 };
+}
 
 /// Where attempts are made.
 pub struct Ground<'a> {
@@ -43,7 +56,7 @@ pub struct Ground<'a> {
     /// What nobody else can know.
     pub secret: String,
     /// Signals to us.
-    pub signals: &'a Signals,
+    signals: &'a Signals,
     folder: tempfile::TempDir,
     bystander: RefCell<Option<Machine>>,
 }
@@ -111,6 +124,14 @@ impl<'a> Ground<'a> {
         if device == super::kernel::DISK { Level::Seccomp } else { self.level }
     }
 
+    /// Ends the run if a signal has come: attempts go on without looking.
+    pub fn check_signals(&self) -> Result<()> {
+        match self.signals.came() {
+            Some(name) => bail!("ended by {name}"),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the honest machine is as well as before.
     pub fn bystander_is_well(&self) -> Result<()> {
         let mut bystander = self.bystander.borrow_mut();
@@ -131,11 +152,11 @@ pub struct Machine {
 impl Machine {
     /// Starts one with every standard device, a disk, and these.
     pub fn start(ground: &Ground<'_>, others: Vec<PlannedDevice>) -> Result<Machine> {
-        Machine::start_with(ground, others, DEADLINE)
+        Machine::start_with(ground, others, Terms::LENIENT)
     }
 
-    /// The same with this deadline.
-    pub fn start_with(ground: &Ground<'_>, others: Vec<PlannedDevice>, deadline: Duration) -> Result<Machine> {
+    /// The same on other terms.
+    pub fn start_with(ground: &Ground<'_>, others: Vec<PlannedDevice>, terms: Terms) -> Result<Machine> {
         const DISK_BYTES: usize = 1 << 20;
         let mut devices: Vec<PlannedDevice> =
             STANDARD.iter().map(|device| planned(device, Vec::new(), Vec::new())).collect();
@@ -162,9 +183,8 @@ impl Machine {
             isolate: Isolate::Device,
             level: ground.level,
             demands: Demands::default(),
-            deadline,
-            // Who is given up stays so, and can be looked at.
-            restarts: 0,
+            deadline: terms.deadline,
+            restarts: terms.restarts,
             kvm: ground.kvm,
             pins: None,
         };

@@ -62,7 +62,10 @@ pub fn run(role: &str) -> ! {
     let seals = attempt.guards[0] != Guard::Audit;
     match set_up(removed, gift, told, seals) {
         Ok(host) => {
-            host.sleep();
+            // What its predecessor did not answer, nobody rings it for again.
+            if lane::asked(&host) == lane::committed(host.state()) {
+                host.sleep();
+            }
             match (attempt.act)(&host) {
                 Ok(()) => host.rest(),
                 Err(errno) => leave(errno),

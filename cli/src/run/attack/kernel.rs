@@ -139,7 +139,7 @@ const ATTEMPTS: &[Attempt] = &[
         id: "A8",
         no: "8",
         attempt: "signal a process of the same user",
-        guards: &[FILTER, PID, LANDLOCK, OWN_USER],
+        guards: &[FILTER, PID, Guard::LandlockSignals, OWN_USER],
         seen_by: "wait status; the victim's wait status",
         device: REGISTERS,
         act: |host| {
@@ -506,7 +506,7 @@ const ATTEMPTS: &[Attempt] = &[
         id: "A28",
         no: "-",
         attempt: "connect to a server of the host",
-        guards: &[FILTER, OPEN_FILES, Guard::Layer(LayerName::Net), LANDLOCK],
+        guards: &[FILTER, OPEN_FILES, Guard::Layer(LayerName::Net), Guard::LandlockNetwork],
         seen_by: "wait status; a connection at the server",
         device: REGISTERS,
         act: acts::connect,

@@ -52,7 +52,9 @@ pub fn answer(host: &Host, sequence: u32, value: u64, levels: u32, deadline: u64
 /// Looks like an honest host that has done nothing yet, and is about to sleep.
 pub fn look_honest(host: &Host) {
     answer(host, 0, 0, 0, NEVER);
-    host.word(GENERATION).store(1, Ordering::SeqCst);
+    // Another one than its predecessor's, for which it has been rung already.
+    let before = host.word(GENERATION).load(Ordering::SeqCst);
+    host.word(GENERATION).store((before | 1).wrapping_add(2), Ordering::SeqCst);
 }
 
 /// Answers what was asked as a register does that reads as ones, so that nobody is waited for.
