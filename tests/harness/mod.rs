@@ -24,6 +24,8 @@ std::arch::global_asm!(
     ".balign 16",
     include_str!("../guests/idle.s"),
     ".balign 16",
+    include_str!("../guests/anew.s"),
+    ".balign 16",
     include_str!("../guests/venom.s"),
     ".balign 16",
     include_str!("../guests/meter.s"),
@@ -46,6 +48,7 @@ macro_rules! guest {
 }
 guest!(tick_guest, cofferdam_tick_guest_start, cofferdam_tick_guest_end);
 guest!(sweep_guest, cofferdam_sweep_guest_start, cofferdam_sweep_guest_end);
+guest!(anew_guest, cofferdam_anew_guest_start, cofferdam_anew_guest_end);
 guest!(idle_guest, cofferdam_idle_guest_start, cofferdam_idle_guest_end);
 guest!(meter_guest, cofferdam_meter_guest_start, cofferdam_meter_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
