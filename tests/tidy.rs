@@ -73,6 +73,19 @@ fn arrows_between_crates_run_one_way() {
 }
 
 #[test]
+fn only_tests_can_end_a_host_between_two_steps() {
+    let features = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "cofferdam", "--edges", "normal,features", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(features.status.success(), "{}", String::from_utf8_lossy(&features.stderr));
+    let features = String::from_utf8_lossy(&features.stdout).into_owned();
+    assert!(features.contains("cofferdam-imc"), "{features}");
+    assert!(!features.contains("\"steps\""), "the program is built with the hooks of a test: {features}");
+}
+
+#[test]
 fn what_the_peers_depend_on_never_enters_the_product() {
     let ours = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let theirs = fs::read_to_string(root().join("benches/peers/Cargo.lock")).unwrap();

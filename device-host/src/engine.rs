@@ -4,6 +4,7 @@ use crate::Ended;
 use device::manifest::{Manifest, Range};
 use device::{Model, NoRegister, Scan};
 use imc::Wake;
+use imc::lane::steps::{Fault, Step, is_broken, reach};
 use imc::lane::{Header, HostLane, Levels, Serve, StateWriter, mask, ones};
 use schema::lane::{Access, Operation};
 use std::sync::Arc;
@@ -90,6 +91,7 @@ impl Engine {
         let now = self.state.header().now;
         if found {
             self.careful = CAREFUL;
+            reach(Step::Found);
         }
         if found && !self.poisoned && self.model.check(self.state.current()) {
             self.state.begin();
@@ -98,10 +100,23 @@ impl Engine {
             self.model.power_on(state);
         }
         // What an earlier incarnation committed may not have happened outside yet: it happens behind this commit.
+        if found && is_broken(Fault::SilentStart) {
+            let header = self.header(now);
+            self.state.commit(header, None);
+            return Ok(());
+        }
         self.commit_event(now)?;
         self.told = Told::default();
         self.ring();
+        if found {
+            reach(Step::Started);
+        }
         Ok(())
+    }
+
+    /// Whether it went on with what it found, a moment ago.
+    pub(crate) fn is_careful(&self) -> bool {
+        self.careful > 0
     }
 
     /// The next operation, if there is one.
@@ -111,6 +126,7 @@ impl Engine {
 
     /// Does one operation. Returns the reply.
     pub fn serve(&mut self, access: &Access) -> Result<u64, Ended> {
+        reach(Step::Taken);
         let now = self.arrive(access);
         if access.operation != Operation::Alarm {
             self.catch_up(now)?;
@@ -141,6 +157,7 @@ impl Engine {
     /// Returns the operation that was taken from the lane behind them and is not one of them, if there was one.
     pub(crate) fn serve_posted(&mut self, first: Access) -> Result<Option<Access>, Ended> {
         debug_assert_eq!(first.operation, Operation::Post);
+        reach(Step::Taken);
         let mut now = self.arrive(&first);
         self.catch_up(now)?;
         self.state.begin();
@@ -319,16 +336,25 @@ impl Engine {
     }
 
     fn commit_event(&mut self, now: u64) -> Result<(), Ended> {
-        let header = self.header(now);
+        let header = self.changed(now);
         self.state.commit(header, None);
         self.settle()
     }
 
     fn commit(&mut self, now: u64, sequence: u32, reply: u64) -> Result<(), Ended> {
-        let header = self.header(now);
+        let header = self.changed(now);
         self.state.commit(header, Some((sequence, reply)));
         self.careful = self.careful.saturating_sub(1);
         self.settle()
+    }
+
+    /// The header of the working copy, which is to be committed.
+    fn changed(&mut self, now: u64) -> Header {
+        reach(Step::Changed);
+        if is_broken(Fault::EffectsBeforeCommit) {
+            self.model.settle(self.state.working());
+        }
+        self.header(now)
     }
 
     fn header(&mut self, now: u64) -> Header {
@@ -350,7 +376,9 @@ impl Engine {
             self.state.set_doorbells(doorbells);
         }
         self.lane.tell(&self.state)?;
+        reach(Step::Told);
         self.model.settle(self.state.current());
+        reach(Step::Settled);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The loop of a device host: one wake, and everything that may be behind it.
 
 use crate::Engine;
+use imc::lane::steps::{Fault, Step, is_broken, reach};
 use imc::lane::{BadEntry, Patience, Rest, Sleeper, sleep};
 use sandbox::Sealed;
 use schema::lane::Operation;
@@ -48,6 +49,9 @@ impl Host {
     }
 
     pub(crate) fn until_all_left(&mut self) -> Result<(), Ended> {
+        if is_broken(Fault::SilentStart) && self.devices.iter().any(|device| device.engine.is_careful()) {
+            self.rest.sleep()?;
+        }
         loop {
             while self.work()? {}
             if self.devices.iter().all(|device| device.left) {
@@ -110,6 +114,7 @@ impl Sleeper for Host {
         for device in &mut self.devices {
             device.engine.fall_asleep();
         }
+        reach(Step::Asleep);
     }
 
     fn look(&mut self) -> Option<Result<(), Ended>> {
@@ -121,7 +126,9 @@ impl Sleeper for Host {
     }
 
     fn rest(&mut self) -> Option<Result<(), Ended>> {
-        Some(self.rest.sleep().map(drop).map_err(Ended::from))
+        let rested = self.rest.sleep();
+        reach(Step::Rung);
+        Some(rested.map(drop).map_err(Ended::from))
     }
 
     fn wake_up(&mut self) {

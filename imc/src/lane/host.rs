@@ -7,6 +7,7 @@ use super::layout::{
     REPLY_AND_LEVELS, REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, falls_shift, header_word,
     hot_offset, load_acquire, state_region_bytes, word,
 };
+use super::steps::{Fault, Step, is_broken, reach};
 use super::waiting::{generation, waiter};
 use crate::{Mapping, ReadWrite, Region, Wake};
 use schema::lane::Access;
@@ -199,8 +200,11 @@ impl StateWriter {
     /// Copies the current state, to be changed.
     pub fn begin(&mut self) -> &mut [u8] {
         let (from, to) = (self.hot(self.committed.copy()), self.hot(self.committed.copy() ^ 1));
-        // SAFETY: as in `current`; the copies do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, self.state_bytes as usize) };
+        if from != to {
+            // SAFETY: as in `current`; the copies do not overlap.
+            unsafe { std::ptr::copy_nonoverlapping(from, to, self.state_bytes as usize) };
+        }
+        reach(Step::Copied);
         self.working()
     }
 
@@ -219,14 +223,24 @@ impl StateWriter {
             Some((sequence, _)) => self.committed.after(sequence),
             None => self.committed.after_event(),
         };
-        self.reply = reply.unwrap_or(self.reply);
+        let earlier = self.reply;
+        self.reply = reply.unwrap_or(earlier);
         if self.header.levels & !header.levels != 0 {
             self.falls = self.falls.wrapping_add(1);
         }
         self.header = header;
-        self.write_header(next.copy());
+        if is_broken(Fault::ReplyAfterCommit) {
+            self.write_header(next.copy(), earlier);
+        } else {
+            self.write_header(next.copy(), self.reply);
+        }
+        reach(Step::HeaderWritten);
         word(&self.mapping, COMMIT).store(next.0, Ordering::Release);
         fence(Ordering::Release);
+        reach(Step::Committed);
+        if is_broken(Fault::ReplyAfterCommit) {
+            self.write_header(next.copy(), self.reply);
+        }
         if !self.has_state() {
             word(&self.mapping, FORMAT).store(FORMAT_MAGIC | u64::from(self.state_bytes), Ordering::Release);
         }
@@ -277,7 +291,7 @@ impl StateWriter {
     }
 
     /// The answer is stored last, just before the commit word: a waiter that looks at their line meanwhile takes it away.
-    fn write_header(&self, copy: usize) {
+    fn write_header(&self, copy: usize, reply: (u32, u64)) {
         let store = |field, value| word(&self.mapping, header_word(copy, field)).store(value, Ordering::Relaxed);
         let Header { levels, deadline, postable, shadow, now } = self.header;
         let mut valid = 0;
@@ -289,8 +303,9 @@ impl StateWriter {
         }
         store(MASKS, u64::from(postable) | valid << 32);
         store(NOW, now);
-        store(REPLY_VALUE, self.reply.1);
-        store(REPLY_AND_LEVELS, u64::from(self.reply.0) | u64::from(levels) << 32);
+        reach(Step::HeaderBegun);
+        store(REPLY_VALUE, reply.1);
+        store(REPLY_AND_LEVELS, u64::from(reply.0) | u64::from(levels) << 32);
         store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
         let falls = word(&self.mapping, FALLS);
         let other = falls.load(Ordering::Relaxed) & u64::from(u32::MAX) << falls_shift(copy ^ 1);
@@ -298,6 +313,7 @@ impl StateWriter {
     }
 
     fn hot(&self, copy: usize) -> *mut u8 {
+        let copy = if is_broken(Fault::OneCopy) { 0 } else { copy };
         // SAFETY: `new` checked that the region holds both copies.
         unsafe { self.mapping.as_ptr().add(hot_offset(self.state_bytes, copy)) }
     }

@@ -34,6 +34,7 @@ mod memory;
 mod message;
 mod patience;
 mod rules;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 mod view;
