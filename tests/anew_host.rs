@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use imc::lane::steps::{Fault, Step, arm};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What marks the orders in the program's file.
 const MARK: [u8; 15] = *b"a host's orders";
@@ -27,15 +27,19 @@ static ORDERS: [u8; 16] = {
 const ENDED_AFTER: i32 = 100;
 /// Times that a step may be survived.
 const SURVIVED: u64 = 8;
-/// Operations that an incarnation takes before it ends after something that it does with one: the one that ended its
-/// predecessor must not end it as well, for that one would be taken for poison.
-const TAKEN: u64 = 2;
+/// Commits that an incarnation makes before it ends after a step of one: its first, and that of the operation that ended its
+/// predecessor. That must not end it as well, for it would be taken for poison.
+const COMMITS: u64 = 2;
+/// A step that has not come by so many commits does not come to this device: it ends after another one.
+const COMMITS_MOST: u64 = 50;
 /// The step after which this incarnation ends.
 static LAST: AtomicU64 = AtomicU64::new(0);
 /// How often it is still survived.
 static LEFT: AtomicU64 = AtomicU64::new(0);
-/// Operations taken so far.
+/// Commits so far.
 static SO_FAR: AtomicU64 = AtomicU64::new(0);
+/// It goes on with what an earlier incarnation left.
+static HAS_FOUND: AtomicBool = AtomicBool::new(false);
 /// An incarnation that goes on beside its successor has this many steps more.
 const OVERLAP_STEPS: u64 = 100_000;
 
@@ -68,12 +72,21 @@ fn comes_once(step: Step) -> bool {
 
 /// Whether this incarnation is to end.
 fn is_last(step: Step) -> bool {
-    if step == Step::Taken {
+    if step == Step::Committed {
         SO_FAR.fetch_add(1, Ordering::Relaxed);
     }
-    let is_free = comes_once(step) || matches!(step, Step::Asleep | Step::Rung);
+    let commits = SO_FAR.load(Ordering::Relaxed);
+    if commits == COMMITS_MOST {
+        LAST.store(Step::Settled as u64, Ordering::Relaxed);
+    }
+    if step == Step::Found {
+        HAS_FOUND.store(true, Ordering::Relaxed);
+    }
+    // The first incarnation lives on until the machine runs: one that dies before is no restart.
+    let is_between = matches!(step, Step::Asleep | Step::Rung) && HAS_FOUND.load(Ordering::Relaxed);
+    let is_free = comes_once(step) || is_between;
     LAST.load(Ordering::Relaxed) == step as u64
-        && (is_free || SO_FAR.load(Ordering::Relaxed) >= TAKEN)
+        && (is_free || commits > COMMITS)
         && LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
 }
 
