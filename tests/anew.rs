@@ -17,7 +17,7 @@ const RIGHT: i32 = 2 * 32 + 1;
 const SECTORS: u32 = 64;
 const SECTOR_BYTES: usize = 512;
 /// A guest that goes on sees the power button within this, on the busiest machine.
-const LAST_ROUND: Duration = Duration::from_secs(30);
+const LAST_ROUND: Duration = Duration::from_secs(20);
 /// A letter is printed in each round that is a multiple of this.
 const ROUNDS_PER_LETTER: u32 = 32;
 
