@@ -5,6 +5,7 @@
 use crate::lock;
 use crate::machine::Machine;
 use crate::outbox::Event;
+use crate::quota::Quota;
 use crate::vcpu::Running;
 use imc::{CallId, Channel, Fault, Packet, SendError, Wake};
 use nix::errno::Errno;
@@ -72,7 +73,7 @@ pub struct Hub {
     parts: Parts,
     alarms: Vec<Alarm>,
     /// Of each source.
-    hints: Vec<Hints>,
+    hints: Vec<Quota>,
     /// Hosts whose hint could not be followed up, because a vcpu was at one of their lanes.
     unheard: BTreeSet<u8>,
     /// The drive call that the worker is at.
@@ -92,37 +93,12 @@ struct Alarm {
     button: bool,
 }
 
-/// Hints of a host within a time of [`AGAIN`].
-#[derive(Debug, Clone, Copy)]
-struct Hints {
-    since: Instant,
-    count: u32,
-}
-
-impl Hints {
-    fn new(now: Instant) -> Hints {
-        Hints { since: now, count: 0 }
-    }
-
-    fn count(&mut self, now: Instant) {
-        if now.duration_since(self.since) >= AGAIN {
-            *self = Hints::new(now);
-        }
-        self.count += 1;
-    }
-
-    /// Whether the next one has to wait: levels and deadlines are committed state, of which a hint says only "look".
-    fn are_too_many(&self, now: Instant) -> bool {
-        self.count >= HINTS_MAX && now.duration_since(self.since) < AGAIN
-    }
-}
-
 impl Hub {
     /// A hub that has heard nothing yet.
     pub fn new(channel: Channel, parts: Parts) -> Hub {
         let machine = Arc::clone(&parts.machine);
         let alarms = vec![Alarm::default(); machine.devices.len()];
-        let hints = vec![Hints::new(Instant::now()); parts.sources.len()];
+        let hints = vec![Quota::new(HINTS_MAX, AGAIN, Instant::now()); parts.sources.len()];
         Hub { channel, machine, parts, alarms, hints, unheard: BTreeSet::new(), driving: None, ending: false }
     }
 
@@ -140,7 +116,7 @@ impl Hub {
         let wait = self.alarms();
         let unsent = !self.tell()?;
         let now = Instant::now();
-        let hushed = self.hints.iter().any(|hints| hints.are_too_many(now));
+        let hushed = self.hints.iter().any(|hints| hints.used_up(now).is_some());
         self.sleep(if unsent || hushed || !self.unheard.is_empty() {
             Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN)))
         } else {
@@ -151,11 +127,11 @@ impl Hub {
         let now = Instant::now();
         for (source, hints) in self.parts.sources.iter().zip(&mut self.hints) {
             match source {
-                Source::Irq { .. } if hints.are_too_many(now) => {}
+                Source::Irq { .. } if hints.used_up(now).is_some() => {}
                 Source::Irq { host, wake } => {
                     let rang = wake.drain().is_some();
                     if rang {
-                        hints.count(now);
+                        hints.count(1, now);
                     }
                     if (rang | self.unheard.remove(host)) && !self.machine.levels_changed(*host) {
                         self.unheard.insert(*host);
@@ -228,7 +204,7 @@ impl Hub {
     fn sleep(&self, wait: Option<Duration>) -> Result<(), Fault> {
         let mut polled = vec![readable(&self.channel), readable(self.machine.outbox.bell())];
         let now = Instant::now();
-        let heard = self.parts.sources.iter().zip(&self.hints).filter(|(_, hints)| !hints.are_too_many(now));
+        let heard = self.parts.sources.iter().zip(&self.hints).filter(|(_, hints)| hints.used_up(now).is_none());
         polled.extend(heard.map(|(source, _)| match source {
             Source::Irq { wake, .. } | Source::Switch { wake, .. } => readable(wake),
         }));
@@ -415,39 +391,6 @@ impl Worker {
                 return job;
             }
             jobs = self.given.wait(jobs).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_that_rings_without_end_is_heard_a_bounded_number_of_times() {
-        let start = Instant::now();
-        let mut hints = Hints::new(start);
-        let step = Duration::from_micros(1);
-        let (mut heard, mut last) = (0, 0);
-        for tick in 0..100_000 {
-            let now = start + step * tick;
-            if !hints.are_too_many(now) {
-                hints.count(now);
-                (heard, last) = (heard + 1, tick);
-            }
-        }
-        assert_eq!(heard, 100 * HINTS_MAX, "in a tenth of a second");
-        assert!(last > 99_000, "and it is heard to the end");
-    }
-
-    #[test]
-    fn a_host_as_fast_as_a_pcs_fastest_clock_never_waits() {
-        let start = Instant::now();
-        let mut hints = Hints::new(start);
-        for tick in 0..10_000 {
-            let now = start + Duration::from_secs(1) / 8192 * tick;
-            assert!(!hints.are_too_many(now), "{tick}");
-            hints.count(now);
         }
     }
 }

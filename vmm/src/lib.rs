@@ -23,6 +23,7 @@ pub mod machine;
 pub mod memory;
 mod outbox;
 pub mod pci;
+mod quota;
 pub mod serve;
 pub mod supervisor;
 #[cfg(test)]

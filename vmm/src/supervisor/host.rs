@@ -9,6 +9,7 @@ use super::lives::{EndedBy, Lives, Next};
 use super::pin;
 use super::plan::{Group, Plan};
 use super::process::Process;
+use crate::quota::Quota;
 use anyhow::{Context, Result};
 use imc::lane::{look_at_remains, wipe};
 use sandbox::{Program, Recipe, Stage};
@@ -24,6 +25,12 @@ pub const HOST_ROLE: &str = "cofferdam: host";
 /// An incarnation after the first answers a set-up call within this: the console and the other hosts wait meanwhile.
 /// Should a loaded machine take longer, the next one has its turn.
 const SETUP_AGAIN: Duration = Duration::from_secs(5);
+
+/// Log lines of a host that are heard in [`LINES_PERIOD`]: more than one that is in trouble has to say, and too few to keep
+/// a processor busy.
+const LINES_MAX: u32 = 256;
+/// See [`LINES_MAX`].
+const LINES_PERIOD: Duration = Duration::from_secs(1);
 
 /// A device host and what it runs.
 pub struct Host {
@@ -44,6 +51,8 @@ pub struct Host {
     verdict: Option<String>,
     /// The VMM waits for it no more.
     given_up: bool,
+    /// How much of what it says is heard. The rest waits in its channel, and is lost to it when that is full.
+    pub words: Quota,
 }
 
 /// One of a host's devices.
@@ -119,6 +128,7 @@ impl Host {
             state: State::Runs(Instant::now()),
             verdict: None,
             given_up: false,
+            words: Quota::new(LINES_MAX, LINES_PERIOD, Instant::now()),
         })
     }
 

@@ -236,7 +236,7 @@ impl Process {
         [self.channel.as_fd(), self.pidfd()].into_iter().chain(helper)
     }
 
-    /// What becomes readable when it ends.
+    /// Of these, what does when it has ended, whatever it has still to say.
     #[must_use]
     pub fn pidfd(&self) -> std::os::fd::BorrowedFd<'_> {
         use std::os::fd::AsFd;

@@ -356,7 +356,12 @@ impl Vm {
             watch(Source::Vmm, self.vmm.channel.as_fd(), PollFlags::POLLIN);
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
         }
+        let now = Instant::now();
         for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.runs()) {
+            if host.words.used_up(now).is_some() {
+                watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
+                continue;
+            }
             for fd in host.process.sources() {
                 watch(Source::Host(at), fd, PollFlags::POLLIN);
             }
@@ -373,8 +378,8 @@ impl Vm {
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
-        let now = Instant::now();
-        let due = self.hosts.iter().filter_map(Host::due).map(|due| due.saturating_duration_since(now)).min();
+        let due = self.hosts.iter().filter_map(Host::due).map(|due| due.saturating_duration_since(now));
+        let due = due.chain(self.hosts.iter().filter_map(|host| host.words.used_up(now))).min();
         // Rounded up, so that what is due is not looked for a moment too early, again and again.
         let wait = due.map_or(wait, |due| wait.min(due + Duration::from_micros(999)));
         let wait = if self.asked { PollTimeout::ZERO } else { PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX) };
@@ -475,6 +480,7 @@ impl Vm {
         let name = self.hosts[at].process.name.clone();
         logs.iter().for_each(|log| self.note(log.severity, &name, &log.text));
         let host = &mut self.hosts[at];
+        host.words.count(logs.len() as u32, Instant::now());
         match fault {
             Some(fault) if fault != Fault::PeerGone && host.process.reap().is_none() => {
                 host.condemn(format!("broke the protocol: {fault}"));
