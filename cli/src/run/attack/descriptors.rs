@@ -245,10 +245,10 @@ fn hear(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard], reader: &'sta
     if kept > 0 {
         return Ok(Outcome::Succeeded);
     }
-    Ok(match (heard, cell.wait_for_end(Duration::from_millis(50))) {
-        (Err(imc::Fault::PeerGone), Some(end)) => Outcome::Stopped(words(end)),
-        (Err(fault), _) => Outcome::Stopped(fault.to_string()),
-        (Ok(_), _) => Outcome::Succeeded,
+    Ok(match heard {
+        Err(imc::Fault::PeerGone) => Outcome::Stopped(cell.wait_for_end(PATIENCE).map_or_else(String::new, words)),
+        Err(fault) => Outcome::Stopped(fault.to_string()),
+        Ok(_) => Outcome::Succeeded,
     })
 }
 

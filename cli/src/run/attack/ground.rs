@@ -201,6 +201,19 @@ impl Machine {
         }
     }
 
+    /// Lets its supervisor work until it has logged a line that says this; all lines up to then.
+    pub fn hear(&mut self, ground: &Ground<'_>, words: &str) -> Result<Vec<String>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.go_on(ground, Duration::from_millis(5))?;
+            let (lines, _) = self.vm.log_since(0, usize::MAX);
+            if lines.iter().any(|line| line.contains(words)) {
+                return Ok(lines);
+            }
+            ensure!(Instant::now() < until, "nobody said `{words}`");
+        }
+    }
+
     /// A script that stands in for its guest.
     pub fn script<'b>(&'b mut self, ground: &'b Ground<'_>) -> Result<Script<'b>> {
         Script::new(&mut self.vm, &mut self.console, ground.signals)
