@@ -657,6 +657,7 @@ impl Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schema::lane::Carrier;
     use schema::manifest::{Class, Manifest, Power, Wish};
 
     fn device(name: &str, powers: &[Power]) -> Manifest {
@@ -707,6 +708,40 @@ mod tests {
         let recipe = Recipe::host(Level::Seccomp, &[device("uart", &[Power::Stream, Power::Switch])]);
         assert_eq!(calls(&recipe), ["read", "write", "exit", "rt_sigreturn"]);
         assert_eq!(recipe.syscalls_allowed(), 4);
+    }
+
+    #[test]
+    fn at_level_strict_a_device_is_left_what_mode_1_leaves_whatever_its_powers() {
+        let recipe = Recipe::host(Level::Strict, &[device("it", &EVERYTHING)]);
+        assert_eq!(calls(&recipe), ["read", "write", "exit", "rt_sigreturn"]);
+        assert!(recipe.descriptors.iter().all(|keep| keep.kind != DescriptorKind::File));
+        assert!(Recipe::host(Level::Strict, &[device("uart", &[Power::Stream, Power::Memory])]).helper.is_none());
+    }
+
+    #[test]
+    fn a_helper_is_left_what_its_devices_powers_need_and_no_guest_memory() {
+        let helper = |power| {
+            let host = Recipe::host(Level::Strict, &[device("it", &[Power::Memory, power])]);
+            host.helper_of(HelperForm::Process).expect("a helper").clone()
+        };
+        let added = |power| calls(&helper(power))[4..].to_vec();
+        assert_eq!(added(Power::FileRead), ["preadv"]);
+        assert_eq!(added(Power::FileWrite), ["preadv", "pwritev", "fdatasync"]);
+        assert_eq!(added(Power::Entropy), ["getrandom"]);
+        for power in [Power::FileRead, Power::FileWrite, Power::Entropy] {
+            assert!(helper(power).memory.iter().all(|share| share.name == "cofferdam:helper"), "{power:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_helper_thread_may_is_counted_as_its_process_may() {
+        let of = |form| {
+            let host =
+                Recipe::host_with(Level::Strict, &[device("disk", &[Power::FileWrite])], &[Carrier::Memory], form);
+            (host.threads, host.syscalls_allowed())
+        };
+        assert_eq!(of(HelperForm::Process), (1, 4));
+        assert_eq!(of(HelperForm::Thread), (2, 8));
     }
 
     #[test]
@@ -766,9 +801,12 @@ mod tests {
     fn every_entry_has_a_reason_and_is_printed() {
         for recipe in [
             Recipe::host(Level::Seccomp, &[device("it", &EVERYTHING)]),
+            Recipe::host(Level::Strict, &[device("it", &EVERYTHING)]),
             Recipe::vmm(Level::Seccomp, 2, true, &[device("it", &EVERYTHING)], true),
         ] {
             let text = recipe.to_string();
+            let helper = recipe.helper_of(HelperForm::Process).map_or(String::new(), Recipe::to_string);
+            assert!(text.ends_with(&helper), "{text}");
             let reasons = recipe.layers.iter().map(|layer| &layer.because);
             let reasons = reasons.chain(recipe.limits.iter().map(|limit| &limit.because));
             let reasons = reasons.chain(recipe.descriptors.iter().map(|keep| &keep.because));
