@@ -7,7 +7,7 @@ mod objects;
 #[path = "../probe/toy.rs"]
 mod toy;
 
-use imc::lane::{LaneError, Request, SpinBudget};
+use imc::lane::{LaneError, Request, SpinBudget, look_at_remains};
 use imc::{CallError, Channel};
 use objects::Objects;
 use sandbox::{Child, End, Program, Recipe, Stage};
@@ -46,8 +46,13 @@ impl Host {
 
     /// A host of one toy, serving.
     fn serving(level: Level, objects: &Objects) -> Host {
+        Host::serving_poisoned(level, objects, false)
+    }
+
+    /// The same, told whether its next operation ended two of its kind.
+    fn serving_poisoned(level: Level, objects: &Objects, poisoned: bool) -> Host {
         let mut host = Host::start(level, objects.carrier);
-        assert_eq!(host.assign("toy").unwrap().manifests, [manifest()]);
+        assert_eq!(host.assign_poisoned("toy", poisoned).unwrap().manifests, [manifest()]);
         for (mut grant, descriptor) in objects.grants() {
             if matches!(grant.purpose, Purpose::Wake | Purpose::Irq) {
                 grant.device = HOST_WIDE;
@@ -61,8 +66,11 @@ impl Host {
     }
 
     fn assign(&mut self, device: &str) -> Result<Manifests, CallError> {
-        let devices =
-            vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier, poisoned: false }];
+        self.assign_poisoned(device, false)
+    }
+
+    fn assign_poisoned(&mut self, device: &str, poisoned: bool) -> Result<Manifests, CallError> {
+        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier, poisoned }];
         let assign = Assign { level: self.recipe.level, devices, threaded: false };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }
@@ -133,6 +141,31 @@ fn next_host_goes_on_where_the_killed_one_was() {
         }
         let _host = Host::serving(Level::Seccomp, &objects);
         assert_eq!(lane.read(0, register::FOLD, 8, 0), Ok(folded), "{carrier:?}");
+    }
+}
+
+#[test]
+fn operation_that_ended_two_hosts_is_answered_by_the_third_which_resets_its_device() {
+    for carrier in CARRIERS {
+        let objects = Objects::over(carrier);
+        let lane = objects.lane(SpinBudget::NONE, LONG);
+        let mut host = Host::serving(Level::Seccomp, &objects);
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(1));
+        lane.write(0, register::FOLD, 8, 5, 0).unwrap();
+        std::thread::scope(|scope| {
+            let poison = scope.spawn(|| lane.write(0, register::BUTTON, 8, 0, 0));
+            assert_eq!(host.end(), Some(End::Exited(101)));
+            let remains = look_at_remains(&objects.state).unwrap();
+            assert_eq!((remains.committed, remains.attempted), (2, Some(3)), "{carrier:?}");
+            assert_eq!(look_at_remains(&objects.state).unwrap().attempted, None, "it is told once");
+            host = Host::serving(Level::Seccomp, &objects);
+            assert_eq!(host.end(), Some(End::Exited(101)));
+            assert_eq!(look_at_remains(&objects.state).unwrap(), remains);
+            host = Host::serving_poisoned(Level::Seccomp, &objects, true);
+            assert_eq!(poison.join().unwrap(), Ok(()), "{carrier:?}");
+        });
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(1), "{carrier:?}");
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(2), "one operation is poison, not the next");
     }
 }
 

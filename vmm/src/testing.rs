@@ -178,7 +178,8 @@ pub struct Objects {
     pub wake: Wake,
     irq: Wake,
     request: Region<ReadWrite>,
-    state: Region<ReadWrite>,
+    /// Its state.
+    pub state: Region<ReadWrite>,
     reply: Wake,
     vector: Wake,
     switch: Wake,
@@ -203,7 +204,7 @@ impl Objects {
     }
 
     /// A thread that is the toy's host. It ends with the test.
-    fn host(&self) {
+    pub fn host(&self) {
         let request = self.request.read_only().unwrap().map().unwrap();
         let state = StateWriter::new(self.state.map().unwrap(), 8, 0).unwrap();
         let [wake, irq, reply, switch, vector] =

@@ -6,7 +6,7 @@ use crate::testing::{
 use imc::{Capability, Kvm};
 use schema::host::Empty;
 use schema::manifest::{Manifest, Power, Range, Space};
-use schema::vmm::{Boot, Counted, Counters, Drive, Driven, Machine, Reason, Retire, Start, Stopped};
+use schema::vmm::{Boot, Counted, Counters, Drive, Driven, Machine, Reason, Renew, Retire, Start, Stopped};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -384,4 +384,54 @@ fn running_vcpu_is_kicked_when_the_run_ends() {
 fn cpu_time() -> Duration {
     let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
     spent.into()
+}
+
+/// One toy, whose host is started anew when it fails.
+fn restarted_toy() -> Rig {
+    let machine = Machine { restarts: true, ..Rig::without_kvm() };
+    Rig::started(machine, &[], &[toy("first", Space::Port(PORT as u16))])
+}
+
+#[test]
+fn access_waits_on_for_a_host_that_is_started_anew() {
+    let mut rig = restarted_toy();
+    rig.store(true, PORT + SCRATCH, 4, 7);
+    rig.store(true, PORT + DEAF, 4, 0);
+    let load = Drive { write: false, port: true, address: PORT + SCRATCH, width: 4, value: 0 };
+    let _ = rig.channel.call::<_, Driven>(&load, &[], Duration::from_millis(50)).unwrap_err();
+    let late = rig.late();
+    assert_eq!((late.host, late.violation, late.gave_up), (0, false, false));
+    rig.objects[0].host();
+    // Another access is refused as long as this one is under way. Another incarnation of a toy remembers nothing.
+    rig.until("an access", |rig| rig.ask::<_, Driven>(&load, &[]) == Ok(Driven { value: 1 }));
+    assert_eq!(rig.counted().devices[0].ones, 0);
+}
+
+#[test]
+fn access_waits_for_a_bounded_number_of_deadlines() {
+    let mut rig = restarted_toy();
+    rig.store(true, PORT + HANG, 4, 0);
+    let complaints: Vec<bool> = (0..4).map(|_| rig.late().gave_up).collect();
+    assert_eq!(complaints.iter().filter(|gave_up| **gave_up).count(), 1, "{complaints:?}");
+    assert_eq!(rig.load(true, PORT + SCRATCH, 4), 0xffff_ffff);
+}
+
+#[test]
+fn lane_that_a_host_broke_begins_anew_with_another_host() {
+    let mut rig = restarted_toy();
+    rig.store(true, PORT + LEVELS, 4, 1);
+    rig.store(true, PORT + DEAF, 4, 0);
+    // Says that it has done what was never asked.
+    imc::lane::wipe(&rig.objects[0].state, 0x1234_5678).unwrap();
+    assert_eq!(rig.load(true, PORT + SCRATCH, 4), 0xffff_ffff);
+    let late = rig.late();
+    assert_eq!((late.host, late.device, late.violation, late.gave_up), (0, 0, true, false));
+    assert_eq!(rig.load(true, PORT + SCRATCH, 4), 0xffff_ffff, "until the lane is renewed");
+    let interrupts = rig.counted().devices[0].interrupts;
+    imc::lane::wipe(&rig.objects[0].state, late.issued).unwrap();
+    rig.ask::<_, Empty>(&Renew { host: 0 }, &[]).unwrap();
+    rig.objects[0].host();
+    assert_eq!(rig.load(true, PORT + SCRATCH, 4), 1);
+    rig.store(true, PORT + LEVELS, 4, 1);
+    assert_eq!(rig.counted().devices[0].interrupts, interrupts + 1, "its lines are heard again");
 }
