@@ -87,6 +87,14 @@ fn attempt(act: &str, numbers: &Numbers) -> i64 {
             "log" => libc::write(3, c"a line".as_ptr().cast(), 6) as i64,
             "ring" => libc::write(numbers.irq, word.cast(), 8) as i64,
             "allocate" => allocate(),
+            "reopen-file" => {
+                let path = format!("/proc/self/fd/{}\0", numbers.file);
+                i64::from(libc::open(path.as_ptr().cast(), libc::O_RDWR))
+            }
+            "map-file-executable" => {
+                let protection = libc::PROT_READ | libc::PROT_EXEC;
+                libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE, numbers.file, 0) as i64
+            }
             "read-file" => libc::pread(numbers.file, word.cast(), 8, 0) as i64,
             "write-file" => libc::pwrite(numbers.file, word.cast(), 8, 0) as i64,
             "write-vectors" => {

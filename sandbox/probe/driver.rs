@@ -112,6 +112,8 @@ pub struct Probe {
     irq: EventFd,
     reply: EventFd,
     file: Option<File>,
+    /// SELinux context of the memory that it is granted.
+    memory_context: Option<String>,
 }
 
 impl Probe {
@@ -122,13 +124,42 @@ impl Probe {
 
     /// Starts one by another recipe.
     pub fn start_with(program: &Program, recipe: Recipe, device: DeviceKind, act: &str) -> Result<Probe, SpawnError> {
+        let level = level_name(recipe.level);
+        Probe::start_as(program, recipe, level, device, act)
+    }
+
+    /// Starts one by a recipe, which takes itself to be at another level.
+    pub fn start_as(
+        program: &Program,
+        recipe: Recipe,
+        level: &str,
+        device: DeviceKind,
+        act: &str,
+    ) -> Result<Probe, SpawnError> {
         let (ours, theirs) = channel()?;
-        let name = format!("probe {} {} {act}", level_name(recipe.level), device.name());
+        let name = format!("probe {level} {} {act}", device.name());
         let child = spawn(program, &name, theirs, &recipe)?;
         let eventfd = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC);
         let eventfd = || eventfd().map_err(io::Error::from);
         let file = if device == DeviceKind::File { Some(scratch_file()?) } else { None };
-        Ok(Probe { child, recipe, device, channel: ours, wake: eventfd()?, irq: eventfd()?, reply: eventfd()?, file })
+        Ok(Probe {
+            child,
+            recipe,
+            device,
+            channel: ours,
+            wake: eventfd()?,
+            irq: eventfd()?,
+            reply: eventfd()?,
+            file,
+            memory_context: None,
+        })
+    }
+
+    /// Grants this file in place of the scratch file, and labels the memory.
+    pub fn with_file(mut self, file: File, memory_context: Option<String>) -> Probe {
+        self.file = Some(file);
+        self.memory_context = memory_context;
+        self
     }
 
     /// The next word that it says.
@@ -153,6 +184,9 @@ impl Probe {
         let request = region(c"cofferdam:request")?;
         let request = File::open(format!("/proc/self/fd/{}", request.as_raw_fd()))?;
         let state = region(c"cofferdam:state")?;
+        for (region, context) in [&request, &state].into_iter().zip(self.memory_context.iter().cycle()) {
+            sandbox::label::set_context(region.as_fd(), context)?;
+        }
         let mut numbers = vec![
             self.wake.as_raw_fd(),
             self.irq.as_raw_fd(),
@@ -263,7 +297,7 @@ pub fn receive_grants(channel: BorrowedFd<'_>, device: DeviceKind) -> Granted {
     }
     // SAFETY: the kernel has just made these numbers, and nobody else knows them.
     let mut owned = numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) });
-    let mut next = || owned.next().expect("a descriptor for each grant");
+    let mut next = || owned.next().unwrap_or_else(refuse_grants);
     Granted {
         wake: next(),
         irq: next(),
@@ -271,6 +305,16 @@ pub fn receive_grants(channel: BorrowedFd<'_>, device: DeviceKind) -> Granted {
         request: next(),
         state: next(),
         file: (device == DeviceKind::File).then(next),
+    }
+}
+
+/// In the probe: a grant did not arrive, for the kernel did not let it pass.
+fn refuse_grants() -> OwnedFd {
+    let words = "a grant did not arrive";
+    // SAFETY: the text is readable; the process ends.
+    unsafe {
+        libc::write(3, words.as_ptr().cast(), words.len());
+        libc::_exit(1)
     }
 }
 

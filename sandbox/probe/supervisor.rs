@@ -1,8 +1,10 @@
 //! The probe as a supervisor: in a process of its own, so that it can be another user's, or be killed.
 
 use crate::driver::{DeviceKind, Probe, level_named};
-use sandbox::{LayerName, Program, Recipe, Stage};
+use sandbox::{Label, Layer, LayerName, Module, Program, Recipe, Stage};
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,13 @@ pub fn main(arguments: &[String]) {
         ["wait"] => wait(),
         ["forbidden"] => forbidden(),
         ["require", layer] => require(layer),
+        ["context", file] => println!("{}", context(file)),
+        ["context", file, context] => set_context(file, context),
+        ["labelled", "selinux", process, memory, channel, file, act] => {
+            sandbox::label::label_sockets(channel).expect("sockcreate");
+            labelled(Module::Selinux, process, Some(memory), file, act);
+        }
+        ["labelled", "apparmor", process, file, act] => labelled(Module::Apparmor, process, None, file, act),
         ["cost", rounds] => cost(rounds.parse().expect("a number")),
         ["program", path] => start(Path::new(path)),
         _ => eprintln!("sandbox_probe is run by the tests of the crate cofferdam-sandbox"),
@@ -79,6 +88,40 @@ fn require(layer: &str) {
     let mut recipe = Recipe::host(level_named("seccomp"), &DeviceKind::Register.manifests());
     recipe.require(layer.parse().expect("a layer")).expect("a layer");
     report(Probe::start_with(&program(), recipe, DeviceKind::Register, "nothing").map(drop));
+}
+
+/// The label of a file for SELinux.
+fn context(file: &str) -> String {
+    let file = File::open(file).expect("the file");
+    sandbox::label::context(file.as_fd()).unwrap_or_else(|error| error.to_string())
+}
+
+/// Labels a file for SELinux.
+fn set_context(file: &str, context: &str) {
+    let file = File::open(file).expect("the file");
+    sandbox::label::set_context(file.as_fd(), context).expect("a context");
+}
+
+/// Starts a probe whose whole sandbox is a label, grants it a file, and prints what became of its act.
+fn labelled(module: Module, process: &str, memory: Option<&str>, file: &str, act: &str) {
+    let mut recipe = Recipe::host(level_named("off"), &[]).with_label(Label { module, text: process.to_owned() });
+    // Numbers 0 to 2 are filled as for any host, and it does not look for a sandbox that is not there.
+    recipe.level = level_named("process");
+    recipe.layers.push(Layer {
+        name: LayerName::Label,
+        required: true,
+        asked: true,
+        because: "nothing else is left".into(),
+    });
+    let file = File::options().read(true).write(true).open(file).expect("the file");
+    let probe = Probe::start_as(&program(), recipe, "off", DeviceKind::File, act).expect("a probe");
+    let mut probe = probe.with_file(file, memory.map(str::to_owned));
+    println!("label: {}", module.label_of(&probe.child.pid.to_string()).expect("its label"));
+    let granted = probe.await_confined().and_then(|()| probe.grant()).and_then(|()| probe.wake());
+    match granted {
+        Ok(()) => println!("end: {:?}", probe.end()),
+        Err(error) => println!("end: {error}"),
+    }
 }
 
 /// Starts another program.

@@ -93,7 +93,7 @@ pub fn confine_without(layers: &[LayerName]) -> Result<Confined, ConfineError> {
         // Level `off`. Were it any other, the supervisor would see the difference and refuse this process.
         return Ok(Confined { confined: false, missing: Vec::new() });
     }
-    check_start()?;
+    die_with_supervisor()?;
     if wants(LayerName::Undumpable) {
         step("making itself not dumpable", prctl(libc::PR_SET_DUMPABLE, 0))?;
     }
@@ -192,15 +192,10 @@ fn prctl_get(option: i32) -> i32 {
     prctl(option, 0)
 }
 
-/// The kernel's own word on what the supervisor should have done, where it can be had from inside.
-fn check_start() -> Result<(), ConfineError> {
-    let mut signal: i32 = 0;
-    // SAFETY: PR_GET_PDEATHSIG writes one int, and `signal` lives until after the call.
-    step("asking what happens when the supervisor dies", unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &mut signal) })?;
-    if signal != libc::SIGKILL {
-        return Err(ConfineError::NotConfined("it would outlive its supervisor"));
-    }
-    Ok(())
+/// Has the kernel kill this process with its supervisor. That was asked for before its program started, and SELinux takes it
+/// back where the program's start gave it another label. Had the supervisor died meanwhile, nobody would answer its hello.
+fn die_with_supervisor() -> Result<(), ConfineError> {
+    step("asking to die with the supervisor", prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)).map(drop)
 }
 
 fn close_range(first: RawFd, last: RawFd) -> Result<(), ConfineError> {

@@ -26,6 +26,8 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3" },
     Need { program: "pip3", package: "python3-pip" },
     Need { program: "strace", package: "strace" },
+    Need { program: "secilc", package: "secilc" },
+    Need { program: "apparmor_parser", package: "apparmor" },
 ];
 
 /// Where programs lie; an ordinary user's PATH often lacks the last two.

@@ -18,6 +18,8 @@ const GUEST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio-rng", "butt
 const ROOT_BYTES: u64 = 32 << 20;
 /// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
 const DRIVE_BYTES: u64 = 256 << 20;
+/// The newest form of an SELinux policy that the oldest supported kernel, 6.1, reads.
+const POLICY_VERSION: &str = "33";
 /// The ordinary user that some scenarios become.
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nguest:x:1000:\n";
@@ -66,6 +68,7 @@ impl Images {
         if greedy.is_file() {
             install(&greedy, &host.join("bin").join(GREEDY))?;
         }
+        security_modules(places, &host)?;
         std::fs::copy(&kernel.image, host.join("kernel"))?;
         std::fs::copy(&guest_initramfs, host.join("guest.cpio"))?;
         std::fs::copy(&root_image, host.join("root.img"))?;
@@ -80,6 +83,51 @@ impl Images {
         std::fs::write(&initramfs_file, archive.finish())?;
         Ok(Self { kernel: kernel.image.clone(), initramfs: initramfs_file, drive })
     }
+}
+
+/// What the scenarios of SELinux and AppArmor need, as far as this computer can make it: they say what is missing. The
+/// program of tests has the name of the real one, by which the shipped profiles go.
+fn security_modules(places: &Places<'_>, host: &Path) -> Result<()> {
+    std::fs::create_dir_all(host.join("probe"))?;
+    install(&places.program.with_file_name("sandbox_probe"), &host.join("probe/cofferdam"))?;
+    if let Ok(parser) = packages::find("apparmor_parser") {
+        install_with_libraries(&parser, host)?;
+        copy_folder(Path::new("/etc/apparmor.d/abi"), &host.join("etc/apparmor.d/abi"))?;
+    }
+    if let Ok(compiler) = packages::find("secilc") {
+        let module = Command::new(&places.program).args(["policy", "selinux"]).output()?;
+        let written = host.join("probe/cofferdam.cil");
+        std::fs::write(&written, module.stdout)?;
+        let base = places.top.join("tests/nested/selinux-base.cil");
+        let done = Command::new(compiler)
+            .args(["--policyvers", POLICY_VERSION, "--mls", "true", "--filecontext", "/dev/null", "--output"])
+            .args([&host.join("probe/policy"), &base, &written])
+            .output()?;
+        if !done.status.success() {
+            bail!("secilc: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+    Ok(())
+}
+
+/// A program with the libraries that the loader names, at the places where it looks for them.
+fn install_with_libraries(program: &Path, root: &Path) -> Result<()> {
+    install(program, &root.join("bin").join(name_of(program)))?;
+    let list = Command::new("ldd").arg(program).output().context("ldd")?;
+    for word in String::from_utf8_lossy(&list.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        let to = root.join(word.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap_or(root))?;
+        install(Path::new(word), &to)?;
+    }
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in files(from)? {
+        std::fs::copy(&file, to.join(name_of(&file)))?;
+    }
+    Ok(())
 }
 
 /// An archive with busybox, `init`, and the modules with a list of them, in the order in which they load.

@@ -192,8 +192,11 @@ struct Machine(Child);
 impl Machine {
     fn start(scenario: &Scenario, images: &Images, log: &Path) -> Result<Self> {
         let qemu = packages::find("qemu-system-x86_64").map_err(anyhow::Error::msg)?;
-        let words =
+        let mut words =
             format!("console=ttyS0 panic=-1 quiet scenario={} on={} tsc=reliable", scenario.name, scenario.root);
+        if let Some(modules) = &scenario.modules {
+            words.push_str(&format!(" lsm={modules} audit_backlog_limit=8192"));
+        }
         // With setpriv (util-linux) the kernel ends the machine should we be killed.
         let mut command = match packages::find("setpriv") {
             Ok(setpriv) => {

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub memory_mib: u64,
     /// When the outer machine is given up.
     pub limit: Duration,
+    /// Security modules of the outer machine's kernel, where the script names them.
+    pub modules: Option<String>,
     /// Which root the script sees: `disk`, or `initramfs`, which cannot be pivoted away.
     pub root: String,
     /// Why it is left out unless it is named.
@@ -40,12 +42,13 @@ pub struct Scenario {
 
 impl Scenario {
     /// Reads the comments at the top of a script: `# memory: MIB`, `# limit: SECONDS`, `# on: initramfs`,
-    /// `# only by name: WHY`.
+    /// `# lsm: MODULES`, `# only by name: WHY`.
     fn parse(name: &str, script: &str) -> Result<Self> {
         let mut scenario = Self {
             name: name.to_owned(),
             memory_mib: MEMORY_MIB,
             limit: LIMIT,
+            modules: None,
             root: "disk".to_owned(),
             only_by_name: None,
         };
@@ -57,6 +60,7 @@ impl Scenario {
                 "limit" => {
                     scenario.limit = Duration::from_secs(value.parse().with_context(|| format!("{name}: limit"))?);
                 }
+                "lsm" => scenario.modules = Some(value.to_owned()),
                 "on" if ["disk", "initramfs"].contains(&value) => scenario.root = value.to_owned(),
                 "on" => bail!("{name}: no such root: {value}"),
                 "only by name" => scenario.only_by_name = Some(value.to_owned()),
@@ -197,9 +201,10 @@ mod tests {
 
     #[test]
     fn a_script_says_what_machine_it_needs() {
-        let script = "# memory: 7168\n# on: initramfs\n# Words: about it.\n. lib.sh\n# limit: 5\n";
+        let script = "# memory: 7168\n# lsm: selinux\n# on: initramfs\n# Words: about it.\n. lib.sh\n# limit: 5\n";
         let scenario = Scenario::parse("large", script).unwrap();
         assert_eq!((scenario.memory_mib, scenario.root.as_str()), (7168, "initramfs"));
+        assert_eq!(scenario.modules.as_deref(), Some("selinux"));
         assert_eq!(scenario.limit, LIMIT, "only the comments at the top count");
         assert!(Scenario::parse("odd", "# on: floppy\n").is_err());
     }
