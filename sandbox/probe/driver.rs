@@ -290,14 +290,16 @@ pub fn receive_grants(channel: BorrowedFd<'_>, device: DeviceKind) -> Granted {
     let message =
         recvmsg::<()>(channel.as_raw_fd(), &mut vectors, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).expect("grants");
     let mut numbers = Vec::new();
-    for control in message.cmsgs().expect("control messages") {
+    // Truncated: one did not arrive.
+    let Ok(controls) = message.cmsgs() else { refuse_grants() };
+    for control in controls {
         if let ControlMessageOwned::ScmRights(received) = control {
             numbers.extend(received);
         }
     }
     // SAFETY: the kernel has just made these numbers, and nobody else knows them.
     let mut owned = numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) });
-    let mut next = || owned.next().unwrap_or_else(refuse_grants);
+    let mut next = || owned.next().unwrap_or_else(|| refuse_grants());
     Granted {
         wake: next(),
         irq: next(),
@@ -309,7 +311,7 @@ pub fn receive_grants(channel: BorrowedFd<'_>, device: DeviceKind) -> Granted {
 }
 
 /// In the probe: a grant did not arrive, for the kernel did not let it pass.
-fn refuse_grants() -> OwnedFd {
+fn refuse_grants() -> ! {
     let words = "a grant did not arrive";
     // SAFETY: the text is readable; the process ends.
     unsafe {

@@ -157,7 +157,18 @@ impl Tree {
     fn build_program(&self) -> Outcome {
         let mut outcome = self.cargo_check(
             "release build",
-            &["build", "--release", "--locked", "--package", "cofferdam", "--package", "cofferdam-sandbox", "--bins", "--example", nested::GREEDY],
+            &[
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "cofferdam",
+                "--package",
+                "cofferdam-sandbox",
+                "--bins",
+                "--example",
+                nested::GREEDY,
+            ],
             &[],
         );
         if outcome.failed.is_empty() {

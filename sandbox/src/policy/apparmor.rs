@@ -56,8 +56,9 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
   signal,
   ptrace,
   file,
-  # `unsafe` keeps what a child has asked for: to die with its supervisor.
-  change_profile unsafe /** -> {SUPERVISOR}-*,
+  # On top of this profile, which a child with no_new_privs cannot leave. `unsafe` keeps what it has asked for: to die with
+  # its supervisor.
+  change_profile unsafe /** -> &{SUPERVISOR}-*,
 }}
 "
     );

@@ -25,12 +25,9 @@ pub fn process_type(process: &str) -> String {
 }
 
 /// Names of others' policies that are referred to where they exist: attributes that this module's types join.
-const JOINED: [(&str, &str); 4] = [
-    ("mcs_constrained_type", "cofferdam_process"),
-    ("domain", "cofferdam_process"),
-    ("file_type", "cofferdam_object"),
-    ("file_type", PROGRAM),
-];
+/// Not among them `domain`, whose members may open libraries and parts of `/proc`.
+const JOINED: [(&str, &str); 3] =
+    [("mcs_constrained_type", "cofferdam_process"), ("file_type", "cofferdam_object"), ("file_type", PROGRAM)];
 /// Domains that may be a supervisor, where they exist.
 const STARTERS: [&str; 3] = ["unconfined_t", "sysadm_t", "initrc_t"];
 /// Roles that a supervisor may have.
@@ -116,7 +113,7 @@ getattr getsched setsched)))
 (allow cofferdam_process {PROGRAM} (file (entrypoint getattr read map execute)))
 (allow cofferdam_process cofferdam_starter (fd (use)))
 (allow cofferdam_process cofferdam_starter (process (sigchld)))
-(allow cofferdam_process self (process (setrlimit)))
+(allow cofferdam_process self (process (setrlimit sigchld)))
 (allow cofferdam_process {CHANNEL} (unix_stream_socket (read write getattr getopt setopt shutdown)))
 (allow cofferdam_process {CHANNEL} (fifo_file (getattr read write)))
 (allow cofferdam_process {MEMORY} (file (getattr read write map)))
