@@ -71,6 +71,7 @@ fn what_is_asked_of_layers_is_shown_by_ps_and_recipe() {
     }
     let table = text(&place.run(&["ps"]).stdout);
     assert!(table.contains("requires undumpable") && table.contains("may lack landlock"), "{table}");
+    assert!(table.contains("Layers that this machine does not give: "), "{table}");
 }
 
 #[test]

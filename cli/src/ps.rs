@@ -109,10 +109,21 @@ pub fn ps(asked: &PsArgs) -> Result<u8> {
         }
     }
     println!("{shown}");
+    print_missing(machines.iter().flat_map(|(_, rows)| rows));
     if asked.audit {
         print_audit(&machines);
     }
     Ok(0)
+}
+
+/// Says which layers of the sandbox some process does without.
+pub fn print_missing<'a>(rows: impl Iterator<Item = &'a HostStatus>) {
+    let mut missing: Vec<&str> = rows.flat_map(|row| &row.missing).map(String::as_str).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    if !missing.is_empty() {
+        println!("Layers that this machine does not give: {}; `cofferdam ps --audit` says why.", missing.join(", "));
+    }
 }
 
 fn print_audit(machines: &[(String, Vec<HostStatus>)]) {

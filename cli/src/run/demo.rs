@@ -3,7 +3,7 @@
 use super::guests;
 use crate::args::{DemoArgs, STANDARD, apply_carrier, apply_host_programs, label, planned, usage};
 use crate::catalogue::BuiltIn;
-use crate::ps::{calls_words, objects, sandbox_words};
+use crate::ps::{calls_words, objects, print_missing, sandbox_words};
 use crate::table::{size, table};
 use anyhow::{Result, bail};
 use schema::control::HostStatus;
@@ -138,6 +138,7 @@ fn show(vm: &Vm, rows: &[HostStatus]) {
         ]);
     }
     println!("{shown}");
+    print_missing(rows.iter());
     println!(
         "Accesses: `shadow` reads and `posted` writes switch no process, `lane` ones wait for the device's, a `doorbell` \
          goes\nfrom the guest to the device's process through the kernel alone. Read from the kernel: /proc, not the processes' word."
