@@ -31,6 +31,9 @@ check hosts-have-the-label-of-their-class "char and block hosts, with the same t
     expr "$block" : "s0:c[0-9]*,c[0-9]*$" && echo "$1" | grep -qx "system_u:system_r:cofferdam_char_t:$block"' - "$labels"
 check audit-finds-labels-as-they-should-be "no difference" sh -c '! grep -A1 "\"differences\"" "$1" | grep -q "      \""' - "$work/demo.log"
 
+cofferdam demo --sandbox strict --label selinux >"$work/strict.log" 2>"$work/strict.err"
+check demo-passes-labelled-at-level-strict "status 0" test "$?" = 0
+
 # A VM's disk has the VM's categories while it runs, and what it was before afterwards.
 truncate -s 1M "$work/a.img" && cp "$work/a.img" "$work/b.img"
 before=$(label_of "$work/a.img")

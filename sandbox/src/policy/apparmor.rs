@@ -66,7 +66,7 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
         text.push_str(&one(
             &profile(process),
             program,
-            if process == VMM { "  /dev/kvm rw,\n  /kvm rw,\n" } else { "" },
+            if process == VMM { "  /dev/kvm rw,\n  /kvm rw,\n  signal,\n" } else { "" },
         ));
     }
     text
@@ -102,6 +102,7 @@ profile {name} flags=(attach_disconnected) {{
   \"/{{,**/}}{}\" mr,
   network unix,
   signal receive,
+  ptrace readby peer={SUPERVISOR},
 {rules}}}
 ",
         quoted(program),
