@@ -158,6 +158,14 @@ fn one_kill_takes_host_and_helper() {
         vm.wait_for_output();
         let before = vm.served("i8042");
         wait_until("another device serves the guest", || vm.served("i8042") > before + 100);
+        // The next ones are a host and a helper again.
+        wait_until("both are started anew", || {
+            let rows = vm.hosts();
+            let helped = |row: &&Value| row["name"].as_str().is_some_and(|name| name.starts_with("virtio-block"));
+            let found: Vec<&Value> = rows.iter().filter(helped).collect();
+            found.len() == 2 && found.iter().all(|row| row["state"] == "running" && row["differences"] == json!([]))
+        });
+        assert_eq!(vm.host("virtio-block")["seccomp_mode"], 1);
         if victim != "virtio-block" {
             wait_until("its end is told", || vm.errors().contains("its helper ended"));
         }
