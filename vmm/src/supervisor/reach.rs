@@ -82,6 +82,8 @@ pub fn reach(
         let recipe = objects.host_recipe(&plan.demands, device.level, &manifests, &[carrier], device.helper)?;
         objects.add_helper(0, &recipe)?;
         let mut host = Process::spawn(&Program::current()?, "cofferdam: host", &device.device, recipe)?;
+        // Before it has a thread for a helper: that one inherits it.
+        host.pids().try_for_each(|pid| pin(pid, pins.hosts))?;
         host.greet()?;
         host.require_clean(Stage::Confined)?;
         let (name, options) = (device.device.clone(), device.options.clone());
@@ -89,7 +91,6 @@ pub fn reach(
         host.assign(device.level, vec![assignment], &[&manifests[0]])?;
         host.grant(&objects, 0, &[0])?;
         host.attach_and_seal()?;
-        host.pids().try_for_each(|pid| pin(pid, pins.hosts))?;
         Some(host)
     };
     pin(0, pins.vmm)?;
