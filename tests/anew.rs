@@ -4,6 +4,7 @@ mod harness;
 
 use harness::{Place, Vm, anew_guest, kvm, lives};
 use imc::lane::steps::{Fault, Step};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Each host of the random test is killed at least so often.
 const KILLS: u64 = 1000;
+/// And each of those at level strict, where a start takes longer.
+const KILLS_STRICT: u64 = 50;
 /// The guest ends with this code when all was right; the program then ends with twice that and one more.
 const RIGHT: i32 = 2 * 32 + 1;
 /// Sectors of the disk that the guest uses, and bytes of one.
@@ -78,12 +81,19 @@ fn written_in(rounds: u32) -> Vec<u8> {
     words.flat_map(u64::to_le_bytes).collect()
 }
 
-/// Process numbers of the device hosts that a supervisor has just now.
+/// Process numbers of the device hosts that a supervisor has just now, and of their helpers.
 fn hosts_of(supervisor: i32) -> Vec<i32> {
-    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap_or_default();
-    let is_host =
-        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"cofferdam: host"));
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(is_host).collect()
+    let hosts: Vec<i32> = children_of(supervisor, b"cofferdam: host").collect();
+    let helpers = hosts.iter().flat_map(|host| children_of(*host, b"cofferdam: helper"));
+    hosts.iter().copied().chain(helpers).collect()
+}
+
+/// Children of a process that are in this role.
+fn children_of(parent: i32, role: &'static [u8]) -> impl Iterator<Item = i32> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let children: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    let is_in_it = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(role));
+    children.into_iter().filter(is_in_it)
 }
 
 /// Numbers nobody needs to guess.
@@ -101,7 +111,10 @@ impl Random {
 /// Kills hosts at random moments until each was started anew so often.
 fn kill_each(vm: &Vm<'_>, times: u64) {
     let mut random = Random(u64::from(std::process::id()) << 20 | 1);
-    let fewest = || vm.hosts().iter().map(|row| row["restarts"].as_u64().unwrap()).min().unwrap();
+    // A helper has a row of its own, and no restarts but its host's.
+    let is_host = |row: &Value| !row["name"].as_str().unwrap().ends_with(" helper");
+    let fewest =
+        || vm.hosts().iter().filter(|row| is_host(row)).map(|row| row["restarts"].as_u64().unwrap()).min().unwrap();
     while !has_ended(vm) && fewest() < times {
         for _ in 0..times / 2 {
             let pids = hosts_of(vm.pid());
@@ -132,6 +145,18 @@ fn hosts_killed_at_random_moments_lose_and_double_nothing() {
     let used = Used::start(&place, &["--isolate", "class"]);
     used.vm.wait_until_running();
     kill_each(&used.vm, KILLS);
+    println!("{} rounds of the guest", used.end(&place).unwrap());
+}
+
+#[test]
+fn hosts_in_mode_1_and_their_helpers_killed_at_random_moments_lose_and_double_nothing() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let used = Used::start(&place, &["--sandbox", "strict"]);
+    used.vm.wait_until_running();
+    kill_each(&used.vm, KILLS_STRICT);
     println!("{} rounds of the guest", used.end(&place).unwrap());
 }
 
