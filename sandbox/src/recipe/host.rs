@@ -218,7 +218,7 @@ pub(super) fn process_limits(recipe: &mut Recipe, threads: u32) {
     let because = if threads == 1 {
         "one thread is all it is (binds root only with a user of its own)"
     } else {
-        "a helper is all it has beside itself (binds no process of root)"
+        "a helper is all it has beside itself (binds root only with a user of its own)"
     };
     limit(Resource::Processes, threads.into(), Stage::Confined, because);
     limit(Resource::DataBytes, HOST_DATA_BYTES, Stage::Confined, "it cannot eat the host's memory");
