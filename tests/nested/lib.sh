@@ -1,5 +1,5 @@
 # What scenarios share. Results go to the second serial port, one line each, where the harness reads them:
-#   ALIVE | HUNG vm | TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
+#   ALIVE | TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
 # Everything else goes to the first, which the harness keeps as a log.
 : "${here=}"
 work=/tmp/work
@@ -84,23 +84,11 @@ pid() { eval "echo \$pid_$1"; }
 # alive PID: it runs (a zombie does not)
 alive() { [ -n "$1" ] && [ -e "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
 
-# hung VM: it did not come up. Says so after its processes' threads, twice, for the log; the harness starts all anew.
-hung() {
-    dump
-    sleep 2
-    threads
-    tell_harness "HUNG $1"
-    sleep 60
-}
-
 # says VM PATTERN [SECONDS]: waits until the console has a line with PATTERN; fails early when the VM has ended
 says() {
     left=${3:-$BOOT_SECONDS}
     while ! grep -q -- "$2" "$work/$1.log"; do
-        if [ "$left" -le 0 ]; then
-            [ "$2" = 'GUEST ready' ] && hung "$1"
-            return 1
-        fi
+        [ "$left" -gt 0 ] || return 1
         alive "$(pid "$1")" || { sleep 1; grep -q -- "$2" "$work/$1.log"; return; }
         left=$((left - 1))
         sleep 1

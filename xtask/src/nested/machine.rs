@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(150);
 pub enum Run {
     /// It ran to its end, or to that of its time.
     Done(Outcome),
-    /// It broke down itself, or a guest in it stood still before it was up: nothing was learnt. What happened, for people.
+    /// It broke down itself: nothing was learnt. What happened, for people.
     BrokeDown(String),
 }
 
@@ -44,8 +44,6 @@ enum Line<'a> {
     End(&'a str),
     /// A sign of life.
     Alive,
-    /// This guest did not come up in its time.
-    Hung(&'a str),
     Other,
 }
 
@@ -65,7 +63,6 @@ impl<'a> Line<'a> {
             "NOTE" => Self::Note(rest),
             "END" => Self::End(rest),
             "ALIVE" => Self::Alive,
-            "HUNG" => Self::Hung(name),
             _ => Self::Other,
         }
     }
@@ -110,10 +107,6 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         }
         match parsed {
             Line::Alive => {}
-            Line::Hung(guest) => {
-                progress.clear();
-                return Ok(Run::BrokeDown(format!("guest {guest} stood still")));
-            }
             Line::Passed(_) => outcome.passed += 1,
             Line::Failed(name, why) => {
                 progress.clear();
@@ -238,7 +231,6 @@ mod tests {
         assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
         assert_eq!(Line::parse("BENCH []"), Line::Bench("[]"));
         assert_eq!(Line::parse("ALIVE\r"), Line::Alive);
-        assert_eq!(Line::parse("HUNG shell\r"), Line::Hung("shell"));
         assert_eq!(Line::parse("END"), Line::End(""));
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);

@@ -167,8 +167,7 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
     outcome
 }
 
-/// Boots the outer machine for one scenario. When it breaks down, or a guest in it stands still as it boots, all is started
-/// anew; that is said, and the log of it kept.
+/// Boots the outer machine for one scenario. When it breaks down, all is started anew; that is said, and the log of it kept.
 fn boot(scenario: &Scenario, images: &Images, work: &Path) -> anyhow::Result<Outcome> {
     let mut why = String::new();
     for start in 1..=STARTS_MAX {
