@@ -41,6 +41,15 @@ sealed() {
         done
     done <"$work/hosts"
 }
+limited() {
+    have_hosts || return 1
+    while read -r name pid; do
+        group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+        [ "$(cat "$group/pids.max")" = 1 ] && [ "$(cat "$group/memory.max")" -gt 0 ] && [ "$(cat "$group/cpu.max")" = "125000 100000" ] ||
+            { echo "$name in $group: $(cat "$group/pids.max" "$group/memory.max" "$group/cpu.max")"; return 1; }
+        grep -q "^Uid:	$((0x70000000 + pid))	" "/proc/$pid/status" || { echo "$name: $(grep Uid "/proc/$pid/status")"; return 1; }
+    done <"$work/hosts"
+}
 no_stray_descriptors() {
     have_hosts || return 1
     while read -r name pid; do
@@ -60,6 +69,7 @@ no_stray_descriptors() {
 tell_harness "AUDIT audit-finds-every-host-as-its-recipe-says $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 check hosts-have-namespaces-of-their-own "six namespaces that are not ours" own_namespaces
 check hosts-are-sealed "filter, no_new_privs, no capabilities" sealed
+check hosts-have-limits-and-a-user-of-their-own "one process, some memory, a processor and a quarter; a uid by the process's number" limited
 check hosts-hold-nothing-else "eventfds, sockets and our regions only; no guest memory in a register device" no_stray_descriptors
 
 enter shell 'echo sum $((40 + 2))'
