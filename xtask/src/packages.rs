@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
     Need { program: "busybox", package: "busybox-static" },
     Need { program: "depmod", package: "kmod" },
     Need { program: "mkfs.ext4", package: "e2fsprogs" },
+    Need { program: "e2fsck", package: "e2fsprogs" },
     Need { program: "xz", package: "xz-utils" },
     Need { program: "capnp", package: "capnproto" },
     Need { program: "g++", package: "g++" },

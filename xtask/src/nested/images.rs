@@ -69,6 +69,10 @@ impl Images {
             install(&greedy, &host.join("bin").join(GREEDY))?;
         }
         security_modules(places, &host)?;
+        for program in ["mkfs.ext4", "e2fsck"] {
+            let found = packages::find(program).map_err(anyhow::Error::msg)?;
+            install_with_libraries(&found, &host)?;
+        }
         std::fs::copy(&kernel.image, host.join("kernel"))?;
         std::fs::copy(&guest_initramfs, host.join("guest.cpio"))?;
         std::fs::copy(&root_image, host.join("root.img"))?;
