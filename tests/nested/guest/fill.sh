@@ -1,4 +1,4 @@
-# Fills the ext4 file system of the disk named by `to=` with 256 MiB, and reads them back past the page cache; meanwhile asks
+# Fills the ext4 file system of the disk named by `to=` with `mib=` MiB, and reads them back past the page cache; meanwhile asks
 # for entropy. Says both hashes, and what the kernel called an error.
 to=$(word to)
 mkdir -p /filled
@@ -8,7 +8,8 @@ asking=$!
 echo "GUEST begins"
 head -c 1048576 /dev/urandom >/tmp/block
 # Each MiB is another one.
-pieces() { for piece in $(seq 256); do echo "$piece"; cat /tmp/block; done | head -c 268435456; }
+mib=$(word mib)
+pieces() { for piece in $(seq "$mib"); do echo "$piece"; cat /tmp/block; done | head -c "$((mib << 20))"; }
 echo "GUEST wrote $(pieces | tee /filled/file | sha256sum | cut -d ' ' -f 1)"
 sync
 echo 3 >/proc/sys/vm/drop_caches
