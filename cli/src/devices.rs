@@ -1,7 +1,8 @@
 //! `cofferdam devices` and `cofferdam recipe`: what there is, and what each may do.
 
-use crate::args::{DevicesArgs, RecipeArgs, parse_device};
+use crate::args::{DevicesArgs, RecipeArgs};
 use crate::catalogue::BuiltIn;
+use crate::machine::parse_device;
 use crate::table::table;
 use anyhow::{Result, anyhow};
 use sandbox::Recipe;

@@ -1,6 +1,7 @@
 //! `cofferdam policy`: the policies that labels refer to, to be installed by an administrator.
 
-use crate::args::{PolicyArgs, PolicyKind, parse_disk, usage};
+use crate::args::{PolicyArgs, PolicyKind, usage};
+use crate::machine::parse_disk;
 use anyhow::{Context, Result};
 use sandbox::policy::apparmor::{self, Disk};
 use sandbox::policy::selinux;

@@ -17,7 +17,8 @@ mod spawn;
 
 pub use pair::{ANSWERER, answer};
 
-use crate::args::{BenchArgs, BenchBeside, BenchCommon, BenchKind, STANDARD, label, planned};
+use crate::args::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
+use crate::machine::{STANDARD, label, planned};
 use anyhow::{Context, Result};
 use peers::Peers;
 use schema::host::Level;

@@ -1,8 +1,9 @@
 //! `cofferdam demo`: a built-in guest drives every device, then a table shows what each device's process may do.
 
 use super::guests;
-use crate::args::{DemoArgs, STANDARD, apply_carrier, apply_host_programs, label, planned, usage};
+use crate::args::{DemoArgs, apply_carrier, usage};
 use crate::catalogue::BuiltIn;
+use crate::machine::{STANDARD, apply_host_programs, label, planned};
 use crate::ps::{calls_words, objects, print_missing, sandbox_words};
 use crate::table::{size, table};
 use anyhow::{Result, bail};

@@ -4,8 +4,8 @@
 
 use super::super::demo::script::Script;
 use super::super::guests;
-use crate::args::{STANDARD, label, planned};
 use crate::catalogue::BuiltIn;
+use crate::machine::{STANDARD, label, planned};
 use anyhow::{Context, Result, bail, ensure};
 use sandbox::LayerName;
 use schema::host::Level;

@@ -6,8 +6,9 @@
 use super::clock::samples;
 use super::contest::{Contest, Seats, seats};
 use super::series::{Placement, Series};
-use crate::args::{BenchCommon, planned};
+use crate::args::BenchCommon;
 use crate::catalogue::{BuiltIn, Linked};
+use crate::machine::planned;
 use anyhow::{Context, Result, ensure};
 use sandbox::HelperForm;
 use schema::host::Level;

@@ -1,8 +1,9 @@
 //! `cofferdam bench spawn`: a device host up to its first answer, against an empty program.
 
 use super::series::{Placement, Series};
-use crate::args::{BenchCommon, planned};
+use crate::args::BenchCommon;
 use crate::catalogue::BuiltIn;
+use crate::machine::planned;
 use anyhow::Result;
 use std::time::Duration;
 use vmm::supervisor::{time_empty_program, time_spawn};

@@ -1,0 +1,77 @@
+//! The devices of a machine, as the command line names them.
+
+use crate::args::{Choice, usage};
+use anyhow::Result;
+use sandbox::HelperForm;
+use schema::host::{Level, Setting};
+use schema::lane::Carrier;
+use std::path::{Path, PathBuf};
+use vmm::supervisor::{Backing, PlannedDevice};
+
+/// The devices of every machine.
+pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
+
+/// A device with its options and what is behind its files; the level is set later.
+pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> PlannedDevice {
+    let mut options = options;
+    if device == "mc146818" && !options.iter().any(|option| option.name == "epoch_ns") {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        options.push(Setting { name: "epoch_ns".into(), value: now.as_nanos().to_string() });
+    }
+    PlannedDevice {
+        device: device.to_owned(),
+        label: String::new(),
+        options,
+        level: Level::DEFAULT,
+        helper: HelperForm::DEFAULT,
+        carrier: Carrier::DEFAULT,
+        backing,
+        program: None,
+        hostile: None,
+    }
+}
+
+/// Names devices uniquely: the first by its kind, others with a number.
+pub fn label(devices: &mut [PlannedDevice]) {
+    for at in 0..devices.len() {
+        let earlier = devices[..at].iter().filter(|other| other.device == devices[at].device).count();
+        let name = &devices[at].device;
+        devices[at].label = if earlier == 0 { name.clone() } else { format!("{name}.{earlier}") };
+    }
+}
+
+/// `NAME[,OPTION=VALUE]…`
+pub fn parse_device(spec: &str) -> Result<(String, Vec<Setting>)> {
+    let mut parts = spec.split(',');
+    let name = parts.next().unwrap_or_default();
+    let options = parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, "on"));
+        Setting { name: name.to_owned(), value: value.to_owned() }
+    });
+    if name.is_empty() {
+        return Err(usage!("--device {spec}: begin with a device's name; `cofferdam devices` lists them"));
+    }
+    Ok((name.to_owned(), options.collect()))
+}
+
+/// `PATH[,readonly]`
+pub fn parse_disk(disk: &str) -> Result<(&str, bool)> {
+    match disk.rsplit_once(',') {
+        Some((path, "readonly")) => Ok((path, true)),
+        Some((_, other)) if !Path::new(disk).exists() => {
+            Err(usage!("--disk {disk}: `{other}` is not an option of a disk; there is `readonly`"))
+        }
+        _ => Ok((disk, false)),
+    }
+}
+
+/// Applies `--host-program`.
+pub fn apply_host_programs(specs: &[String], devices: &mut [PlannedDevice]) -> Result<()> {
+    for spec in specs {
+        let (label, path) = spec.split_once('=').ok_or_else(|| usage!("--host-program {spec}: give DEVICE=PATH"))?;
+        let device = devices.iter_mut().find(|device| device.label == label);
+        let device = device.ok_or_else(|| usage!("--host-program: this machine has no device `{label}`"))?;
+        device.program = Some(PathBuf::from(path));
+    }
+    Ok(())
+}
