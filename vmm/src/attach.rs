@@ -8,7 +8,7 @@ use crate::kvm::Vm;
 use crate::lane::LaneGrants;
 use crate::link::Linker;
 use crate::machine::Device;
-use crate::memory::GuestRam;
+use crate::memory::{BUS_WINDOW, GuestRam, overlaps};
 use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
 use crate::vectors::{Delivery, Vectors};
 use imc::lane::{Carrier, Lane, Late, SpinBudget, StateView, state_region_bytes};
@@ -105,7 +105,7 @@ impl Assembly {
         &mut self,
         attach: AttachDevice,
         linker: &dyn Linker,
-        vm: Option<&mut Vm>,
+        vm: Option<&Vm>,
         ram: &GuestRam,
     ) -> Result<(), String> {
         let AttachDevice { id, host, manifest, options, carrier: over } = attach;
@@ -188,7 +188,7 @@ impl Assembly {
         id: u8,
         manifest: &Manifest,
         mut memory: BTreeMap<u32, Region<ReadWrite>>,
-        mut vm: Option<&mut Vm>,
+        vm: Option<&Vm>,
         ram: &GuestRam,
     ) -> Result<Vec<Direct>, String> {
         for (range, declared) in manifest.ranges.iter().enumerate() {
@@ -197,11 +197,12 @@ impl Assembly {
                 manifest::Space::Memory(address) => (Space::Memory, address),
                 manifest::Space::Bar(_) | manifest::Space::PortBar(_) => continue,
             };
-            let end = base.saturating_add(declared.length);
+            let on_bus = BUS_WINDOW.start <= base && base.saturating_add(declared.length) <= BUS_WINDOW.end;
             let over = |region: &crate::memory::RamRegion| {
-                base < region.start_addr().0 + region.len() && region.start_addr().0 < end
+                let start = region.start_addr().0;
+                overlaps(&(start..start + region.len()), base, declared.length)
             };
-            if space == Space::Memory && ram.iter().any(over) {
+            if space == Space::Memory && !on_bus && ram.iter().any(over) {
                 return Err(format!("its range `{}` lies in guest memory", declared.name));
             }
             let target = Target::Device { device: id, range: range as u8 };
@@ -220,8 +221,8 @@ impl Assembly {
                 return Err(format!("its range `{}` has less memory than addresses", range.name));
             }
             let mapping = Arc::new(region.map().map_err(failed)?);
-            if let Some(vm) = vm.as_deref_mut() {
-                vm.add_direct(base, range.length, &mapping).map_err(|error| error.to_string())?;
+            if let Some(vm) = vm {
+                vm.slots().show_mapping(base, range.length, &mapping).map_err(|error| error.to_string())?;
             }
             direct.push(Direct::new(wish.range, mapping, range.length));
         }

@@ -3,20 +3,19 @@
 
 use crate::irq::{Chip, PINS};
 use crate::lock;
-use crate::memory::GuestRam;
+use crate::memory::{self, GuestRam, Piece};
 use crate::vectors::{Delivery, Message};
 use imc::{Mapping, Wake};
 use kvm_bindings::{
     CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
-    KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, kvm_ioeventfd,
-    kvm_irq_routing_entry, kvm_irqchip, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
+    kvm_ioeventfd, kvm_irq_routing_entry, kvm_irqchip, kvm_pit_config, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
@@ -39,13 +38,7 @@ pub struct Vm {
     /// Until all processors are made.
     kvm: Option<Kvm>,
     fd: Arc<VmFd>,
-    /// Memory that the guest sees: it must outlive the machine's slots.
-    slots: Vec<Slot>,
-}
-
-enum Slot {
-    Ram(#[allow(dead_code)] GuestRam),
-    Direct(#[allow(dead_code)] Arc<Mapping>),
+    slots: Slots,
 }
 
 /// What cannot be had of KVM.
@@ -96,40 +89,14 @@ impl Vm {
         }
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         optional("creating the interval timer", fd.create_pit2(timer));
-        Ok(Vm { kvm: Some(kvm), fd: Arc::new(fd), slots: Vec::new() })
+        let fd = Arc::new(fd);
+        let slots = Slots { fd: Arc::clone(&fd), shown: Arc::default() };
+        Ok(Vm { kvm: Some(kvm), fd, slots })
     }
 
-    /// Gives the guest its memory. Regions that follow each other in both address spaces become one slot.
-    pub fn add_ram(&mut self, ram: &GuestRam) -> Result<(), KvmError> {
-        let mut merged: Vec<(u64, u64, u64)> = Vec::new();
-        for region in ram.iter() {
-            let (guest, bytes, host) = (region.start_addr().0, region.len(), region.as_ptr() as u64);
-            match merged.last_mut() {
-                Some((at, length, start)) if *at + *length == guest && *start + *length == host => *length += bytes,
-                _ => merged.push((guest, bytes, host)),
-            }
-        }
-        for (guest, bytes, host) in merged {
-            self.add_slot(guest, bytes, host)?;
-            self.slots.push(Slot::Ram(ram.clone()));
-        }
-        Ok(())
-    }
-
-    /// Shows the guest the first `bytes` of `memory` at `guest`; both are whole pages.
-    pub fn add_direct(&mut self, guest: u64, bytes: u64, memory: &Arc<Mapping>) -> Result<(), KvmError> {
-        assert!(bytes <= memory.len() as u64 && memory.writable());
-        self.add_slot(guest, bytes, memory.as_ptr() as u64)?;
-        self.slots.push(Slot::Direct(Arc::clone(memory)));
-        Ok(())
-    }
-
-    fn add_slot(&self, guest_phys_addr: u64, memory_size: u64, userspace_addr: u64) -> Result<(), KvmError> {
-        let slot = self.slots.len() as u32;
-        let region = kvm_userspace_memory_region { slot, flags: 0, guest_phys_addr, memory_size, userspace_addr };
-        // SAFETY: the memory is mapped for reading and writing, shared with other processes already, and never accessed
-        // through references; the caller keeps its owner in `slots`, which lives as long as the machine.
-        unsafe { self.fd.set_user_memory_region(region) }.map_err(KvmError::of("giving the guest memory"))
+    /// What the guest sees as memory.
+    pub fn slots(&self) -> Slots {
+        self.slots.clone()
     }
 
     /// Makes processor `id`.
@@ -275,6 +242,87 @@ fn message_route(gsi: u32, message: Message) -> kvm_irq_routing_entry {
     entry.u.msi.address_hi = (message.address >> 32) as u32;
     entry.u.msi.data = message.data;
     entry
+}
+
+/// What the guest sees as memory: pieces of this process's memory, each at a guest address.
+#[derive(Clone)]
+pub struct Slots {
+    fd: Arc<VmFd>,
+    /// By the kernel's number. What is shown outlives its being shown.
+    shown: Arc<Mutex<Vec<Option<Shown>>>>,
+}
+
+/// One piece: where the guest sees it, and what keeps it mapped.
+struct Shown {
+    region: kvm_userspace_memory_region,
+    _memory: Owner,
+}
+
+/// What owns memory that a guest sees.
+#[derive(Clone)]
+pub enum Owner {
+    /// A part of guest memory.
+    Ram(#[allow(dead_code)] GuestRam),
+    /// Memory of its own.
+    Mapping(#[allow(dead_code)] Arc<Mapping>),
+}
+
+/// A piece that is shown, to be hidden again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slots {
+    /// Shows all of guest memory that processors see at any time.
+    pub fn show_ram(&self, ram: &GuestRam) -> Result<(), KvmError> {
+        for piece in memory::pieces(ram) {
+            self.show(piece, true, Owner::Ram(ram.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Shows the first `bytes` of `memory` at `base`; both are whole pages.
+    pub fn show_mapping(&self, base: u64, bytes: u64, memory: &Arc<Mapping>) -> Result<Slot, KvmError> {
+        assert!(bytes <= memory.len() as u64);
+        let piece = Piece { base, bytes, start: memory.as_ptr() };
+        self.show(piece, memory.writable(), Owner::Mapping(Arc::clone(memory)))
+    }
+
+    /// Shows `piece`, which lies in `memory`. What is not writable, or not to be: a store there is an exit.
+    fn show(&self, piece: Piece, writable: bool, memory: Owner) -> Result<Slot, KvmError> {
+        let mut shown = lock(&self.shown);
+        let free = shown.iter().position(Option::is_none).unwrap_or(shown.len());
+        let region = kvm_userspace_memory_region {
+            slot: free as u32,
+            flags: if writable { 0 } else { KVM_MEM_READONLY },
+            guest_phys_addr: piece.base,
+            memory_size: piece.bytes,
+            userspace_addr: piece.start as u64,
+        };
+        self.set(region).map_err(KvmError::of("giving the guest memory"))?;
+        if free == shown.len() {
+            shown.push(None);
+        }
+        shown[free] = Some(Shown { region, _memory: memory });
+        Ok(Slot(free as u32))
+    }
+
+    /// The guest sees it no more.
+    pub fn hide(&self, slot: Slot) -> Result<(), KvmError> {
+        let mut shown = lock(&self.shown);
+        let Some(hidden) = shown.get_mut(slot.0 as usize) else { return Ok(()) };
+        if let Some(shown) = &*hidden {
+            let region = kvm_userspace_memory_region { memory_size: 0, ..shown.region };
+            self.set(region).map_err(KvmError::of("taking memory from the guest"))?;
+        }
+        *hidden = None;
+        Ok(())
+    }
+
+    fn set(&self, region: kvm_userspace_memory_region) -> Result<(), kvm_ioctls::Error> {
+        // SAFETY: the memory is mapped, shared with other processes already, and never accessed through references; its
+        // owner stays in `shown` until the kernel has let go of it, or the machine is gone.
+        unsafe { self.fd.set_user_memory_region(region) }
+    }
 }
 
 /// Guest stores that the kernel turns into a signal, without an exit.

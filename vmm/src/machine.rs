@@ -9,7 +9,7 @@ use crate::direct::Direct;
 use crate::irq::{Lines, Pins};
 use crate::kvm::{BellPlace, Bells, Vm};
 use crate::lock;
-use crate::memory::GuestRam;
+use crate::memory::{self, BUS_WINDOW, GuestRam};
 use crate::outbox::{Event, Outbox};
 use crate::pci::{Effect, Pci};
 use crate::vectors::Vectors;
@@ -176,6 +176,9 @@ impl Machine {
     }
 
     fn drive_ram(&self, access: &Drive) -> Option<u64> {
+        if memory::overlaps(&BUS_WINDOW, access.address, u64::from(access.width)) {
+            return None;
+        }
         let ram = &self.platform.ram;
         let (at, width) = (GuestAddress(access.address), usize::from(access.width));
         let mut bytes = access.value.to_le_bytes();

@@ -5,11 +5,12 @@ use imc::{ReadWrite, Region};
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vm_memory::{
-    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection,
-    GuestRegionCollectionError, MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestRegionCollection, GuestRegionCollectionError, MemoryRegionAddress, VolatileSlice,
 };
 
 /// Memory that an ISA DMA controller reaches: a grant class of its own, since a device with such a power needs no more.
@@ -18,6 +19,11 @@ pub const LOW_BYTES: u64 = 16 << 20;
 pub const HOLE_START: u64 = 3 << 30;
 /// Memory that does not fit below the hole goes on here.
 pub const HOLE_END: u64 = 4 << 30;
+/// Guest addresses that the processors find on the bus, although memory lies there: a PC keeps them for its display
+/// (82441FX data sheet, 4.1: the compatibility area). Devices reach the memory, which nobody else does.
+pub const BUS_WINDOW: Range<u64> = 0xa_0000..0xc_0000;
+/// Guest addresses whose memory is shown piece by piece: it shadows what firmware has there.
+pub const SHADOW: Range<u64> = 0xc_0000..0x10_0000;
 /// Guest pages this large want the same alignment in both address spaces.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// Regions are whole pages.
@@ -46,6 +52,46 @@ pub fn layout(memory_bytes: u64) -> Vec<Extent> {
         Extent { base: HOLE_END, bytes: total - below, low: false },
     ];
     extents.into_iter().filter(|extent| extent.bytes != 0).collect()
+}
+
+/// Whether `bytes` from `base` have an address in common with `range`.
+pub const fn overlaps(range: &Range<u64>, base: u64, bytes: u64) -> bool {
+    base < range.end && range.start < base.saturating_add(bytes)
+}
+
+/// A piece of guest memory that processors see, contiguous in both address spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Guest address.
+    pub base: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Its first byte in this process.
+    pub start: *mut u8,
+}
+
+/// What processors see of `ram` at any time, in as few pieces as can be: all but [`BUS_WINDOW`], and [`SHADOW`] apart.
+pub fn pieces(ram: &GuestRam) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for region in ram.iter() {
+        let (base, end) = (region.start_addr().0, region.start_addr().0 + region.len());
+        let borders = [base, BUS_WINDOW.start, SHADOW.start, SHADOW.end, end].map(|border| border.clamp(base, end));
+        for part in borders.windows(2).filter(|part| part[0] < part[1] && part[0] != BUS_WINDOW.start) {
+            let start = region.as_ptr().wrapping_add((part[0] - base) as usize);
+            let (base, bytes) = (part[0], part[1] - part[0]);
+            match pieces.last_mut() {
+                Some(last)
+                    if last.base + last.bytes == base
+                        && last.start.wrapping_add(last.bytes as usize) == start
+                        && ![SHADOW.start, SHADOW.end].contains(&base) =>
+                {
+                    last.bytes += bytes;
+                }
+                _ => pieces.push(Piece { base, bytes, start }),
+            }
+        }
+    }
+    pieces
 }
 
 /// All memory of a guest. Clones share it; it is unmapped when the last is dropped.
@@ -218,7 +264,7 @@ impl Drop for Area {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::Bytes;
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -288,6 +334,27 @@ pub(crate) mod tests {
         assert!(region.get_slice(MemoryRegionAddress(MIB - 4), 5).is_err());
         assert!(region.get_slice(MemoryRegionAddress(u64::MAX), 2).is_err());
         assert!(region.get_host_address(MemoryRegionAddress(MIB)).is_err());
+    }
+
+    #[test]
+    fn processors_see_all_memory_but_the_bus_window() {
+        let ram = ram(6 * GIB);
+        let seen: Vec<_> = pieces(&ram).iter().map(|piece| (piece.base, piece.base + piece.bytes)).collect();
+        assert_eq!(seen, [(0, 0xa_0000), (0xc_0000, MIB), (MIB, 3 * GIB), (4 * GIB, 7 * GIB)]);
+        let first = ram.iter().next().unwrap().as_ptr();
+        for piece in &pieces(&ram)[..3] {
+            assert_eq!(piece.start, first.wrapping_add(piece.base as usize));
+        }
+    }
+
+    #[test]
+    fn memory_that_ends_in_the_bus_window_is_seen_up_to_there() {
+        for (bytes, seen) in [(0xa_0000, 0xa_0000), (0xb_0000, 0xa_0000), (0x8_0000, 0x8_0000)] {
+            let ram = ram(bytes);
+            let pieces = pieces(&ram);
+            assert_eq!(pieces.len(), 1);
+            assert_eq!((pieces[0].base, pieces[0].bytes), (0, seen));
+        }
     }
 
     #[test]

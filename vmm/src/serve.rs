@@ -86,10 +86,10 @@ fn set_up<S>(
     let (call, (machine, mut descriptors)) = next::<message::Machine>(channel)?;
     let mut notes = Vec::new();
     let found = Config::of(machine, &mut descriptors, &mut notes);
-    let (config, mut vm) = answer(channel, call, found)?;
+    let (config, vm) = answer(channel, call, found)?;
 
     let (call, (memory, mut descriptors)) = next::<Memory>(channel)?;
-    let mapped = map_memory(memory, &mut descriptors, &config, vm.as_mut());
+    let mapped = map_memory(memory, &mut descriptors, &config, vm.as_ref());
     let ram = answer(channel, call, mapped)?;
 
     let outbox = Outbox::create().map_err(sentence)?;
@@ -109,7 +109,7 @@ fn set_up<S>(
             }
             Some(call) if packet.is::<AttachDevice>() => {
                 let (attach, _) = packet.decode::<AttachDevice>().map_err(sentence)?;
-                let attached = assembly.attach(attach, linker, vm.as_mut(), &ram);
+                let attached = assembly.attach(attach, linker, vm.as_ref(), &ram);
                 answer(channel, call, attached)?;
             }
             Some(call) if packet.is::<Start>() => {
@@ -249,7 +249,7 @@ fn map_memory(
     memory: Memory,
     descriptors: &mut Descriptors,
     config: &Config,
-    vm: Option<&mut Vm>,
+    vm: Option<&Vm>,
 ) -> Result<GuestRam, String> {
     let mut regions = Vec::new();
     for region in &memory.regions {
@@ -261,7 +261,7 @@ fn map_memory(
     }
     let ram = memory::map(regions).map_err(sentence)?;
     if let Some(vm) = vm {
-        vm.add_ram(&ram).map_err(sentence)?;
+        vm.slots().show_ram(&ram).map_err(sentence)?;
     }
     Ok(ram)
 }

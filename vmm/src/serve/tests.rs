@@ -211,6 +211,31 @@ fn direct_range_is_memory_of_the_device() {
 }
 
 #[test]
+fn range_in_guest_memory_is_refused_outside_the_bus_window() {
+    for base in [0x9_ffe0, 0x9_fff0, 0xb_fff0, 0xc_0000, 0x10_0000] {
+        let mut rig = Rig::greeted();
+        rig.ask::<_, Empty>(&Rig::without_kvm(), &[]).unwrap();
+        rig.give_memory(2 << 20).unwrap();
+        let sentence = rig.attach(&toy("toy", Space::Memory(base))).unwrap_err();
+        assert!(sentence.contains("lies in guest memory"), "{base:#x}: {sentence}");
+    }
+}
+
+#[test]
+fn bus_window_is_never_memory() {
+    const DISPLAY: u64 = 0xa_0000;
+    let mut rig = Rig::running(&[toy("display", Space::Memory(DISPLAY))]);
+    rig.store(false, DISPLAY + SCRATCH, 4, 7);
+    assert_eq!(rig.load(false, DISPLAY + SCRATCH, 4), 8);
+    rig.store(false, 0xb_8000, 2, 0x0741);
+    assert_eq!(rig.load(false, 0xb_8000, 2), 0xffff, "nobody is there");
+    for memory in [0x9_fff8, 0xc_0000] {
+        rig.store(false, memory, 8, 0x1234);
+        assert_eq!(rig.load(false, memory, 8), 0x1234);
+    }
+}
+
+#[test]
 fn linked_devices_answer_and_are_all_woken() {
     let machine = Machine { in_process: true, ..Rig::without_kvm() };
     let devices = [toy("first", Space::Port(PORT as u16)), toy("second", Space::Port(OTHER as u16))];
