@@ -5,7 +5,9 @@
 mod acpi_pm;
 mod debug_exit;
 mod i8042;
+mod ib700;
 mod mc146818;
+mod parallel;
 mod pvpanic;
 mod uart16550;
 mod virtio_block;
@@ -30,7 +32,10 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<mc146818::Mc146818>(mc146818::NAME),
     Registration::of::<i8042::I8042>(i8042::NAME),
     Registration::of::<acpi_pm::AcpiPm>(acpi_pm::NAME),
-    Registration::of::<pvpanic::Pvpanic>(pvpanic::NAME),
+    Registration::of::<pvpanic::Pvpanic<pvpanic::Isa>>(pvpanic::NAME),
+    Registration::of::<pvpanic::Pvpanic<pvpanic::Pci>>(pvpanic::PCI_NAME),
+    Registration::of::<ib700::Ib700>(ib700::NAME),
+    Registration::of::<parallel::Parallel>(parallel::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),

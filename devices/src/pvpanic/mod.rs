@@ -1,15 +1,17 @@
-//! The paravirtual panic device: one port through which a guest says that it panicked.
+//! The paravirtual panic device: one byte through which a guest says that it panicked.
 //!
-//! Source: the "PVPANIC DEVICE" specification (ISA variant): port 0x505, one byte; reading tells which events are known,
-//! writing reports them.
+//! Source: the "PVPANIC DEVICE" specification: port 0x505, or the first byte of a PCI function's BAR 0; reading tells which
+//! events are known, writing reports them.
 
 use crate::declare;
 use crate::latch::Latch;
-use device::manifest::{Acpi, Class, Manifest, Switch};
+use device::manifest::{self, Acpi, Class, Manifest, Range, Space, Switch};
 use device::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Powers, Scan};
+use std::marker::PhantomData;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 pub(crate) const NAME: &str = "pvpanic";
+pub(crate) const PCI_NAME: &str = "pvpanic-pci";
 
 const PORT: u16 = 0x505;
 /// The guest's kernel has panicked.
@@ -17,9 +19,58 @@ const PANICKED: u64 = 1 << 0;
 /// The guest has panicked and goes on in a crash kernel, which will see to it.
 const CRASH_LOADED: u64 = 1 << 1;
 
+/// The PCI identity that the specification names, and "base system peripherals, other".
+const VENDOR: u16 = 0x1b36;
+const DEVICE: u16 = 0x0011;
+const PCI_CLASS: u32 = 0x08_80_00;
+/// The least that a memory BAR can be; beyond the first byte there is no register.
+const BAR_BYTES: u64 = 16;
+
+/// How a guest reaches it.
+pub(crate) trait Wiring: Send + 'static {
+    /// Adds name, range and place to what both have in common.
+    fn manifest(common: impl Fn(&str, &str) -> Manifest) -> Manifest;
+}
+
+/// At a port of its own, described by ACPI.
+pub(crate) struct Isa;
+/// As a PCI function.
+pub(crate) struct Pci;
+
+impl Wiring for Isa {
+    fn manifest(common: impl Fn(&str, &str) -> Manifest) -> Manifest {
+        Manifest {
+            ranges: vec![declare::ports("event", PORT, 1)],
+            acpi: Some(Acpi { name: "PEVT".into(), hid: "QEMU0001".into(), ..Acpi::default() }),
+            ..common(NAME, "Paravirtual panic device: the guest says that it panicked")
+        }
+    }
+}
+
+impl Wiring for Pci {
+    fn manifest(common: impl Fn(&str, &str) -> Manifest) -> Manifest {
+        let function = manifest::Pci {
+            vendor: VENDOR,
+            device: DEVICE,
+            subsystem_vendor: 0,
+            subsystem: 0,
+            class: PCI_CLASS,
+            revision: 0,
+            capabilities: Vec::new(),
+            vector_bar: 0,
+        };
+        Manifest {
+            ranges: vec![Range { name: "event".into(), length: BAR_BYTES, space: Space::Bar(0) }],
+            pci: Some(function),
+            ..common(PCI_NAME, "Paravirtual panic device as a PCI function")
+        }
+    }
+}
+
 /// The chip.
-pub(crate) struct Pvpanic {
+pub(crate) struct Pvpanic<W> {
     panicked: Latch,
+    wiring: PhantomData<W>,
 }
 
 /// What was reported since reset.
@@ -33,22 +84,19 @@ pub(crate) struct State {
     unused: [u8; 6],
 }
 
-impl Device for Pvpanic {
+impl<W: Wiring> Device for Pvpanic<W> {
     type State = State;
 
     fn manifest(options: &Options) -> Result<Manifest, OptionError> {
         options.check(&[])?;
-        let summary = "Paravirtual panic device: the guest says that it panicked";
-        Ok(Manifest {
-            ranges: vec![declare::ports("event", PORT, 1)],
+        Ok(W::manifest(|name, summary| Manifest {
             wishes: vec![declare::switch(Switch::Panicked, "panicked", "a guest that panicked must be noticed")],
-            acpi: Some(Acpi { name: "PEVT".into(), hid: "QEMU0001".into(), ..Acpi::default() }),
-            ..declare::nothing::<State>(NAME, summary, Class::System)
-        })
+            ..declare::nothing::<State>(name, summary, Class::System)
+        }))
     }
 
-    fn attach(_: &Options, powers: &mut Powers) -> Result<Pvpanic, AttachError> {
-        Ok(Pvpanic { panicked: Latch::new(powers.switch(0)?) })
+    fn attach(_: &Options, powers: &mut Powers) -> Result<Pvpanic<W>, AttachError> {
+        Ok(Pvpanic { panicked: Latch::new(powers.switch(0)?), wiring: PhantomData })
     }
 
     fn power_on(&mut self) -> State {
@@ -60,11 +108,11 @@ impl Device for Pvpanic {
     }
 
     fn read(&mut self, _: &mut State, at: Access) -> Result<u64, NoRegister> {
-        if at.width == 1 { Ok(PANICKED | CRASH_LOADED) } else { Err(NoRegister) }
+        if (at.offset, at.width) == (0, 1) { Ok(PANICKED | CRASH_LOADED) } else { Err(NoRegister) }
     }
 
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
-        if at.width != 1 {
+        if (at.offset, at.width) != (0, 1) {
             return Err(NoRegister);
         }
         state.panicked |= u8::from(value & PANICKED != 0);
@@ -111,6 +159,35 @@ mod tests {
     }
 
     conforms!(Outside);
+
+    /// The same as a PCI function.
+    struct Slot(Bells);
+
+    impl World for Slot {
+        const NAME: &'static str = PCI_NAME;
+        fn new() -> Slot {
+            Slot(Bells::new(1))
+        }
+        fn powers(&self) -> Powers {
+            self.0.powers()
+        }
+    }
+
+    mod function {
+        use super::*;
+        conforms!(Slot);
+    }
+
+    #[test]
+    fn as_a_function_its_first_byte_is_the_register_and_the_rest_is_none() {
+        let mut bench = Bench::<Slot>::new();
+        assert_eq!(bench.read(0, 0, 1), Ok(3));
+        assert_eq!(bench.read(0, 1, 1), Err(NoRegister));
+        assert_eq!(bench.write(0, 1, 1, 1), Err(NoRegister));
+        assert_eq!(bench.world.0.rung(0), 0);
+        bench.write(0, 0, 1, 1).unwrap();
+        assert_eq!(bench.world.0.rung(0), 1);
+    }
 
     #[test]
     fn a_read_tells_both_events() {
