@@ -2,8 +2,8 @@
 
 use crate::BadBody;
 use crate::manifest::{
-    BULK_MAX, DIRECT_MAX, Line, Manifest, POSTED_MAX, Pci, Power, Range, RegisterKind, SHADOW_MAX, STATE_MAX, Space,
-    VECTORS_MAX,
+    BULK_MAX, DIRECT_MAX, Line, Manifest, PCI_CONFIG_BYTES, PCI_HEADER_BYTES, POSTED_MAX, Pci, Power, Range,
+    RegisterKind, SHADOW_MAX, STATE_MAX, Space, VECTORS_MAX,
 };
 
 /// I/O ports of x86.
@@ -88,6 +88,12 @@ impl Manifest {
         require(pci.class < 1 << 24, "pci.class")?;
         // An identifier and a next pointer are the least that a capability is.
         require(pci.capabilities.iter().all(|capability| capability.len() >= 2), "pci.capabilities")?;
+        for register in &pci.registers {
+            let first = usize::from(register.offset);
+            let own = first >= PCI_HEADER_BYTES && first + register.value.len() <= PCI_CONFIG_BYTES;
+            require(own && !register.value.is_empty(), "pci.registers.value")?;
+            require(register.writable.len() == register.value.len(), "pci.registers.writable")?;
+        }
         if self.vectors != 0 {
             let taken =
                 |range: &Range| matches!(range.space, Space::Bar(bar) | Space::PortBar(bar) if bar == pci.vector_bar);

@@ -91,6 +91,14 @@ struct Pci {
   revision @5 :UInt8;
   capabilities @6 :List(Data);      # each from its identifier byte on, without the next pointer's value
   vectorBar @7 :UInt8;              # where the VMM puts the MSI-X table
+  registers @8 :List(PciRegister);
+}
+
+struct PciRegister {
+  # Bytes of configuration space that are the function's own. The VMM keeps them; the device does not see them.
+  offset @0 :UInt8;
+  value @1 :Data;                   # after a reset
+  writable @2 :Data;                # as many bytes: bits that a store changes
 }
 
 struct Acpi {

@@ -12,8 +12,12 @@ pub const SHADOW_MAX: usize = 8;
 pub const POSTED_MAX: usize = 32;
 /// Most interrupt lines: bits of the committed levels.
 pub const LINES_MAX: usize = 32;
-/// Longest PCI capability: the first 64 bytes of configuration space are the header (PCI 3.0, 6.1).
-pub const CAPABILITY_MAX: usize = 256 - 64;
+/// Bytes of a PCI function's configuration space, and of the header that they begin with (PCI 3.0, 6.1).
+pub const PCI_CONFIG_BYTES: usize = 256;
+/// The first byte that the header leaves to the function.
+pub const PCI_HEADER_BYTES: usize = 64;
+/// Longest PCI capability, and longest register.
+pub const CAPABILITY_MAX: usize = PCI_CONFIG_BYTES - PCI_HEADER_BYTES;
 /// Most bytes of hot state: it is copied at each commit, so more would be slow long before it is large.
 pub const STATE_MAX: u32 = 64 << 10;
 /// Most bytes of bulk state: it is charged to whoever runs the VM, and a device asks for it before anybody judged it.
@@ -247,6 +251,19 @@ pub struct Pci {
     pub capabilities: Vec<Vec<u8>>,
     /// The BAR where the VMM puts the MSI-X table. Not used by any range.
     pub vector_bar: u8,
+    /// Registers of configuration space that are the function's own, behind the header.
+    pub registers: Vec<PciRegister>,
+}
+
+/// Bytes of configuration space that are the function's own. The VMM keeps what is stored there; the device does not see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PciRegister {
+    /// Bytes from the start of configuration space; the header is not among them.
+    pub offset: u8,
+    /// What is there after a reset.
+    pub value: Vec<u8>,
+    /// For each byte the bits that a store changes.
+    pub writable: Vec<u8>,
 }
 
 /// How the guest's ACPI tables describe a device.

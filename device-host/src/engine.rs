@@ -406,6 +406,13 @@ impl Engine {
 impl Serve for Engine {
     fn serve(&mut self, access: &Access) -> u64 {
         // Nobody is told by a way that could fail.
-        Engine::serve(self, access).unwrap_or_else(|_| ones(access.width))
+        let reply = Engine::serve(self, access).unwrap_or_else(|_| ones(access.width));
+        // Nobody looks again by himself, as a host does: what the operation left to do is done by whoever asked for it.
+        for _ in 0..QUIESCE_LOOKS {
+            if !self.pending() || !self.scan().unwrap_or(false) {
+                break;
+            }
+        }
+        reply
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::helper::{Asking, Disk, Mailbox};
 use device::manifest::{Manifest, Power};
-use device::{BlockStore, GuestMemory, KernelRandom, Powers, RawFile};
+use device::{BlockStore, Bulk, GuestMemory, KernelRandom, Powers, RawFile};
 use imc::lane::{HostLane, Rest, StateWriter};
 use imc::{
     Capability, DeviceEnd, PAGE_BYTES, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake,
@@ -285,6 +285,21 @@ fn guest_memory(mut regions: Vec<(u64, Region<ReadWrite>)>) -> Result<GuestMemor
         mapped.push(placed.ok_or_else(|| format!("guest memory at {base:#x} reaches beyond the last address"))?);
     }
     GuestMemory::from_regions(mapped).map_err(|error| format!("guest memory: {error}"))
+}
+
+/// The bulk state, if there is some. Its mapping, too, stays for the life of the process.
+pub(crate) fn bulk(state: &StateWriter) -> Result<Option<Bulk>, String> {
+    let (mapping, place) = state.bulk();
+    if place.is_empty() {
+        return Ok(None);
+    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the mapping has this start and length and both protections, and is never unmapped: a share of it is forgotten
+    // below. Of the region the device sees only the place that nobody else uses.
+    let raw = unsafe { MmapRegion::build_raw(mapping.as_ptr(), mapping.len(), protection, libc::MAP_SHARED) };
+    let raw = raw.map_err(|error| format!("the bulk state: {error}"))?;
+    std::mem::forget(mapping.clone());
+    Ok(Some(Bulk::new(raw, place)))
 }
 
 /// A granted file, as far as it is made of sectors.

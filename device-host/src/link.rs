@@ -1,6 +1,6 @@
 //! A device in the VMM's own process: no sandbox, no lane, no promise. The baseline that isolation is compared with.
 
-use crate::grants::{DeviceGrants, HostGrants};
+use crate::grants::{self, DeviceGrants, HostGrants};
 use crate::{Chosen, Engine};
 use device::Registration;
 use imc::lane::{self, HostLane, InProcess};
@@ -41,6 +41,7 @@ pub fn link(
     let irq = Arc::new(whole.take_irq().map_err(named)?);
     let state = own.state(&manifest).map_err(named)?;
     let mut powers = own.powers(&manifest, 0, None).map_err(named)?;
+    powers.bulk = grants::bulk(&state).map_err(named)?;
     let doorbells = powers.doorbells.clone();
     let model = (registration.attach)(&options, &mut powers).map_err(|error| named(error.to_string()))?;
     let mut engine = Engine::new(model, &manifest, state, HostLane::in_process(), irq, doorbells);

@@ -1,7 +1,7 @@
 //! A device host from its first message to its last.
 #![allow(unsafe_code)] // Leaving without destructors, also by a signal, and last words on a descriptor known by its number.
 
-use crate::grants::{DeviceGrants, HostGrants};
+use crate::grants::{self, DeviceGrants, HostGrants};
 use crate::helper::{self, Asking, Mailbox, Work};
 use crate::{Chosen, Engine, Host};
 use device::Registration;
@@ -245,6 +245,7 @@ impl Role for Assigned {
                 let state = own.state(&manifest)?;
                 let lane = own.lane(carrier, &rest, state.committed().sequence())?;
                 let mut powers = std::mem::take(&mut own).powers(&manifest, number, helper.as_ref())?;
+                powers.bulk = grants::bulk(&state)?;
                 let doorbells = powers.doorbells.clone();
                 let model = (registration.attach)(&options, &mut powers).map_err(|error| error.to_string())?;
                 let mut engine = Engine::new(model, &manifest, state, lane, irq.clone(), doorbells);

@@ -9,11 +9,11 @@ mod toy;
 mod conformance;
 mod order;
 
-use crate::grants::{DeviceGrants, HostGrants};
+use crate::grants::{DeviceGrants, HostGrants, bulk};
 use crate::{Engine, Host, Linked, link};
 use device::Options;
 use device::manifest::Power;
-use imc::lane::{Lane, LaneError, Rest, SpinBudget};
+use imc::lane::{Header, Lane, LaneError, Rest, SpinBudget, StateWriter, state_region_bytes};
 use imc::{Capability, Mapping, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -222,6 +222,33 @@ fn grant_that_comes_twice_or_not_at_all_is_refused() {
     assert_eq!(without(Purpose::Bell), "toy: `bell` was not granted");
     assert_eq!(without(Purpose::State), "toy: `state` was not granted");
     assert_eq!(link(CATALOGUE, "other", &[], vec![]).err().unwrap(), "there is no device `other`");
+}
+
+#[test]
+fn bulk_state_is_beside_the_copies_and_outlives_an_incarnation() {
+    const STATE: u32 = 72;
+    const BULK: usize = 3000;
+    let region = Region::create("cofferdam:test", state_region_bytes(STATE, BULK as u32)).unwrap();
+    let incarnation = || {
+        let mut writer = StateWriter::new(region.map().unwrap(), STATE, BULK as u32).unwrap();
+        let bulk = bulk(&writer).unwrap().unwrap();
+        writer.begin();
+        (writer, bulk)
+    };
+    let (mut writer, first) = incarnation();
+    first.slice(0, BULK).unwrap().copy_from(&[0xa5_u8; BULK]);
+    writer.working().fill(0x11);
+    writer.commit(Header::default(), None);
+    writer.begin().fill(0x22);
+    drop((writer, first));
+    let (writer, second) = incarnation();
+    assert_eq!(writer.current(), [0x11; STATE as usize]);
+    let mut found = [0_u8; BULK];
+    second.slice(0, BULK).unwrap().copy_to(&mut found);
+    assert_eq!(found, [0xa5; BULK]);
+    for (offset, bytes) in [(1, BULK), (BULK, 1), (usize::MAX, 1), (0, usize::MAX)] {
+        assert!(second.slice(offset, bytes).is_none(), "{bytes} bytes at {offset}");
+    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What a device declares of itself.
 
 use super::{
-    Record, bounded, enumeration, read_blocks, read_list, read_text, read_texts, struct_words, words, write_list,
-    write_texts,
+    Record, bounded, enumeration, read_blocks, read_data, read_list, read_text, read_texts, struct_words, words,
+    write_list, write_texts,
 };
 use crate::BadBody;
 use crate::manifest::{
     Acpi, CAPABILITY_MAX, Class, Doorbell, Fixed, LINES_MAX, LIST_MAX, Line, Manifest, NAME_MAX, OptionKind,
-    OptionSpec, Pci, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance, Wish,
+    OptionSpec, Pci, PciRegister, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance, Wish,
 };
 use crate::wire::manifest_capnp as wire;
 
@@ -237,9 +237,10 @@ impl Record for Pci {
     type Wire = wire::pci::Owned;
     fn measure(&self) -> Result<usize, BadBody> {
         bounded("capabilities", self.capabilities.len(), LIST_MAX)?;
-        self.capabilities.iter().try_fold(self.capabilities.len(), |sum, capability| {
-            Ok(sum + words::data("capabilities", capability, CAPABILITY_MAX)?)
-        })
+        let capabilities = self.capabilities.iter().try_fold(self.capabilities.len(), |sum, capability| {
+            Ok::<usize, BadBody>(sum + words::data("capabilities", capability, CAPABILITY_MAX)?)
+        })?;
+        Ok(capabilities + words::list("pci registers", &self.registers, LIST_MAX)?)
     }
     fn write(&self, mut to: wire::pci::Builder<'_>) {
         to.set_vendor(self.vendor);
@@ -249,10 +250,11 @@ impl Record for Pci {
         to.set_class(self.class);
         to.set_revision(self.revision);
         to.set_vector_bar(self.vector_bar);
-        let mut capabilities = to.init_capabilities(self.capabilities.len() as u32);
+        let mut capabilities = to.reborrow().init_capabilities(self.capabilities.len() as u32);
         for (index, capability) in (0..).zip(&self.capabilities) {
             capabilities.set(index, capability);
         }
+        write_list(&self.registers, to.init_registers(self.registers.len() as u32));
     }
     fn read(from: wire::pci::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Pci {
@@ -264,6 +266,27 @@ impl Record for Pci {
             revision: from.get_revision(),
             capabilities: read_blocks("capabilities", from.get_capabilities(), LIST_MAX, CAPABILITY_MAX)?,
             vector_bar: from.get_vector_bar(),
+            registers: read_list("pci registers", from.get_registers(), LIST_MAX)?,
+        })
+    }
+}
+
+impl Record for PciRegister {
+    type Wire = wire::pci_register::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(words::data("value", &self.value, CAPABILITY_MAX)?
+            + words::data("writable", &self.writable, CAPABILITY_MAX)?)
+    }
+    fn write(&self, mut to: wire::pci_register::Builder<'_>) {
+        to.set_offset(self.offset);
+        to.set_value(&self.value);
+        to.set_writable(&self.writable);
+    }
+    fn read(from: wire::pci_register::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(PciRegister {
+            offset: from.get_offset(),
+            value: read_data("value", from.get_value(), CAPABILITY_MAX)?,
+            writable: read_data("writable", from.get_writable(), CAPABILITY_MAX)?,
         })
     }
 }

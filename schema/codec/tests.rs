@@ -8,8 +8,8 @@ use crate::host::{
 };
 use crate::host::{Seal, Setting, Severity};
 use crate::lane::{Access, Answer, Carrier, Operation};
-use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range};
-use crate::manifest::{Register, RegisterKind, Space, Switch, Tolerance, Wish};
+use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Range};
+use crate::manifest::{PciRegister, Power, Register, RegisterKind, Space, Switch, Tolerance, Wish};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
@@ -138,6 +138,7 @@ fn manifest() -> Manifest {
             revision: 1,
             capabilities: vec![vec![9, 0, 16, 1], vec![0x10, 0, 1]],
             vector_bar: 4,
+            registers: vec![PciRegister { offset: 0x40, value: vec![0, 0x80], writable: vec![0xff, 0xb3] }],
         }),
         acpi: Some(Acpi {
             name: "COM1".into(),
@@ -499,7 +500,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn manifest_whose_parts_do_not_fit_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 24] = [
+    let changes: [(&str, Change); 28] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "../disk".into()),
         ("ranges.length", |m| m.ranges[0].length = 0),
@@ -523,6 +524,10 @@ fn manifest_whose_parts_do_not_fit_is_refused() {
         ("vectors", |m| m.vectors = manifest::VECTORS_MAX + 1),
         ("stateBytes", |m| m.state_bytes = manifest::STATE_MAX + 1),
         ("pci.vectorBar", |m| m.pci.as_mut().unwrap().vector_bar = 1),
+        ("pci.registers.value", |m| m.pci.as_mut().unwrap().registers[0].offset = 0x3f),
+        ("pci.registers.value", |m| m.pci.as_mut().unwrap().registers[0].offset = 0xff),
+        ("pci.registers.value", |m| m.pci.as_mut().unwrap().registers[0].value = vec![]),
+        ("pci.registers.writable", |m| m.pci.as_mut().unwrap().registers[0].writable = vec![1]),
         ("acpi.name", |m| m.acpi.as_mut().unwrap().name = "com1".into()),
     ];
     assert_eq!(manifest().check(), Ok(()));

@@ -79,6 +79,7 @@ pub fn pci_toy(name: &str) -> Manifest {
         revision: 0,
         capabilities: Vec::new(),
         vector_bar: 1,
+        registers: Vec::new(),
     };
     Manifest { lines: vec![Line::Pin(1)], vectors: 1, pci: Some(pci), ..toy(name, Space::Bar(0)) }
 }

@@ -4,8 +4,8 @@
 use super::Levels;
 use super::layout::{
     ATTEMPTED, COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW,
-    REPLY_AND_LEVELS, REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, decode, entry_offset, falls_shift, header_word,
-    hot_offset, load_acquire, state_region_bytes, word,
+    REPLY_AND_LEVELS, REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, bulk_offset, decode, entry_offset, falls_shift,
+    header_word, hot_offset, load_acquire, state_region_bytes, word,
 };
 use super::steps::{Fault, Step, is_broken, reach};
 use super::waiting::{generation, waiter};
@@ -13,6 +13,7 @@ use crate::{Mapping, ReadWrite, Region, Wake};
 use schema::lane::Access;
 use schema::manifest::SHADOW_MAX;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -113,6 +114,7 @@ pub struct Header {
 pub struct StateWriter {
     mapping: Arc<Mapping>,
     state_bytes: u32,
+    bulk_bytes: u32,
     /// The commit word, and the reply and clock of the current header. Nobody else writes them.
     committed: CommitWord,
     reply: (u32, u64),
@@ -154,9 +156,16 @@ impl StateWriter {
         let levels = (found(REPLY_AND_LEVELS) >> 32) as u32;
         let header = Header { levels, now: found(NOW), ..Header::default() };
         let falls = (word(&mapping, FALLS).load(Ordering::Relaxed) >> falls_shift(committed.copy())) as u32;
-        let mut writer = StateWriter { mapping, state_bytes, committed, reply, header, falls };
+        let mut writer = StateWriter { mapping, state_bytes, bulk_bytes, committed, reply, header, falls };
         writer.wake_up();
         Ok(writer)
+    }
+
+    /// The region, and where in it the bulk state is.
+    #[must_use]
+    pub fn bulk(&self) -> (&Arc<Mapping>, Range<usize>) {
+        let first = bulk_offset(self.state_bytes);
+        (&self.mapping, first..first + self.bulk_bytes as usize)
     }
 
     /// Whether an earlier incarnation committed a state of this size. What it holds may still be anything.

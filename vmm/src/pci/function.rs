@@ -2,10 +2,10 @@
 
 use super::{Effect, MEMORY_WINDOW, PORT_WINDOW};
 use crate::bus::{Space, Target};
-use schema::manifest::{Line, Manifest, Pci as Identity, Space as Where, VECTORS_MAX};
+use schema::manifest::{
+    Line, Manifest, PCI_CONFIG_BYTES, PCI_HEADER_BYTES, Pci as Identity, PciRegister, Space as Where, VECTORS_MAX,
+};
 
-/// Bytes of configuration space (6.1).
-const CONFIG_BYTES: usize = 256;
 /// Registers of header type 0 (6.1, figure 6-1).
 const VENDOR: usize = 0x00;
 const DEVICE: usize = 0x02;
@@ -21,8 +21,6 @@ const SUBSYSTEM: usize = 0x2e;
 const CAPABILITIES: usize = 0x34;
 const INTERRUPT_LINE: usize = 0x3c;
 const INTERRUPT_PIN: usize = 0x3d;
-/// The first byte that the header leaves to the function; capabilities begin here.
-const HEADER_BYTES: usize = 0x40;
 /// Base address registers of header type 0.
 const BAR_COUNT: u8 = 6;
 
@@ -66,9 +64,9 @@ const BRIDGE_CLASS: u32 = 0x06_0000;
 pub struct Function {
     /// Number of the device in this VM; the bridge has none.
     device: Option<u8>,
-    config: [u8; CONFIG_BYTES],
+    config: [u8; PCI_CONFIG_BYTES],
     /// Bits that a store changes.
-    writable: [u8; CONFIG_BYTES],
+    writable: [u8; PCI_CONFIG_BYTES],
     bars: Vec<Bar>,
     /// Where the MSI-X capability is, if there is one.
     msix: Option<usize>,
@@ -178,15 +176,16 @@ impl Function {
         }
         function.writable[COMMAND..COMMAND + 2].copy_from_slice(&command.to_le_bytes());
 
-        function.add_capabilities(identity, manifest.vectors)?;
+        let capabilities_at = function.add_registers(&identity.registers)?;
+        function.add_capabilities(identity, manifest.vectors, capabilities_at)?;
         Ok(function)
     }
 
     fn blank(device: Option<u8>) -> Function {
         Function {
             device,
-            config: [0; CONFIG_BYTES],
-            writable: [0; CONFIG_BYTES],
+            config: [0; PCI_CONFIG_BYTES],
+            writable: [0; PCI_CONFIG_BYTES],
             bars: Vec::new(),
             msix: None,
             told: Controls::default(),
@@ -234,8 +233,32 @@ impl Function {
         Ok(())
     }
 
-    /// Chains the manifest's capabilities and that of MSI-X (6.7).
-    fn add_capabilities(&mut self, identity: &Identity, vectors: u16) -> Result<(), String> {
+    /// Puts the function's own registers where it has them. Returns where they end.
+    fn add_registers(&mut self, registers: &[PciRegister]) -> Result<usize, String> {
+        let mut places: Vec<std::ops::Range<usize>> = Vec::new();
+        for PciRegister { offset, value, writable } in registers {
+            let first = usize::from(*offset);
+            let place = first..first + value.len();
+            if first < PCI_HEADER_BYTES || place.end > PCI_CONFIG_BYTES {
+                return Err(format!(
+                    "its register at {offset:#x} is not between header and end of configuration space"
+                ));
+            }
+            if writable.len() != value.len() {
+                return Err(format!("its register at {offset:#x} has a mask of another length"));
+            }
+            if places.iter().any(|other| place.start < other.end && other.start < place.end) {
+                return Err(format!("its register at {offset:#x} would overlap another"));
+            }
+            self.config[place.clone()].copy_from_slice(value);
+            self.writable[place.clone()].copy_from_slice(writable);
+            places.push(place);
+        }
+        Ok(places.iter().map(|place| place.end).max().unwrap_or(PCI_HEADER_BYTES))
+    }
+
+    /// Chains the manifest's capabilities and that of MSI-X (6.7), from `first` on.
+    fn add_capabilities(&mut self, identity: &Identity, vectors: u16, first: usize) -> Result<(), String> {
         if vectors > VECTORS_MAX {
             return Err(format!("it has {vectors} vectors, at most {VECTORS_MAX} are allowed"));
         }
@@ -253,13 +276,13 @@ impl Function {
             chain.push(msix);
         }
         let mut pointer = CAPABILITIES;
-        let mut at = HEADER_BYTES;
+        let mut at = first.next_multiple_of(4);
         for capability in &chain {
             let [id, _, ..] = capability[..] else {
                 return Err("a PCI capability is shorter than its identifier and link".to_owned());
             };
             let end = at + capability.len();
-            if end > CONFIG_BYTES {
+            if end > PCI_CONFIG_BYTES {
                 return Err("its PCI capabilities do not fit configuration space".to_owned());
             }
             self.config[at..end].copy_from_slice(capability);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing;
-use schema::manifest::{Line, Pci as Identity, Range, Space as Where};
+use schema::manifest::{Line, Pci as Identity, PciRegister, Range, Space as Where};
 
 const ONES: u64 = 0xffff_ffff;
 const COMMAND: u64 = 0x04;
@@ -22,6 +22,7 @@ fn identity() -> Identity {
         revision: 1,
         capabilities: vec![vec![0x09, 0xee, 16, 1, 4, 0, 0, 0, 0, 0, 0, 0, 56, 0, 0, 0], vec![0x09, 0, 5, 9, 9]],
         vector_bar: 1,
+        registers: Vec::new(),
     }
 }
 
@@ -403,6 +404,16 @@ fn manifest_that_makes_no_sense_is_refused_and_changes_nothing() {
         let identity = Identity { capabilities: vec![capability], ..identity() };
         cases.push((Manifest { pci: Some(identity), ..plain(vec![]) }, why));
     }
+    let register = |offset, value: &[u8]| PciRegister { offset, value: value.to_vec(), writable: value.to_vec() };
+    for (registers, why) in [
+        (vec![register(0x3c, &[1])], "header"),
+        (vec![register(0xfe, &[1, 2, 3])], "header"),
+        (vec![register(0x40, &[1, 2]), register(0x41, &[1])], "overlap"),
+        (vec![PciRegister { writable: Vec::new(), ..register(0x40, &[1]) }], "mask"),
+        (vec![register(0xf0, &[1; 8])], "do not fit"),
+    ] {
+        cases.push((Manifest { pci: Some(Identity { registers, ..identity() }), ..plain(vec![]) }, why));
+    }
     let class = Identity { class: 1 << 24, ..identity() };
     cases.push((Manifest { pci: Some(class), ..plain(vec![]) }, "24 bits"));
     for (manifest, why) in cases {
@@ -413,6 +424,40 @@ fn manifest_that_makes_no_sense_is_refused_and_changes_nothing() {
         assert_eq!(pci.slot_of(0), Some(1));
         assert_eq!(pci.get(1, 0x20, 4), 0xc000_0000, "its addresses were given back");
     }
+}
+
+#[test]
+fn registers_of_the_function_keep_the_bits_that_may_be_stored_and_capabilities_lie_behind_them() {
+    let registers = vec![
+        PciRegister { offset: 0x40, value: vec![0x00, 0x80], writable: vec![0x0f, 0x80] },
+        PciRegister { offset: 0x49, value: vec![0x11, 0x22], writable: vec![0xff, 0x00] },
+    ];
+    let mut pci = with(&[Manifest { pci: Some(Identity { registers, ..identity() }), ..rich() }]);
+    assert_eq!(pci.get(1, 0x40, 4), 0x8000);
+    assert_eq!(pci.set(1, 0x40, 4, ONES), [], "nothing outside of configuration space changes");
+    assert_eq!(pci.get(1, 0x40, 4), 0x800f);
+    assert_eq!(pci.set(1, 0x48, 4, 0), []);
+    assert_eq!(pci.get(1, 0x48, 4), 0x0022_0000);
+    assert_eq!(pci.get(1, 0x34, 1), 0x4c);
+    assert_eq!(pci.get(1, 0x4c, 1), 0x09);
+}
+
+#[test]
+fn function_with_legacy_ports_lines_and_a_port_bar_decodes_what_the_command_register_says() {
+    let manifest = Manifest {
+        ranges: vec![range(Where::Port(0x1f0), 8), range(Where::PortBar(4), 16)],
+        lines: vec![Line::Isa(14), Line::Isa(15)],
+        pci: Some(Identity { class: 0x01_0180, capabilities: Vec::new(), ..identity() }),
+        ..testing::manifest("ide")
+    };
+    let mut pci = with(&[manifest]);
+    assert_eq!(pci.get(1, 0x08, 4), 0x0101_8001);
+    assert_eq!(pci.get(1, 0x20, 4), 0xc001);
+    assert_eq!(pci.get(1, 0x3c, 2), 0, "an ISA interrupt is no PCI pin");
+    let target = Target::Device { device: 0, range: 1 };
+    let (space, base, length) = (Space::Port, 0xc000, 16);
+    assert_eq!(pci.set(1, COMMAND, 2, IO_ENABLE | MASTER), [Effect::Map { target, space, base, length }]);
+    assert_eq!(pci.set(1, COMMAND, 2, 0), [Effect::Unmap { target, space, base, length }]);
 }
 
 #[test]

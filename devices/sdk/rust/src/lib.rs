@@ -20,7 +20,7 @@ pub mod virtio;
 
 pub use model::{Attach, Model, Registration};
 pub use options::{OptionError, Options};
-pub use powers::{Bell, GuestMemory, Powers, Stream, TestStream};
+pub use powers::{Bell, Bulk, GuestMemory, Powers, Stream, TestStream};
 pub use random::{KernelRandom, RandomSource};
 pub use schema::manifest;
 pub use store::{BlockStore, RawFile};

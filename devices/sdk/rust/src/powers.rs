@@ -2,8 +2,10 @@
 
 use crate::{AttachError, BlockStore, RandomSource};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
 /// Guest memory that was granted; the guest may change it at any time, so read once, then check.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
@@ -25,6 +27,8 @@ pub struct Powers {
     pub switches: Vec<(u32, Box<dyn Bell>)>,
     /// MSI-X vectors, in order.
     pub vectors: Vec<Box<dyn Bell>>,
+    /// State beside the copies, if the manifest asks for some.
+    pub bulk: Option<Bulk>,
     /// Where a device counts the doorbells that it answered: only it sees them.
     pub doorbells: Arc<AtomicU64>,
 }
@@ -50,6 +54,10 @@ impl Powers {
     pub fn switch(&mut self, index: u32) -> Result<Box<dyn Bell>, AttachError> {
         take(&mut self.switches, index).ok_or(AttachError::Missing("switch"))
     }
+    /// Takes the bulk state.
+    pub fn bulk(&mut self) -> Result<Bulk, AttachError> {
+        self.bulk.take().ok_or(AttachError::Missing("bulk state"))
+    }
     /// Takes the MSI-X vectors.
     pub fn vectors(&mut self) -> Vec<Box<dyn Bell>> {
         std::mem::take(&mut self.vectors)
@@ -59,6 +67,31 @@ impl Powers {
 fn take<T>(bag: &mut Vec<(u32, T)>, index: u32) -> Option<T> {
     let at = bag.iter().position(|(have, _)| *have == index)?;
     Some(bag.swap_remove(at).1)
+}
+
+/// State too large to be copied at each commit: a sector, a frame. It outlives the process as the hot state does, and is in no
+/// copy: what is written here before a commit is there whether or not the commit comes. So a device writes only what writing
+/// again leaves the same, and what the committed state does not speak of.
+#[derive(Clone)]
+pub struct Bulk {
+    region: Arc<MmapRegion>,
+    place: Range<usize>,
+}
+
+impl Bulk {
+    /// The bulk state at this place of a region.
+    #[must_use]
+    pub fn new(region: MmapRegion, place: Range<usize>) -> Bulk {
+        Bulk { region: Arc::new(region), place }
+    }
+
+    /// `bytes` bytes from `offset` on, or nothing if it does not have them.
+    #[must_use]
+    pub fn slice(&self, offset: usize, bytes: usize) -> Option<VolatileSlice<'_>> {
+        let end = offset.checked_add(bytes)?;
+        let fits = end <= self.place.len();
+        fits.then(|| self.region.get_slice(self.place.start + offset, bytes).ok())?
+    }
 }
 
 /// Something to ring: a switch, or an MSI-X vector. Ringing never fails and never waits.

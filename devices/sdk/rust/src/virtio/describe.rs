@@ -88,6 +88,7 @@ pub fn manifest(function: Function<'_>) -> Manifest {
             revision: 1,
             capabilities: capabilities(function.queues, function.config_bytes),
             vector_bar: VECTOR_BAR,
+            registers: Vec::new(),
         }),
         acpi: None,
         with: Vec::new(),
