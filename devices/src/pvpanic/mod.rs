@@ -58,6 +58,7 @@ impl Wiring for Pci {
             revision: 0,
             capabilities: Vec::new(),
             vector_bar: 0,
+            registers: Vec::new(),
         };
         Manifest {
             ranges: vec![Range { name: "event".into(), length: BAR_BYTES, space: Space::Bar(0) }],
