@@ -15,6 +15,10 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// The first port of those that say what it does; each is four wide.
 const FIRST_PORT: u64 = 0x5000;
+/// With a port one higher, it does so not when the guest reads, but of its own accord.
+const OWN_ACCORD: u64 = 1;
+/// How often then, in guest time.
+const EVERY_NS: u64 = 200_000_000;
 /// Log lines at a turn.
 const LINES: u32 = 16;
 /// Memory that it takes at a time.
@@ -53,6 +57,7 @@ const CLOCK_WORDS: usize = 18;
 
 struct Greedy<const WORDS: usize> {
     vice: Vice,
+    own_accord: bool,
     taken: Vec<Vec<u8>>,
     /// A switch that it was granted: the audit looks for it.
     _switch: Option<Box<dyn Bell>>,
@@ -117,11 +122,11 @@ impl<const WORDS: usize> Device for Greedy<WORDS> {
     }
 
     fn attach(options: &Options, powers: &mut Powers) -> Result<Self, AttachError> {
-        let vice = match options.number("port") {
-            Ok(Some(port)) => VICES[(port - FIRST_PORT) as usize / 4],
-            _ => Vice::Storm,
+        let (vice, own_accord) = match options.number("port") {
+            Ok(Some(port)) => (VICES[(port - FIRST_PORT) as usize / 4], (port - FIRST_PORT) % 4 == OWN_ACCORD),
+            _ => (Vice::Storm, false),
         };
-        Ok(Greedy { vice, taken: Vec::new(), _switch: powers.switch(0).ok() })
+        Ok(Greedy { vice, own_accord, taken: Vec::new(), _switch: powers.switch(0).ok() })
     }
 
     fn power_on(&mut self) -> State<WORDS> {
@@ -142,7 +147,10 @@ impl<const WORDS: usize> Device for Greedy<WORDS> {
         Ok(())
     }
 
-    fn alarm(&mut self, _: &mut State<WORDS>, _: u64) {}
+    fn alarm(&mut self, state: &mut State<WORDS>, now: u64) {
+        state.0[0] = now + EVERY_NS;
+        self.touched();
+    }
 
     fn button(&mut self, _: &mut State<WORDS>, _: u64) {}
 
@@ -162,7 +170,7 @@ impl<const WORDS: usize> Device for Greedy<WORDS> {
 
     fn outputs(&self, state: &State<WORDS>) -> Outputs {
         let levels = if matches!(self.vice, Vice::Storm) { state.0[0] as u32 & 1 } else { 0 };
-        Outputs { levels, ..Outputs::default() }
+        Outputs { levels, deadline: self.own_accord.then_some(state.0[0]), ..Outputs::default() }
     }
 
     fn settle(&mut self, _: &State<WORDS>) {}
