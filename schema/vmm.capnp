@@ -7,7 +7,7 @@ using Lane = import "lane.capnp";
 using Manifest = import "manifest.capnp";
 
 struct Machine $Imc.message(0x20) {
-  # Call. Descriptors: /dev/kvm if `kvm`, kernel if present, initrd if present.
+  # Call. Descriptors: /dev/kvm if `kvm`, kernel or firmware if present, initrd if present.
   cpus @0 :UInt8;
   memoryBytes @1 :UInt64;
   deadlineMs @2 :UInt32;            # of a lane operation
@@ -18,6 +18,7 @@ struct Machine $Imc.message(0x20) {
     none @6 :Void;                  # no vcpu runs: accesses come by `drive`
     kernel @7 :Kernel;
     flat @8 :Flat;                  # a micro guest
+    firmware @12 :Firmware;         # from the reset vector
   }
   kvm @9 :Imc.Handle;               # absent: no KVM
   level @10 :Host.Level;            # how strictly the VMM seals itself
@@ -32,6 +33,10 @@ struct Flat {
   # 64-bit code loaded and entered at `base`, with flat segments and the first 4 GiB mapped one to one.
   image @0 :Imc.Handle;
   base @1 :UInt64;
+}
+struct Firmware {
+  # Read-only memory that ends at 4 GiB, whole pages; its last 128 KiB are also below 1 MiB.
+  rom @0 :Imc.Handle;
 }
 
 struct Memory $Imc.message(0x21) {

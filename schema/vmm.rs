@@ -59,6 +59,11 @@ pub enum Boot {
         /// Guest address.
         base: u64,
     },
+    /// Firmware, entered at the processor's reset vector.
+    Firmware {
+        /// Read-only memory that ends at 4 GiB.
+        rom: Handle,
+    },
 }
 
 /// Call: guest memory, in ascending order.

@@ -224,8 +224,9 @@ fn messages_of_the_vmm_travel_unchanged() {
         Boot::Kernel { kernel: handle(1), initrd: Some(handle(2)), cmdline: "console=ttyS0".into() },
         Boot::Kernel { kernel: handle(1), initrd: None, cmdline: String::new() },
         Boot::Flat { image: handle(1), base: 0x10_0000 },
+        Boot::Firmware { rom: handle(1) },
     ];
-    for (boot, kvm) in boots.into_iter().zip([None, Some(handle(0)), Some(handle(0)), None]) {
+    for (boot, kvm) in boots.into_iter().zip([None, Some(handle(0)), Some(handle(0)), None, Some(handle(0))]) {
         let level = Level::Strict;
         travels(Machine {
             cpus: 16,

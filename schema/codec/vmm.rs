@@ -15,6 +15,7 @@ body!(Machine = wire::machine, 0x20, handles: |body| {
         Boot::None => [None, None],
         Boot::Kernel { kernel, initrd, .. } => [Some(*kernel), *initrd],
         Boot::Flat { image, .. } => [Some(*image), None],
+        Boot::Firmware { rom } => [Some(*rom), None],
     };
     body.kvm.into_iter().chain(boot.into_iter().flatten()).collect()
 });
@@ -54,6 +55,11 @@ impl Record for Machine {
                     let size = <wire::flat::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
                     size + words::record(image)?
                 }
+                Boot::Firmware { rom } => {
+                    let size =
+                        <wire::firmware::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
+                    size + words::record(rom)?
+                }
             })
     }
     fn write(&self, mut to: wire::machine::Builder<'_>) {
@@ -83,6 +89,7 @@ impl Record for Machine {
                 to.set_base(*base);
                 image.write(to.init_image());
             }
+            Boot::Firmware { rom } => rom.write(boot.init_firmware().init_rom()),
         }
     }
     fn read(from: wire::machine::Reader<'_>) -> Result<Self, BadBody> {
@@ -126,6 +133,7 @@ fn read_boot(from: wire::machine::boot::Reader<'_>) -> Result<Boot, BadBody> {
             let from = from?;
             Boot::Flat { image: Handle::read(from.get_image()?)?, base: from.get_base() }
         }
+        wire::machine::boot::Firmware(from) => Boot::Firmware { rom: Handle::read(from?.get_rom()?)? },
     })
 }
 

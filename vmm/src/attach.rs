@@ -1,6 +1,7 @@
 //! From grants and manifests to devices on the bus.
 
 use crate::bus::{Bus, Space, Target};
+use crate::chipset::port92;
 use crate::direct::Direct;
 use crate::hub::Source;
 use crate::irq::{Lines, PINS};
@@ -65,15 +66,19 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// No devices yet. Message-signalled interrupts go to `delivery`; `bell` is rung when an operation is late.
-    pub fn new(reach: Reach, delivery: Arc<dyn Delivery>, bell: Arc<Wake>) -> Assembly {
+    /// No devices yet, on a PCI bus with nothing but its bridges. Message-signalled interrupts go to `delivery`; `bell` is rung when an operation is late.
+    pub fn new(reach: Reach, pci: Pci, delivery: Arc<dyn Delivery>, bell: Arc<Wake>) -> Assembly {
         let mut bus = Bus::new();
-        let ports = bus.insert(Space::Port, u64::from(CONFIG_PORT), CONFIG_PORTS, Target::PciConfig);
-        assert!(ports.is_ok(), "the bus is empty");
+        for (port, length, target) in
+            [(CONFIG_PORT, CONFIG_PORTS, Target::PciConfig), (port92::PORT, 1, Target::Port92)]
+        {
+            let inserted = bus.insert(Space::Port, port.into(), length, target);
+            assert!(inserted.is_ok(), "the bus is empty");
+        }
         Assembly {
             devices: Vec::new(),
             bus,
-            pci: Pci::new(),
+            pci,
             sources: Vec::new(),
             held: Vec::new(),
             pumps: Vec::new(),

@@ -37,6 +37,8 @@ pub enum Target {
     },
     /// The two registers of PCI configuration mechanism 1, which the VMM serves.
     PciConfig,
+    /// Port 0x92, which the VMM serves.
+    Port92,
     /// The MSI-X table and pending bits of a device, which the VMM serves.
     Vectors {
         /// Number of the device in this VM.
@@ -49,6 +51,7 @@ impl fmt::Display for Target {
         match self {
             Target::Device { device, range } => write!(f, "range {range} of device {device}"),
             Target::PciConfig => write!(f, "the PCI configuration ports"),
+            Target::Port92 => write!(f, "port 0x92"),
             Target::Vectors { device } => write!(f, "the MSI-X table of device {device}"),
         }
     }

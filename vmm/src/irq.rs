@@ -17,6 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Inputs of the I/O APIC; the first 16 are also those of the two 8259s.
 pub const PINS: u32 = 24;
 
+/// Interrupts of the PCI bus, PIRQA to PIRQD.
+pub const PIRQS: usize = 4;
+/// The I/O APIC's input of PIRQA; the others follow.
+pub const PIRQ_GSI: u32 = 16;
+
 /// What the levels drive.
 pub trait Chip: Send + Sync {
     /// Sets interrupt input `gsi` to a level. Called only when it changes.
@@ -31,11 +36,30 @@ impl Chip for NoChip {
 }
 
 /// All interrupt inputs of the machine. Lines that share one are ORed.
+///
+/// An interrupt of the PCI bus drives its input of the I/O APIC and, where the ISA bridge routes it to one, an input of the
+/// 8259s: an operating system listens at one of them.
 pub struct Pins {
     chip: Box<dyn Chip>,
-    /// Bit `n`: device `n` asserts this input. The lock is held while the chip is told, so that the chip sees changes of one
-    /// input in their order.
-    asserting: [Mutex<u64>; PINS as usize],
+    /// The lock is held while the chip is told, so that the chip sees changes of one input in their order.
+    inputs: [Mutex<Input>; PINS as usize],
+    /// Where the ISA bridge routes each interrupt of the bus. Taken before an input's lock.
+    routes: Mutex<[Option<u8>; PIRQS]>,
+}
+
+/// Who asserts one input.
+#[derive(Debug, Clone, Copy, Default)]
+struct Input {
+    /// Bit `n`: device `n`.
+    devices: u64,
+    /// Bit `n`: interrupt `n` of the PCI bus, routed here.
+    pirqs: u8,
+}
+
+impl Input {
+    fn level(self) -> bool {
+        self.devices != 0 || self.pirqs != 0
+    }
 }
 
 const _: () = assert!(DEVICES_MAX <= u64::BITS as usize, "a device has a bit of its own in each input");
@@ -43,24 +67,62 @@ const _: () = assert!(DEVICES_MAX <= u64::BITS as usize, "a device has a bit of 
 impl Pins {
     /// All low.
     pub fn new(chip: Box<dyn Chip>) -> Pins {
-        Pins { chip, asserting: [const { Mutex::new(0) }; PINS as usize] }
+        Pins {
+            chip,
+            inputs: [const { Mutex::new(Input { devices: 0, pirqs: 0 }) }; PINS as usize],
+            routes: Mutex::default(),
+        }
     }
 
-    /// Whether any device asserts `gsi`.
+    /// Whether anybody asserts `gsi`.
     pub fn level(&self, gsi: u32) -> bool {
-        self.asserting.get(gsi as usize).is_some_and(|input| *lock(input) != 0)
+        self.inputs.get(gsi as usize).is_some_and(|input| lock(input).level())
+    }
+
+    /// Routes interrupt `pirq` of the PCI bus to an input of the 8259s, or to none.
+    pub fn route(&self, pirq: usize, input: Option<u8>) {
+        let mut routes = lock(&self.routes);
+        let Some(route) = routes.get_mut(pirq) else { return };
+        let before = std::mem::replace(route, input);
+        if before != input && self.level(PIRQ_GSI + pirq as u32) {
+            before.into_iter().for_each(|input| self.drive(input, pirq, false));
+            input.into_iter().for_each(|input| self.drive(input, pirq, true));
+        }
     }
 
     fn set(&self, gsi: u32, device: u8, level: bool) {
-        let Some(input) = self.asserting.get(gsi as usize) else { return };
-        let mut asserting = lock(input);
-        let before = *asserting != 0;
         let bit = 1 << device;
-        *asserting = if level { *asserting | bit } else { *asserting & !bit };
-        let after = *asserting != 0;
-        if before != after {
-            self.chip.set_line(gsi, after);
+        let change = |input: &mut Input| {
+            input.devices = if level { input.devices | bit } else { input.devices & !bit };
+        };
+        match gsi.checked_sub(PIRQ_GSI).map(|pirq| pirq as usize).filter(|pirq| *pirq < PIRQS) {
+            // What the bus asserts and where it is routed change under one lock, so neither misses the other.
+            Some(pirq) => {
+                let routes = lock(&self.routes);
+                if let (Some(level), Some(input)) = (self.change(gsi, change), routes[pirq]) {
+                    self.drive(input, pirq, level);
+                }
+            }
+            None => drop(self.change(gsi, change)),
         }
+    }
+
+    /// Interrupt `pirq` of the PCI bus drives an input of the 8259s.
+    fn drive(&self, input: u8, pirq: usize, level: bool) {
+        let bit = 1 << pirq;
+        self.change(input.into(), |input| input.pirqs = if level { input.pirqs | bit } else { input.pirqs & !bit });
+    }
+
+    /// Changes who asserts `gsi`, and tells the chip and the caller of a level that came of it.
+    fn change(&self, gsi: u32, change: impl FnOnce(&mut Input)) -> Option<bool> {
+        let mut input = lock(self.inputs.get(gsi as usize)?);
+        let before = input.level();
+        change(&mut input);
+        let after = input.level();
+        (before != after).then(|| {
+            self.chip.set_line(gsi, after);
+            after
+        })
     }
 }
 
@@ -292,6 +354,47 @@ mod tests {
         assert_eq!(chip.taken(), []);
         lines.set_messages(&pins, false, || high(0b11));
         assert_eq!(chip.taken(), [(17, true)]);
+    }
+
+    #[test]
+    fn interrupt_of_the_pci_bus_follows_its_route() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let mut manifest = manifest("function");
+        manifest.lines = vec![Line::Pin(1)];
+        let lines = Lines::new(0, &manifest, Some(PIRQ_GSI + 2));
+        pins.route(2, Some(11));
+        lines.apply(&pins, || high(1));
+        assert_eq!(chip.taken(), [(18, true), (11, true)]);
+        pins.route(2, Some(10));
+        assert_eq!(chip.taken(), [(11, false), (10, true)]);
+        pins.route(2, None);
+        assert_eq!(chip.taken(), [(10, false)]);
+        pins.route(2, Some(5));
+        lines.apply(&pins, || high(0));
+        assert_eq!(chip.taken(), [(5, true), (18, false), (5, false)]);
+        pins.route(7, Some(3));
+        assert_eq!(chip.taken(), []);
+    }
+
+    #[test]
+    fn input_that_two_interrupts_of_the_bus_share_is_high_while_one_is() {
+        let chip = Recorded::default();
+        let pins = Pins::new(Box::new(chip.clone()));
+        let mut manifest = manifest("function");
+        manifest.lines = vec![Line::Pin(1)];
+        let (first, second) = (Lines::new(0, &manifest, Some(16)), Lines::new(1, &manifest, Some(17)));
+        let isa = with_lines(2, &[Line::Isa(10)]);
+        pins.route(0, Some(10));
+        pins.route(1, Some(10));
+        first.apply(&pins, || high(1));
+        second.apply(&pins, || high(1));
+        isa.apply(&pins, || high(1));
+        first.apply(&pins, || high(0));
+        isa.apply(&pins, || high(0));
+        assert_eq!(chip.taken(), [(16, true), (10, true), (17, true), (16, false)]);
+        second.apply(&pins, || high(0));
+        assert_eq!(chip.taken(), [(17, false), (10, false)]);
     }
 
     #[test]

@@ -24,11 +24,11 @@ ioctl_iow_nr!(KVM_IOEVENTFD, kvm_bindings::KVMIO, 0x79, kvm_ioeventfd);
 
 /// The one version of KVM's interface that there has been since 2007; the kernel's manual says to refuse any other.
 const API_VERSION: i32 = 12;
-/// Three pages that Intel processors without unrestricted mode need, where the firmware's flash would end: below 4 GiB and
-/// above every range that a device may have.
-const TSS_ADDRESS: usize = 0xfffb_d000;
+/// Three pages that Intel processors without unrestricted mode need: below the largest ROM and above every range that a device
+/// may have.
+const TSS_ADDRESS: usize = 0xfeff_d000;
 /// One page, for the same processors.
-const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfeff_c000;
 /// Flags of `kvm_ioeventfd`.
 const IOEVENTFD_PIO: u32 = 1 << 1;
 const IOEVENTFD_DEASSIGN: u32 = 1 << 2;
@@ -288,7 +288,7 @@ impl Slots {
     }
 
     /// Shows `piece`, which lies in `memory`. What is not writable, or not to be: a store there is an exit.
-    fn show(&self, piece: Piece, writable: bool, memory: Owner) -> Result<Slot, KvmError> {
+    pub fn show(&self, piece: Piece, writable: bool, memory: Owner) -> Result<Slot, KvmError> {
         let mut shown = lock(&self.shown);
         let free = shown.iter().position(Option::is_none).unwrap_or(shown.len());
         let region = kvm_userspace_memory_region {

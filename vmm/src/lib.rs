@@ -12,6 +12,7 @@ pub mod acpi;
 mod attach;
 pub mod boot;
 pub mod bus;
+pub mod chipset;
 mod direct;
 mod exit;
 mod hub;

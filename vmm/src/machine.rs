@@ -1,15 +1,17 @@
 //! The running machine: what every vcpu thread, the hub and the worker share.
 //!
 //! Locks are taken in this order, and each for its own device or input only: PCI configuration, bus, vectors, routes; PCI
-//! configuration, a device's lines, an interrupt input. A lane's lock is never held together with one of these, so a host
-//! that does not answer stops nobody but who waits for it.
+//! configuration, what is shadowed, memory slots; PCI configuration, a device's lines, the routes of the bus's interrupts, an
+//! interrupt input. A lane's lock is never held together with one of these, so a host that does not answer stops nobody but who
+//! waits for it.
 
 use crate::bus::{Bus, Route, Space, Target};
+use crate::chipset::port92::Port92;
+use crate::chipset::shadow::Shadow;
 use crate::direct::Direct;
 use crate::irq::{Lines, Pins};
 use crate::kvm::{BellPlace, Bells, Vm};
 use crate::lock;
-use crate::memory::{self, BUS_WINDOW, GuestRam};
 use crate::outbox::{Event, Outbox};
 use crate::pci::{Effect, Pci};
 use crate::vectors::Vectors;
@@ -45,18 +47,18 @@ pub struct Device {
     pub wake: Option<Wake>,
 }
 
-/// What the machine stands on: guest memory and, if there is one, the virtual machine of KVM.
+/// What the machine stands on: memory and, if there is one, the virtual machine of KVM.
 pub struct Platform {
-    ram: GuestRam,
+    memory: Shadow,
     bells: Option<Bells>,
     /// Keeps the memory that the guest sees.
     _vm: Option<Vm>,
 }
 
 impl Platform {
-    /// Guest memory, and the virtual machine that has it.
-    pub fn new(ram: GuestRam, vm: Option<Vm>) -> Platform {
-        Platform { ram, bells: vm.as_ref().map(Vm::bells), _vm: vm }
+    /// What processors find in memory, and the virtual machine that they belong to.
+    pub fn new(memory: Shadow, vm: Option<Vm>) -> Platform {
+        Platform { memory, bells: vm.as_ref().map(Vm::bells), _vm: vm }
     }
 }
 
@@ -75,6 +77,7 @@ pub struct Machine {
     platform: Platform,
     bus: RwLock<Bus>,
     pci: Mutex<Pci>,
+    port92: Port92,
     clock: Clock,
     stopped: AtomicBool,
     ending: Mutex<Option<Stopped>>,
@@ -107,6 +110,7 @@ impl Machine {
             platform,
             bus: RwLock::new(bus),
             pci: Mutex::new(pci),
+            port92: Port92::default(),
             clock: Clock::default(),
             stopped: AtomicBool::new(false),
             ending: Mutex::new(None),
@@ -128,25 +132,39 @@ impl Machine {
         self.clock.now()
     }
 
-    /// A guest load that no memory answered.
+    /// A guest load: one that KVM showed the processor no memory for, or any other.
     pub fn load(&self, space: Space, address: u64, width: u8) -> u64 {
-        let Some(Route { target, offset }) = self.route(space, address, width) else { return ones(width) };
+        let Some(Route { target, offset }) = self.route(space, address, width) else {
+            let memory = (space == Space::Memory).then(|| self.platform.memory.load(address, width));
+            return memory.flatten().unwrap_or(ones(width));
+        };
         match target {
             Target::Device { device, range } => self.load_device(device, range, offset, width),
             Target::PciConfig => lock(&self.pci).read(offset, width, |device| self.asserts_pin(device)) & ones(width),
+            Target::Port92 => self.port92.read().into(),
             Target::Vectors { device } => {
                 self.vectors(device).map_or(ones(width), |vectors| vectors.read(offset, width))
             }
         }
     }
 
-    /// A guest store that no memory took.
+    /// A guest store: one that KVM showed the processor no memory for, or any other.
     pub fn store(&self, space: Space, address: u64, width: u8, value: u64) {
-        let Some(Route { target, offset }) = self.route(space, address, width) else { return };
+        let Some(Route { target, offset }) = self.route(space, address, width) else {
+            if space == Space::Memory {
+                self.platform.memory.store(address, width, value);
+            }
+            return;
+        };
         let value = value & ones(width);
         match target {
             Target::Device { device, range } => self.store_device(device, range, offset, width, value),
             Target::PciConfig => self.configure(offset, width, value),
+            Target::Port92 => {
+                if self.port92.write(value as u8) {
+                    self.stop(Reason::Reset, 0, String::new());
+                }
+            }
             Target::Vectors { device } => {
                 if let Some(vectors) = self.vectors(device) {
                     self.note(vectors.write(offset, width, value), device);
@@ -161,32 +179,12 @@ impl Machine {
         if !widths.contains(&access.width) || (access.port && access.address > u64::from(u16::MAX)) {
             return None;
         }
-        if !access.port
-            && let Some(value) = self.drive_ram(access)
-        {
-            return Some(value);
-        }
         let space = if access.port { Space::Port } else { Space::Memory };
         if access.write {
             self.store(space, access.address, access.width, access.value);
             Some(0)
         } else {
             Some(self.load(space, access.address, access.width))
-        }
-    }
-
-    fn drive_ram(&self, access: &Drive) -> Option<u64> {
-        if memory::overlaps(&BUS_WINDOW, access.address, u64::from(access.width)) {
-            return None;
-        }
-        let ram = &self.platform.ram;
-        let (at, width) = (GuestAddress(access.address), usize::from(access.width));
-        let mut bytes = access.value.to_le_bytes();
-        if access.write {
-            ram.write_slice(&bytes[..width], at).ok().map(|()| 0)
-        } else {
-            bytes = [0; 8];
-            ram.read_slice(&mut bytes[..width], at).ok().map(|()| u64::from_le_bytes(bytes))
         }
     }
 
@@ -366,6 +364,13 @@ impl Machine {
                     self.note(vectors.control(enabled, masked), device);
                 }
             }
+            Effect::Shadow(registers) => {
+                if let Err(error) = self.platform.memory.set(&registers) {
+                    self.stop(Reason::Failed, 0, error.to_string());
+                }
+            }
+            Effect::Route { pirq, input } => self.pins.route(pirq, input),
+            Effect::Reset => self.stop(Reason::Reset, 0, String::new()),
             Effect::InterruptDisable { device, disabled } => {
                 if let Some(found) = self.device(device) {
                     found.lines.set_disabled(&self.pins, disabled, || found.lane.levels());
@@ -469,7 +474,7 @@ impl Machine {
 
     /// Sends the message-signalled interrupts that wait, where no kernel does: a plain store to guest memory.
     pub fn send_messages(&self) {
-        let ram = &self.platform.ram;
+        let ram = self.platform.memory.ram();
         for vectors in self.devices.iter().filter_map(|device| device.vectors.as_ref()) {
             for message in (0..vectors.count()).filter_map(|index| vectors.take(index)) {
                 // A message to where no memory is vanishes, as a store would.

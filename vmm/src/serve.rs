@@ -6,7 +6,8 @@
 
 use crate::acpi;
 use crate::attach::{Assembly, Reach};
-use crate::boot::{self, Entry};
+use crate::boot::{self, Beginning};
+use crate::chipset::shadow::{ROM_MAX, ROM_UNIT, Shadow};
 use crate::hub::{Hub, Parts, Worker};
 use crate::irq::{NoChip, Pins};
 use crate::kvm::Vm;
@@ -14,10 +15,11 @@ use crate::link::Linker;
 use crate::machine::{Machine, Platform};
 use crate::memory::{self, GuestRam};
 use crate::outbox::Outbox;
+use crate::pci::Pci;
 use crate::vcpu::{self, Vcpu};
 use crate::vectors::{Delivery, Polled};
 use imc::lane::SpinBudget;
-use imc::{BlockFile, CallId, Capability, Channel, Descriptors, Fault, Kvm, ReadWrite, Region};
+use imc::{BlockFile, CallId, Capability, Channel, Descriptors, Fault, Frozen, Kvm, Mapping, ReadWrite, Region};
 use sandbox::{DescriptorKind, Held, Mode, Recipe};
 use schema::host::{Empty, Grants, Hello, Level, Log, PROTOCOL, Severity};
 use schema::manifest::Manifest;
@@ -90,7 +92,7 @@ fn set_up<S>(
 
     let (call, (memory, mut descriptors)) = next::<Memory>(channel)?;
     let mapped = map_memory(memory, &mut descriptors, &config, vm.as_ref());
-    let ram = answer(channel, call, mapped)?;
+    let memory = answer(channel, call, mapped)?;
 
     let outbox = Outbox::create().map_err(sentence)?;
     notes.into_iter().for_each(|note| outbox.log(Severity::Info, note));
@@ -98,7 +100,8 @@ fn set_up<S>(
         Some(vm) => Arc::new(vm.routes()),
         None => Arc::new(Polled::new(outbox.bell().try_clone().map_err(sentence)?)),
     };
-    let mut assembly = Assembly::new(config.reach, delivery, Arc::clone(outbox.bell()));
+    let pci = Pci::new(Shadow::at_reset(config.boot.rom().is_some()));
+    let mut assembly = Assembly::new(config.reach, pci, delivery, Arc::clone(outbox.bell()));
     let call = loop {
         let packet = receive(channel)?;
         match packet.call {
@@ -109,7 +112,7 @@ fn set_up<S>(
             }
             Some(call) if packet.is::<AttachDevice>() => {
                 let (attach, _) = packet.decode::<AttachDevice>().map_err(sentence)?;
-                let attached = assembly.attach(attach, linker, vm.as_ref(), &ram);
+                let attached = assembly.attach(attach, linker, vm.as_ref(), memory.ram());
                 answer(channel, call, attached)?;
             }
             Some(call) if packet.is::<Start>() => {
@@ -119,7 +122,7 @@ fn set_up<S>(
             _ => out_of_order(channel, packet.call)?,
         }
     };
-    let started = start(config, vm, ram, assembly, outbox, channel.as_fd().as_raw_fd(), seal);
+    let started = start(config, vm, memory, assembly, outbox, channel.as_fd().as_raw_fd(), seal);
     let ready = answer(channel, call, started)?;
     ready.parts.machine.start();
     Ok(ready)
@@ -129,14 +132,14 @@ fn set_up<S>(
 fn start<S>(
     config: Config,
     mut vm: Option<Vm>,
-    ram: GuestRam,
+    memory: Shadow,
     mut assembly: Assembly,
     outbox: Outbox,
     channel: RawFd,
     seal: impl FnOnce(&Recipe, &[Held]) -> Result<S, String>,
 ) -> Result<Ready<S>, String> {
     let manifests: Vec<Manifest> = assembly.devices.iter().map(|device| device.manifest.clone()).collect();
-    let entry = load(config.boot, &ram, config.cpus, &manifests.iter().collect::<Vec<_>>())?;
+    let beginning = load(config.boot, memory.ram(), config.cpus, &manifests.iter().collect::<Vec<_>>())?;
 
     let mut held = std::mem::take(&mut assembly.held);
     held.push(Held::new(channel, DescriptorKind::Channel, Mode::Both));
@@ -145,8 +148,7 @@ fn start<S>(
     if let Some(vm) = &mut vm {
         let mut notes = Vec::new();
         for id in 0..config.cpus {
-            let first = entry.as_ref().filter(|_| id == 0);
-            vcpus.push(Vcpu::create(vm, id, config.cpus, first, &mut notes).map_err(sentence)?);
+            vcpus.push(Vcpu::create(vm, id, config.cpus, &beginning, &mut notes).map_err(sentence)?);
         }
         notes.into_iter().for_each(|note| outbox.log(Severity::Info, note));
         // From it machines are made, and there is one now.
@@ -161,11 +163,14 @@ fn start<S>(
     let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
     let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
     let restarts = config.reach.deadlines > 1;
-    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(ram, vm), outbox, restarts));
+    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(memory, vm), outbox, restarts));
     machine.hang_fixed_bells();
 
     let worker = Arc::new(Worker::default());
-    let (runs, idle) = if entry.is_some() { (vcpus, Vec::new()) } else { (Vec::new(), vcpus) };
+    let (runs, idle) = match beginning {
+        Beginning::Never => (Vec::new(), vcpus),
+        _ => (vcpus, Vec::new()),
+    };
     let vcpus = runs.into_iter().map(|vcpu| vcpu.spawn(Arc::clone(&machine)));
     let vcpus = vcpus.collect::<Result<Vec<_>, _>>().map_err(sentence)?;
     let works = { (Arc::clone(&worker), Arc::clone(&machine)) };
@@ -208,6 +213,17 @@ enum Boot {
     None,
     Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
     Flat { image: BlockFile, base: u64 },
+    Firmware { rom: Arc<Mapping> },
+}
+
+impl Boot {
+    /// The firmware that the machine starts from.
+    fn rom(&self) -> Option<&Arc<Mapping>> {
+        match self {
+            Boot::Firmware { rom } => Some(rom),
+            _ => None,
+        }
+    }
 }
 
 impl Config {
@@ -216,13 +232,22 @@ impl Config {
         descriptors: &mut Descriptors,
         notes: &mut Vec<String>,
     ) -> Result<(Config, Option<Vm>), String> {
-        let mut file = |handle: &Handle| take::<BlockFile>(descriptors, handle);
         let boot = match machine.boot {
             message::Boot::None => Boot::None,
-            message::Boot::Kernel { kernel, initrd, cmdline } => {
-                Boot::Kernel { kernel: file(&kernel)?, initrd: initrd.as_ref().map(file).transpose()?, cmdline }
+            message::Boot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
+                kernel: take(descriptors, &kernel)?,
+                initrd: initrd.map(|initrd| take(descriptors, &initrd)).transpose()?,
+                cmdline,
+            },
+            message::Boot::Flat { image, base } => Boot::Flat { image: take(descriptors, &image)?, base },
+            message::Boot::Firmware { rom } => {
+                let rom = take::<Region<Frozen>>(descriptors, &rom)?;
+                let bytes = rom.bytes();
+                if bytes == 0 || bytes > ROM_MAX || !bytes.is_multiple_of(ROM_UNIT) {
+                    return Err(format!("a ROM of {bytes} bytes: it has a multiple of {ROM_UNIT}, at most {ROM_MAX}"));
+                }
+                Boot::Firmware { rom: Arc::new(rom.map().map_err(sentence)?) }
             }
-            message::Boot::Flat { image, base } => Boot::Flat { image: file(&image)?, base },
         };
         let vm = match &machine.kvm {
             Some(handle) => {
@@ -250,7 +275,7 @@ fn map_memory(
     descriptors: &mut Descriptors,
     config: &Config,
     vm: Option<&Vm>,
-) -> Result<GuestRam, String> {
+) -> Result<Shadow, String> {
     let mut regions = Vec::new();
     for region in &memory.regions {
         regions.push((region.base, take::<Region<ReadWrite>>(descriptors, &region.handle)?));
@@ -260,22 +285,22 @@ fn map_memory(
         return Err(format!("the regions are not those of {} bytes of guest memory", config.memory_bytes));
     }
     let ram = memory::map(regions).map_err(sentence)?;
-    if let Some(vm) = vm {
-        vm.slots().show_ram(&ram).map_err(sentence)?;
-    }
-    Ok(ram)
+    Shadow::new(ram, config.boot.rom().cloned(), vm.map(Vm::slots)).map_err(sentence)
 }
 
-/// Loads what is to run. `None`: nothing.
-fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<Option<Entry>, String> {
+/// Loads what is to run.
+fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<Beginning, String> {
     match boot {
-        Boot::None => Ok(None),
+        Boot::None => Ok(Beginning::Never),
+        Boot::Firmware { .. } => Ok(Beginning::Reset),
         Boot::Kernel { mut kernel, mut initrd, cmdline } => {
             let rsdp = acpi::build(ram, cpus, devices).map_err(sentence)?;
             let initrd = initrd.as_mut().map(|initrd| &mut initrd.file);
-            boot::load_kernel(ram, &mut kernel.file, initrd, &cmdline, rsdp).map(Some).map_err(sentence)
+            boot::load_kernel(ram, &mut kernel.file, initrd, &cmdline, rsdp).map(Beginning::Entry).map_err(sentence)
         }
-        Boot::Flat { mut image, base } => boot::load_flat(ram, &mut image.file, base).map(Some).map_err(sentence),
+        Boot::Flat { mut image, base } => {
+            boot::load_flat(ram, &mut image.file, base).map(Beginning::Entry).map_err(sentence)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A guest processor: its identity, its registers at power on, and the thread that runs it.
 #![allow(unsafe_code)] // Signals, and one flag in the page that is shared with the kernel.
 
-use crate::boot::Entry;
+use crate::boot::Beginning;
 use crate::bus::Space;
 use crate::exit::{self, Exit, from_bytes, parts, to_bytes};
 use crate::kvm::{KvmError, Vm};
@@ -43,8 +43,8 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// Makes processor `id` of `cpus`. The first begins at `entry`; the others wait until it starts them.
-    pub fn create(vm: &Vm, id: u8, cpus: u8, entry: Option<&Entry>, notes: &mut Vec<String>) -> Result<Vcpu, KvmError> {
+    /// Makes processor `id` of `cpus`. The first begins where it is told; the others wait until it starts them.
+    pub fn create(vm: &Vm, id: u8, cpus: u8, beginning: &Beginning, notes: &mut Vec<String>) -> Result<Vcpu, KvmError> {
         let fd = vm.create_vcpu(id)?;
         fd.set_cpuid2(&identity(vm, id, cpus)?).map_err(KvmError::of("telling a processor what it is"))?;
         let mut optional = |what: &str, result: Result<(), kvm_ioctls::Error>| {
@@ -52,6 +52,10 @@ impl Vcpu {
                 notes.push(format!("KVM: processor {id}: {what}: {why}; going on without"));
             }
         };
+        // Firmware finds a processor as it comes out of reset, and sets it up itself.
+        if *beginning == Beginning::Reset {
+            return Ok(Vcpu { fd, id });
+        }
         for (index, data) in MSRS {
             let entry = kvm_msr_entry { index, data, ..Default::default() };
             let set = Msrs::from_entries(&[entry]).map_err(|_| kvm_ioctls::Error::new(libc::EINVAL));
@@ -63,7 +67,7 @@ impl Vcpu {
         }
         // All exceptions masked and extended precision, as FNINIT and power on leave them.
         optional("setting the FPU", fd.set_fpu(&kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() }));
-        if let Some(entry) = entry {
+        if let (0, Beginning::Entry(entry)) = (id, beginning) {
             optional("wiring the local APIC", wire_apic(&fd));
             let mut sregs = fd.get_sregs().map_err(KvmError::of("reading a processor's segments"))?;
             entry.prepare(&mut sregs);

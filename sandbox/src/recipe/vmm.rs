@@ -204,6 +204,7 @@ fn vmm_memory(devices: &[Manifest], carriers: &[Carrier], kvm: bool) -> Vec<Shar
     shares.retain(|share| share.name == "cofferdam:stream");
     shares.extend([
         share("cofferdam:ram", Mode::Both, true, "the guest's memory is this process's memory: KVM wants it so"),
+        share("cofferdam:rom", Mode::Read, true, "firmware, which the guest sees as read-only memory"),
         share("cofferdam:request", Mode::Both, false, "lane entries, which it writes"),
         share("cofferdam:direct", Mode::Both, false, "memory of devices that the guest sees directly"),
     ]);

@@ -45,6 +45,7 @@ examples! {
         ),
         machine(Boot::Flat { image: handle(1), base: 0x10_0000 }, None),
         machine(Boot::None, None),
+        machine(Boot::Firmware { rom: handle(0) }, None),
     ],
     Memory = [Memory {
         regions: vec![

@@ -1,7 +1,7 @@
 //! The namespace of the DSDT: the PCI bus, what its pins are wired to, and the devices that no bus can find.
 
 use super::AcpiError;
-use crate::pci::{CONFIG_PORT, CONFIG_PORTS, MEMORY_WINDOW, PORT_WINDOW, SLOTS, gsi_of_slot};
+use crate::pci::{CONFIG_PORT, CONFIG_PORTS, FIRST_SLOT, MEMORY_WINDOW, PORT_WINDOW, SLOTS, gsi_of};
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Memory32Fixed, Name, PackageBuilder, Path,
     ResourceTemplate, Scope,
@@ -86,16 +86,16 @@ fn windows() -> Vec<Box<dyn Aml>> {
     ]
 }
 
-/// `_PRT`: all pins of a slot on the slot's input. The source is zero: the number is an interrupt, not a link's.
+/// `_PRT`: the I/O APIC's input of each pin. The source is zero: the number is an interrupt, not a link's.
 fn wiring() -> PackageBuilder {
     let mut routes = PackageBuilder::new();
-    for slot in 1..SLOTS {
+    for slot in FIRST_SLOT..SLOTS {
         for pin in 0..PINS {
             let mut route = PackageBuilder::new();
             route.add_element(&(u32::from(slot) << 16 | ALL_FUNCTIONS));
             route.add_element(&pin);
             route.add_element(&0_u8);
-            route.add_element(&gsi_of_slot(slot));
+            route.add_element(&gsi_of(slot, pin + 1));
             routes.add_element(&route);
         }
     }

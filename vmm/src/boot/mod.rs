@@ -1,7 +1,7 @@
 //! What a guest finds in memory and in the first processor's registers when it starts: a Linux kernel by the 64-bit
-//! boot protocol, or flat 64-bit code.
+//! boot protocol, or flat 64-bit code. Firmware finds nothing: it begins at the processor's reset vector.
 //!
-//! Either way the processor is in long mode with flat segments and the first 4 GiB mapped one to one, and these lie in
+//! A kernel's or flat code's processor is in long mode with flat segments and the first 4 GiB mapped one to one, and these lie in
 //! low memory, free for the guest to reuse once it has its own:
 //!
 //! | address | what |
@@ -62,7 +62,18 @@ const EFER: u64 = 1 << 10 | 1 << 8;
 /// The one bit of the flags that is always set; interrupts are off.
 const RFLAGS: u64 = 1 << 1;
 
-/// How the first processor starts. The others wait in their reset state until it starts them.
+/// Where the first processor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nowhere: no processor runs.
+    Never,
+    /// At its reset vector, where firmware is (Intel SDM volume 3, 10.1.4).
+    Reset,
+    /// In long mode.
+    Entry(Entry),
+}
+
+/// How the first processor starts in long mode. The others wait in their reset state until it starts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The first instruction.

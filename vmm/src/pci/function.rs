@@ -1,7 +1,9 @@
 //! The configuration space of one function, made of its manifest.
 
-use super::{Effect, MEMORY_WINDOW, PORT_WINDOW};
+use super::{Effect, MEMORY_WINDOW, PORT_WINDOW, ROUTE_INPUT, ROUTE_OFF, ROUTES, gsi_of};
 use crate::bus::{Space, Target};
+use crate::chipset::pam;
+use crate::irq::PIRQS;
 use schema::manifest::{
     Line, Manifest, PCI_CONFIG_BYTES, PCI_HEADER_BYTES, Pci as Identity, PciRegister, Space as Where, VECTORS_MAX,
 };
@@ -58,6 +60,12 @@ const BRIDGE_VENDOR: u16 = 0x8086;
 const BRIDGE_DEVICE: u16 = 0x1237;
 const BRIDGE_REVISION: u8 = 2;
 const BRIDGE_CLASS: u32 = 0x06_0000;
+/// By these, firmware knows a machine that describes itself over its configuration ports (PCI ID list, Red Hat's vendor ID).
+const VIRTUAL_VENDOR: u16 = 0x1af4;
+const VIRTUAL_MACHINE: u16 = 0x1100;
+/// The ISA bridge: an 82371SB, function 0.
+const ISA_DEVICE: u16 = 0x7000;
+const ISA_CLASS: u32 = 0x06_0100;
 
 /// One function.
 #[derive(Debug, Clone)]
@@ -107,11 +115,26 @@ pub struct Place {
 }
 
 impl Function {
-    /// The bridge in slot 0. It always forwards, and nothing in it can be changed.
-    pub fn host_bridge() -> Function {
+    /// The bridge in slot 0. It always forwards; nothing but its attribute maps can be changed.
+    pub fn host_bridge(attributes: [u8; pam::REGISTERS]) -> Function {
         let mut bridge = Function::blank(None);
         bridge.set_identity(BRIDGE_VENDOR, BRIDGE_DEVICE, BRIDGE_CLASS, BRIDGE_REVISION);
         bridge.set16(COMMAND, COMMAND_MEMORY | COMMAND_MASTER);
+        bridge.set16(SUBSYSTEM_VENDOR, VIRTUAL_VENDOR);
+        bridge.set16(SUBSYSTEM, VIRTUAL_MACHINE);
+        let at = usize::from(pam::REGISTER);
+        bridge.config[at..at + pam::REGISTERS].copy_from_slice(&attributes);
+        bridge.writable[at..at + pam::REGISTERS].copy_from_slice(&pam::WRITABLE);
+        bridge
+    }
+
+    /// The bridge in slot 1. It always forwards what nobody else takes; only its interrupt routes can be changed.
+    pub fn isa_bridge() -> Function {
+        let mut bridge = Function::blank(None);
+        bridge.set_identity(BRIDGE_VENDOR, ISA_DEVICE, ISA_CLASS, 0);
+        bridge.set16(COMMAND, COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER);
+        bridge.config[ROUTES..ROUTES + PIRQS].fill(ROUTE_OFF);
+        bridge.writable[ROUTES..ROUTES + PIRQS].fill(ROUTE_OFF | ROUTE_INPUT);
         bridge
     }
 
@@ -120,7 +143,7 @@ impl Function {
         device: u8,
         manifest: &Manifest,
         identity: &Identity,
-        gsi: u32,
+        slot: u8,
         mut assign: impl FnMut(Space, u64) -> Option<u64>,
     ) -> Result<Function, String> {
         if identity.class >= 1 << 24 {
@@ -171,7 +194,7 @@ impl Function {
         }
         if function.config[INTERRUPT_PIN] != 0 {
             command |= COMMAND_INTERRUPT_DISABLE;
-            function.config[INTERRUPT_LINE] = gsi as u8;
+            function.config[INTERRUPT_LINE] = gsi_of(slot, function.config[INTERRUPT_PIN]) as u8;
             function.writable[INTERRUPT_LINE] = 0xff;
         }
         function.writable[COMMAND..COMMAND + 2].copy_from_slice(&command.to_le_bytes());
@@ -299,6 +322,16 @@ impl Function {
             self.set16(STATUS, STATUS_CAPABILITIES);
         }
         Ok(())
+    }
+
+    /// Its interrupt pin; 1 is INTA.
+    pub fn pin(&self) -> Option<u8> {
+        Some(self.config[INTERRUPT_PIN]).filter(|pin| *pin != 0)
+    }
+
+    /// Registers from `at` on, as they are stored.
+    pub fn bytes<const COUNT: usize>(&self, at: usize) -> [u8; COUNT] {
+        std::array::from_fn(|index| self.config[at + index])
     }
 
     /// Number of the device in this VM.

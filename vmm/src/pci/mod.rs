@@ -1,5 +1,5 @@
-//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, one function in each slot after
-//! it.
+//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, an ISA bridge in slot 1, one function
+//! in each slot after them.
 //!
 //! Configuration space is the VMM's, made of the manifest; a device never sees it. What a store changes outside of it
 //! comes back as [`Effect`]s, which the machine carries out.
@@ -10,6 +10,8 @@
 mod function;
 
 use crate::bus::{Space, Target};
+use crate::chipset::pam;
+use crate::irq::{PIRQ_GSI, PIRQS};
 use function::Function;
 use schema::manifest::Manifest;
 use std::ops::Range;
@@ -19,17 +21,26 @@ pub const CONFIG_PORT: u16 = 0xcf8;
 /// Its ports: four of address, four of data.
 pub const CONFIG_PORTS: u64 = 8;
 /// Guest addresses that the host bridge forwards.
-pub const MEMORY_WINDOW: Range<u64> = 0xc000_0000..0xfe00_0000;
+pub const MEMORY_WINDOW: Range<u64> = 0xc000_0000..0xfec0_0000;
 /// Ports that functions may occupy. The bridge forwards lower ones too, to devices with fixed ports.
 pub const PORT_WINDOW: Range<u64> = 0xd00..0x1_0000;
 /// Where preassigned ports begin: above what fixed devices and operating systems' own ideas of ISA use.
 const FIRST_PORT: u64 = 0xc000;
 /// Slots of a bus (3.2.2.3.4).
 pub const SLOTS: u8 = 32;
-/// The first interrupt input that is no ISA interrupt's.
-const FIRST_GSI: u32 = 16;
-/// Inputs that the slots share: the I/O APIC's last eight.
-const GSIS: u32 = 8;
+/// The first slot of a device: after the bridges.
+pub const FIRST_SLOT: u8 = 2;
+/// Of the ISA bridge.
+const ISA_SLOT: u8 = 1;
+/// The reset control register, among the ports of the mechanism (82371SB, "RC: reset control register", port CF9).
+const RESET_OFFSET: u64 = 1;
+/// Its bit that resets the processor when it rises, and the one that makes that a reset of everything, as it always is here.
+const RESET_CPU: u8 = 1 << 2;
+const RESET_HARD: u8 = 1 << 1;
+/// PIRQ route control registers in the ISA bridge (82371SB, "PIRQRC[A:D]"): an input of the 8259s, unless the top bit is set.
+const ROUTES: usize = 0x60;
+const ROUTE_OFF: u8 = 1 << 7;
+const ROUTE_INPUT: u8 = 0x0f;
 
 /// Enables mechanism 1 in the address register.
 const ENABLE: u32 = 1 << 31;
@@ -78,11 +89,28 @@ pub enum Effect {
         /// The function may not assert its pin.
         disabled: bool,
     },
+    /// The host bridge's attribute maps changed.
+    Shadow([u8; pam::REGISTERS]),
+    /// An interrupt of the bus was routed to another input of the 8259s, or to none.
+    Route {
+        /// 0 is PIRQA.
+        pirq: usize,
+        /// The input.
+        input: Option<u8>,
+    },
+    /// The machine is to be reset.
+    Reset,
 }
 
-/// Interrupt input that all pins of `slot` are wired to.
-pub const fn gsi_of_slot(slot: u8) -> u32 {
-    FIRST_GSI + slot as u32 % GSIS
+/// Which of the ISA bridge's interrupts a pin of `slot` is wired to; 1 is INTA. The slots take turns, beginning with PIRQA for
+/// INTA of the ISA bridge, as firmware for this chipset expects it.
+pub const fn pirq_of(slot: u8, pin: u8) -> usize {
+    (slot as usize + pin as usize + 2) % PIRQS
+}
+
+/// The I/O APIC's input that a pin of `slot` is wired to.
+pub const fn gsi_of(slot: u8, pin: u8) -> u32 {
+    PIRQ_GSI + pirq_of(slot, pin) as u32
 }
 
 /// The bus with its configuration ports.
@@ -90,11 +118,22 @@ pub const fn gsi_of_slot(slot: u8) -> u32 {
 pub struct Pci {
     /// The address register.
     address: u32,
-    bridge: Function,
-    /// Index 0 is slot 1.
+    reset_control: u8,
+    host_bridge: Function,
+    isa_bridge: Function,
+    /// What the machine has been told of the bridges' registers.
+    told: Bridges,
+    /// Index 0 is the first slot after the bridges.
     functions: Vec<Function>,
     /// Where the next base addresses are assigned.
     free: Free,
+}
+
+/// Registers of the bridges that the machine carries out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bridges {
+    pam: [u8; pam::REGISTERS],
+    routes: [Option<u8>; PIRQS],
 }
 
 /// What is left of the windows.
@@ -118,17 +157,19 @@ impl Free {
     }
 }
 
-impl Default for Pci {
-    fn default() -> Self {
-        Pci::new()
-    }
-}
-
 impl Pci {
-    /// A bus with its host bridge.
-    pub fn new() -> Pci {
+    /// A bus with its bridges, the host bridge's attribute maps as given.
+    pub fn new(pam: [u8; pam::REGISTERS]) -> Pci {
         let free = Free { memory: MEMORY_WINDOW.start, ports: FIRST_PORT };
-        Pci { address: 0, bridge: Function::host_bridge(), functions: Vec::new(), free }
+        Pci {
+            address: 0,
+            reset_control: 0,
+            host_bridge: Function::host_bridge(pam),
+            isa_bridge: Function::isa_bridge(),
+            told: Bridges { pam, routes: [None; PIRQS] },
+            functions: Vec::new(),
+            free,
+        }
     }
 
     /// Puts a device into the next slot, its base addresses assigned and its decoding off, as firmware leaves a device
@@ -137,14 +178,13 @@ impl Pci {
     pub fn add(&mut self, device: u8, manifest: &Manifest) -> Result<(), String> {
         let Some(identity) = &manifest.pci else { return Ok(()) };
         let name = &manifest.name;
-        let slot = self.functions.len() as u8 + 1;
+        let slot = self.functions.len() as u8 + FIRST_SLOT;
         if slot >= SLOTS {
-            return Err(format!("{name}: all {} PCI slots are taken", SLOTS - 1));
+            return Err(format!("{name}: all {} PCI slots are taken", SLOTS - FIRST_SLOT));
         }
         let mut free = self.free;
-        let function =
-            Function::new(device, manifest, identity, gsi_of_slot(slot), |space, size| free.take(space, size))
-                .map_err(|why| format!("{name}: {why}"))?;
+        let function = Function::new(device, manifest, identity, slot, |space, size| free.take(space, size))
+            .map_err(|why| format!("{name}: {why}"))?;
         self.functions.push(function);
         self.free = free;
         Ok(())
@@ -153,12 +193,14 @@ impl Pci {
     /// The slot of a device, if it is a PCI function.
     pub fn slot_of(&self, device: u8) -> Option<u8> {
         let index = self.functions.iter().position(|function| function.device() == Some(device))?;
-        Some(index as u8 + 1)
+        Some(index as u8 + FIRST_SLOT)
     }
 
-    /// The interrupt input of a device's pins, if it is a PCI function.
+    /// The I/O APIC's input of a device's pin, if it is a PCI function with one.
     pub fn gsi_of(&self, device: u8) -> Option<u32> {
-        self.slot_of(device).map(gsi_of_slot)
+        let slot = self.slot_of(device)?;
+        let function = self.functions.iter().find(|function| function.device() == Some(device))?;
+        Some(gsi_of(slot, function.pin()?))
     }
 
     /// A load of `width` bytes at `offset` from [`CONFIG_PORT`]. `asserted` tells whether a device asserts its pin, for
@@ -170,6 +212,7 @@ impl Pci {
         let ones = u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8)));
         match (offset, width) {
             (0, 4) => u64::from(self.address),
+            (RESET_OFFSET, 1) => self.reset_control.into(),
             _ => self.data_register(offset, width).map_or(ones, |register| {
                 let Some(function) = self.selected() else { return ones };
                 u64::from(function.read(register, width, asserted))
@@ -183,6 +226,11 @@ impl Pci {
         if (offset, width) == (0, 4) {
             self.address = value as u32 & ADDRESS_BITS;
             return Vec::new();
+        }
+        if (offset, width) == (RESET_OFFSET, 1) {
+            let before = std::mem::replace(&mut self.reset_control, value as u8 & (RESET_CPU | RESET_HARD));
+            let rises = self.reset_control & !before & RESET_CPU != 0;
+            return if rises { vec![Effect::Reset] } else { Vec::new() };
         }
         let Some(register) = self.data_register(offset, width) else { return Vec::new() };
         let Some(function) = self.selected_mut() else { return Vec::new() };
@@ -205,7 +253,24 @@ impl Pci {
         for function in self.functions.iter_mut() {
             function.controls(&mut effects);
         }
+        self.bridges(&mut effects);
         effects
+    }
+
+    /// Tells what became of the bridges' registers.
+    fn bridges(&mut self, effects: &mut Vec<Effect>) {
+        let routes = self.isa_bridge.bytes::<PIRQS>(ROUTES);
+        let now = Bridges {
+            pam: self.host_bridge.bytes(usize::from(pam::REGISTER)),
+            routes: routes.map(|route| (route & ROUTE_OFF == 0).then_some(route & ROUTE_INPUT)),
+        };
+        let told = std::mem::replace(&mut self.told, now);
+        if told.pam != now.pam {
+            effects.push(Effect::Shadow(now.pam));
+        }
+        for pirq in (0..PIRQS).filter(|pirq| told.routes[*pirq] != now.routes[*pirq]) {
+            effects.push(Effect::Route { pirq, input: now.routes[pirq] });
+        }
     }
 
     /// The register in configuration space that an access to the data register means. An access across its end means
@@ -222,15 +287,17 @@ impl Pci {
 
     fn selected(&self) -> Option<&Function> {
         match self.slot()? {
-            0 => Some(&self.bridge),
-            slot => self.functions.get(slot - 1),
+            0 => Some(&self.host_bridge),
+            slot if slot == usize::from(ISA_SLOT) => Some(&self.isa_bridge),
+            slot => self.functions.get(slot - usize::from(FIRST_SLOT)),
         }
     }
 
     fn selected_mut(&mut self) -> Option<&mut Function> {
         match self.slot()? {
-            0 => Some(&mut self.bridge),
-            slot => self.functions.get_mut(slot - 1),
+            0 => Some(&mut self.host_bridge),
+            slot if slot == usize::from(ISA_SLOT) => Some(&mut self.isa_bridge),
+            slot => self.functions.get_mut(slot - usize::from(FIRST_SLOT)),
         }
     }
 }

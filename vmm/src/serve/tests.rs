@@ -163,7 +163,7 @@ fn message_of_a_vector_is_stored_to_guest_memory() {
     const TARGET: u64 = 0x3000;
     let mut rig = Rig::running(&[pci_toy("function")]);
     let config = |rig: &mut Rig, register: u64, value: Option<u64>| {
-        rig.store(true, 0xcf8, 4, 1 << 31 | 1 << 11 | register);
+        rig.store(true, 0xcf8, 4, 1 << 31 | 2 << 11 | register);
         match value {
             Some(value) => {
                 rig.store(true, 0xcfc, 4, value);

@@ -6,8 +6,10 @@ use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Pins, Plan, P
 use super::process::{Process, SETUP};
 use super::window::GuestWindow;
 use crate::attach::{Assembly, Reach};
+use crate::chipset::pam;
 use crate::link::Linker;
 use crate::memory::GuestRam;
+use crate::pci::Pci;
 use crate::serve::calibrate;
 use crate::vectors::Polled;
 use anyhow::{Context, Result, anyhow};
@@ -97,7 +99,7 @@ pub fn reach(
     let spin = if poll { calibrate() } else { SpinBudget::NONE };
     let reach = Reach { deadline: DEADLINE, deadlines: 1, linked, spin };
     let delivery = Arc::new(Polled::new(Wake::create()?));
-    let mut assembly = Assembly::new(reach, delivery, Arc::new(Wake::create()?));
+    let mut assembly = Assembly::new(reach, Pci::new(pam::ALL_MEMORY), delivery, Arc::new(Wake::create()?));
     grant_here(&objects, &mut assembly, linked)?;
     let attach =
         AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
