@@ -1,15 +1,22 @@
 //! The devices of a machine, as the command line names them.
 
-use crate::args::{Choice, usage};
+use crate::args::{Choice, RunArgs, usage};
 use anyhow::Result;
 use sandbox::HelperForm;
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use std::path::{Path, PathBuf};
-use vmm::supervisor::{Backing, PlannedDevice};
+use vmm::supervisor::{Backing, Outlet, PlannedDevice};
 
 /// The devices of every machine.
 pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
+
+/// The devices that a PC has besides, where firmware looks for them. Who adds a device to this machine adds it here.
+pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
+    let debug_console =
+        PlannedDevice { outlet: asked.debug_outlet()?, ..planned("debug-console", Vec::new(), Vec::new()) };
+    Ok(vec![debug_console])
+}
 
 /// A device with its options and what is behind its files; the level is set later.
 pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> PlannedDevice {
@@ -27,6 +34,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         carrier: Carrier::DEFAULT,
         backing,
         program: None,
+        outlet: Outlet::Console,
         hostile: None,
     }
 }

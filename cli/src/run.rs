@@ -5,7 +5,7 @@ pub mod bench;
 pub mod demo;
 mod guests;
 
-use crate::args::{RunArgs, apply_carrier, usage};
+use crate::args::{RunArgs, apply_carrier, read_image, usage};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
 use sandbox::HelperForm;
@@ -58,17 +58,23 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
 }
 
 fn plan(asked: &RunArgs) -> Result<Plan> {
-    let boot = match (&asked.kernel, &asked.flat) {
-        (Some(kernel), _) => BootPlan::Kernel {
+    let boot = match (&asked.firmware, &asked.kernel, &asked.flat) {
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+            return Err(usage!("--firmware: boots from a medium; leave --kernel and --flat out"));
+        }
+        (Some(firmware), None, None) => BootPlan::Firmware { image: read_image("--firmware", firmware)? },
+        (None, Some(kernel), _) => BootPlan::Kernel {
             kernel: kernel.clone(),
             initrd: asked.initrd.clone(),
             cmdline: asked.cmdline.clone().unwrap_or_else(|| "console=ttyS0".to_owned()),
         },
-        (None, Some(flat)) => BootPlan::Flat {
+        (None, None, Some(flat)) => BootPlan::Flat {
             image: std::fs::read(flat).with_context(|| format!("--flat {}: cannot be read", flat.display()))?,
             base: guests::BASE,
         },
-        (None, None) => return Err(usage!("give --kernel FILE; `cofferdam demo` needs no files")),
+        (None, None, None) => {
+            return Err(usage!("give --kernel FILE or --firmware FILE; `cofferdam demo` needs no files"));
+        }
     };
     let mut devices = asked.devices()?;
     let sandbox = asked.sandbox.clone().unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Adding a device touches its own folder and `CATALOGUE`.
 
 mod acpi_pm;
+mod debug_console;
 mod debug_exit;
 mod i8042;
 mod ib700;
@@ -36,6 +37,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<pvpanic::Pvpanic<pvpanic::Pci>>(pvpanic::PCI_NAME),
     Registration::of::<ib700::Ib700>(ib700::NAME),
     Registration::of::<parallel::Parallel>(parallel::NAME),
+    Registration::of::<debug_console::DebugConsole>(debug_console::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),

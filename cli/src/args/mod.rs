@@ -1,11 +1,13 @@
 //! The command line, and `--config`, which says the same as the flags of `run`.
 
 mod bench;
+mod firmware;
 mod layers;
 mod per_device;
 mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
+pub use firmware::read_image;
 pub use layers::LayerArgs;
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
 pub use run::{IsolateSpec, RunArgs};

@@ -1,14 +1,14 @@
 //! The flags of `cofferdam run`.
 
 use super::layers::{LabelSpec, LayerSpec, demands};
-use super::{CarrierSpec, HelperSpec, SandboxSpec, usage};
+use super::{CarrierSpec, HelperSpec, SandboxSpec, firmware, usage};
 use crate::machine;
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use schema::host::Setting;
 use serde::Deserialize;
 use std::path::PathBuf;
-use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Demands, Isolate, PlannedDevice, RESTARTS};
+use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Demands, Isolate, Outlet, PlannedDevice, RESTARTS};
 
 /// Everything is optional here so that `--config` may say it instead.
 #[derive(ClapArgs, Deserialize, Default)]
@@ -17,6 +17,13 @@ pub struct RunArgs {
     /// Kernel to boot: bzImage or ELF.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    /// Instead of a kernel, the firmware of a PC, such as bios-256k.bin of Debian's package `seabios`. A name without a slash is
+    /// looked for here, then in the distribution's folder.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "flat"])]
+    pub firmware: Option<PathBuf>,
+    /// Where the firmware's debug output goes: log, stdio or file=PATH. [default: log]
+    #[arg(long, value_name = "WHERE")]
+    pub debug_console: Option<String>,
     /// Instead of a kernel, a micro guest: 64-bit code loaded and entered at 1 MiB, memory mapped one to one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline"])]
     pub flat: Option<PathBuf>,
@@ -155,6 +162,8 @@ impl RunArgs {
         Ok(RunArgs {
             kernel: self.kernel.or(file.kernel),
             flat: self.flat.or(file.flat),
+            firmware: self.firmware.or(file.firmware),
+            debug_console: self.debug_console.or(file.debug_console),
             initrd: self.initrd.or(file.initrd),
             cmdline: self.cmdline.or(file.cmdline),
             memory: self.memory.or(file.memory),
@@ -189,6 +198,11 @@ impl RunArgs {
         parse_size(text).ok_or_else(|| usage!("--memory {text}: give a number of bytes, or with K, M or G, as in 512M"))
     }
 
+    /// Where the debug console goes.
+    pub fn debug_outlet(&self) -> Result<Outlet> {
+        self.debug_console.as_deref().map_or(Ok(Outlet::Log), firmware::debug_console)
+    }
+
     /// Where the console goes.
     pub fn console_plan(&self) -> Result<ConsolePlan> {
         match self.console.as_deref().unwrap_or("stdio") {
@@ -220,6 +234,9 @@ impl RunArgs {
         let mut devices: Vec<PlannedDevice> = Vec::new();
         for device in machine::STANDARD {
             devices.push(machine::planned(device, Vec::new(), Vec::new()));
+        }
+        if self.firmware.is_some() {
+            devices.extend(machine::legacy(self)?);
         }
         for disk in &self.disk {
             let (path, readonly) = machine::parse_disk(disk)?;

@@ -28,7 +28,7 @@ pub use host::HOST_ROLE;
 pub use lives::RESTARTS;
 pub use mac::LabelChoice;
 pub use plan::{
-    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Pins, Plan,
+    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins, Plan,
     PlannedDevice,
 };
 pub use reach::{Reached, reach};

@@ -2,13 +2,14 @@
 
 use super::mac::Mac;
 use super::plan::BootPlan;
+use crate::chipset::shadow::{ROM_MAX, ROM_UNIT};
 use anyhow::{Context, Result, anyhow};
-use imc::{BlockFile, Capability, Kvm};
+use imc::{BlockFile, Capability, Frozen, Kvm, Region};
 use schema::Handle;
 use schema::vmm::Boot;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 /// `/dev/kvm`, or a sentence.
@@ -33,6 +34,7 @@ pub enum OpenBoot {
     None,
     Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
     Flat { image: BlockFile, base: u64 },
+    Firmware { rom: Region<Frozen> },
 }
 
 impl OpenBoot {
@@ -62,6 +64,18 @@ impl OpenBoot {
                 let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
                 OpenBoot::Flat { image: BlockFile::new(mac.lend(again)?)?, base: *base }
             }
+            BootPlan::Firmware { image } => {
+                let bytes = image.len() as u64;
+                anyhow::ensure!(
+                    bytes > 0 && bytes <= ROM_MAX && bytes.is_multiple_of(ROM_UNIT),
+                    "--firmware: has {bytes} bytes; an image of a ROM has a multiple of {}K, at most {}M",
+                    ROM_UNIT >> 10,
+                    ROM_MAX >> 20
+                );
+                let rom = Region::freeze("cofferdam:rom", image).context("making the firmware's ROM")?;
+                mac.claim_region(rom.as_fd())?;
+                OpenBoot::Firmware { rom }
+            }
         })
     }
 
@@ -75,6 +89,7 @@ impl OpenBoot {
                 cmdline: cmdline.clone(),
             },
             OpenBoot::Flat { image, base } => Boot::Flat { image: push(descriptors, image), base: *base },
+            OpenBoot::Firmware { rom } => Boot::Firmware { rom: push(descriptors, rom) },
         }
     }
 }

@@ -48,6 +48,11 @@ pub enum BootPlan {
         /// Guest address.
         base: u64,
     },
+    /// Firmware, entered at the processor's reset vector.
+    Firmware {
+        /// What its ROM holds.
+        image: Vec<u8>,
+    },
 }
 
 /// What is behind a device's file.
@@ -57,6 +62,18 @@ pub enum Backing {
     Path(PathBuf),
     /// Memory with this content, gone with the VM.
     Memory(Vec<u8>),
+}
+
+/// Where what a device says on its streams goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Outlet {
+    /// The guest's console, where the first device's stream has input as well.
+    #[default]
+    Console,
+    /// The VM's log, line by line.
+    Log,
+    /// A file.
+    File(PathBuf),
 }
 
 /// One device of the VM.
@@ -76,6 +93,8 @@ pub struct PlannedDevice {
     pub carrier: Carrier,
     /// What is behind its file wishes, in their order.
     pub backing: Vec<Backing>,
+    /// Where its streams go.
+    pub outlet: Outlet,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
     pub program: Option<PathBuf>,
     /// Who is in its host's place, if it is not a host.
@@ -324,6 +343,7 @@ mod tests {
             carrier: Carrier::Memory,
             backing: Vec::new(),
             program: None,
+            outlet: Outlet::Console,
             hostile: None,
         };
         Plan {

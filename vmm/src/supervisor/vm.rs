@@ -110,7 +110,8 @@ pub struct Vm {
     manifests: Vec<Manifest>,
     labels: Vec<String>,
     isolate: Isolate,
-    relays: Vec<Relay>,
+    /// Each with the index of its device.
+    relays: Vec<(usize, Relay)>,
     objects: Objects,
     log: VecDeque<String>,
     logged: u64,
@@ -255,7 +256,7 @@ impl Vm {
             self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
             signals.check()?;
             for stream in &self.objects.devices[id].streams {
-                self.relays.push(Relay::new(stream, &self.objects.hosts[host].0)?);
+                self.relays.push((id, Relay::new(stream, &device.outlet, &self.objects.hosts[host].0)?));
             }
         }
         self.ask::<Start, Empty>(&Start, &[], SETUP)?;
@@ -302,15 +303,14 @@ impl Vm {
         }
         for source in &ready {
             match source {
-                Source::Relay(at) => while self.relays[*at].turn(console) && console.hungry() {},
+                Source::Relay(at) => self.turn_relay(*at, console),
                 Source::Host(at) => self.hear_host(*at),
                 _ => {}
             }
         }
         self.restart_due();
-        // Only the first stream has input: there is one keyboard.
         if is_ready(Source::Input)
-            && let Some(relay) = self.relays.first_mut()
+            && let Some(relay) = self.console_relay()
             && relay.read(console) == Typed::Quit
         {
             return Ok(Some(Ended::Stopped));
@@ -366,10 +366,16 @@ impl Vm {
                 watch(Source::Host(at), fd, PollFlags::POLLIN);
             }
         }
-        for (at, relay) in self.relays.iter().enumerate().filter(|_| console.hungry()) {
-            watch(Source::Relay(at), relay.bell(), PollFlags::POLLIN);
+        for (at, (_, relay)) in self.relays.iter().enumerate() {
+            match relay.blocked_output() {
+                _ if relay.hungry(console) => watch(Source::Relay(at), relay.bell(), PollFlags::POLLIN),
+                Some(output) => watch(Source::Relay(at), output, PollFlags::POLLOUT),
+                None => {}
+            }
         }
-        if let Some(input) = console.input().filter(|_| self.relays.first().is_some_and(Relay::accepts)) {
+        let accepts =
+            || self.relays.iter().find(|(_, relay)| relay.is_of_console()).is_some_and(|(_, relay)| relay.accepts());
+        if let Some(input) = console.input().filter(|_| accepts()) {
             watch(Source::Input, input, PollFlags::POLLIN);
         }
         if let Some(operators) = operators {
@@ -392,14 +398,25 @@ impl Vm {
     }
 
     fn turn_relays(&mut self, console: &mut Console) {
-        for relay in &mut self.relays {
-            while relay.turn(console) && console.hungry() {}
-        }
+        (0..self.relays.len()).for_each(|at| self.turn_relay(at, console));
+    }
+
+    fn turn_relay(&mut self, at: usize, console: &mut Console) {
+        let (device, relay) = &mut self.relays[at];
+        let (device, mut lines) = (*device, Vec::new());
+        while relay.turn(console, &mut lines) {}
+        let who = self.labels[device].clone();
+        lines.iter().for_each(|line| self.note(Severity::Debug, &who, line));
+    }
+
+    /// The relay of the guest's keyboard: there is one, so only the console's first stream has input.
+    fn console_relay(&mut self) -> Option<&mut Relay> {
+        self.relays.iter_mut().map(|(_, relay)| relay).find(|relay| relay.is_of_console())
     }
 
     /// Types bytes at the guest's console.
     pub fn type_bytes(&mut self, bytes: &[u8]) {
-        if let Some(relay) = self.relays.first_mut() {
+        if let Some(relay) = self.console_relay() {
             relay.typed(bytes);
         }
     }
