@@ -5,6 +5,7 @@
 mod acpi_pm;
 mod debug_console;
 mod debug_exit;
+mod floppy;
 mod i8042;
 mod ib700;
 mod mc146818;
@@ -39,6 +40,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<parallel::Parallel>(parallel::NAME),
     Registration::of::<debug_console::DebugConsole>(debug_console::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
+    Registration::of::<floppy::Floppy>(floppy::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
 ];
