@@ -22,8 +22,8 @@ const NUMBERS: u32 = 1024;
 const CARRIERS: [Carrier; 4] = [Carrier::Memory, Carrier::Virtio, Carrier::Socket, Carrier::Pipe];
 /// Every other process has fewer calls than this.
 const VMM_CALLS: u32 = 30;
-/// The catalogue's device whose file may be written, as `--disk` has it.
-const WRITES: (&str, &str) = ("readonly", "off");
+/// The settings by which the catalogue's devices write their files, as `--disk` and `--floppy` have it.
+const WRITES: [(&str, &str); 2] = [("readonly", "off"), ("a", "writable")];
 
 /// A process that is filtered.
 struct Shipped {
@@ -56,8 +56,7 @@ impl Shipped {
 fn devices() -> Vec<Manifest> {
     let options = |entry: &device::Registration| {
         let declared = (entry.manifest)(&Options::default()).expect("a manifest").options;
-        let writes = declared.iter().any(|option| option.name == WRITES.0);
-        if writes { Options::new([WRITES]) } else { Options::default() }
+        Options::new(WRITES.into_iter().filter(|(name, _)| declared.iter().any(|option| option.name == *name)))
     };
     ::devices::catalogue().iter().map(|entry| (entry.manifest)(&options(entry)).expect("a manifest")).collect()
 }

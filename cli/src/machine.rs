@@ -64,13 +64,34 @@ pub fn parse_device(spec: &str) -> Result<(String, Vec<Setting>)> {
 
 /// `PATH[,readonly]`
 pub fn parse_disk(disk: &str) -> Result<(&str, bool)> {
-    match disk.rsplit_once(',') {
+    parse_image("--disk", disk)
+}
+
+/// `PATH[,readonly]`, as this flag says it.
+pub fn parse_image<'a>(flag: &str, image: &'a str) -> Result<(&'a str, bool)> {
+    match image.rsplit_once(',') {
         Some((path, "readonly")) => Ok((path, true)),
-        Some((_, other)) if !Path::new(disk).exists() => {
-            Err(usage!("--disk {disk}: `{other}` is not an option of a disk; there is `readonly`"))
+        Some((_, other)) if !Path::new(image).exists() => {
+            Err(usage!("{flag} {image}: `{other}` is not an option of an image; there is `readonly`"))
         }
-        _ => Ok((disk, false)),
+        _ => Ok((image, false)),
     }
+}
+
+/// A floppy controller with these diskettes in its drives.
+pub fn floppy(images: &[String]) -> Result<PlannedDevice> {
+    const DRIVES: [&str; 2] = ["a", "b"];
+    let (mut options, mut backing) = (Vec::new(), Vec::new());
+    for (at, image) in images.iter().enumerate() {
+        let Some(drive) = DRIVES.get(at) else {
+            return Err(usage!("--floppy {image}: a PC has two drives, and both have a diskette; leave this one out"));
+        };
+        let (path, readonly) = parse_image("--floppy", image)?;
+        let value = if readonly { "readonly" } else { "writable" };
+        options.push(Setting { name: (*drive).into(), value: value.into() });
+        backing.push(Backing::Path(PathBuf::from(path)));
+    }
+    Ok(planned("floppy", options, backing))
 }
 
 /// Applies `--host-program`.
@@ -82,4 +103,26 @@ pub fn apply_host_programs(specs: &[String], devices: &mut [PlannedDevice]) -> R
         device.program = Some(PathBuf::from(path));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_diskette_finds_no_drive() {
+        let three = ["a.img", "b.img,readonly", "c.img"].map(str::to_owned);
+        let sentence = floppy(&three).unwrap_err().to_string();
+        assert!(sentence.starts_with("--floppy c.img: a PC has two drives"), "{sentence}");
+        let two = floppy(&three[..2]).unwrap();
+        let settings: Vec<(&str, &str)> =
+            two.options.iter().map(|option| (option.name.as_str(), option.value.as_str())).collect();
+        assert_eq!((settings, two.backing.len()), (vec![("a", "writable"), ("b", "readonly")], 2));
+    }
+
+    #[test]
+    fn an_option_that_images_do_not_have_is_refused_by_its_flag() {
+        let sentence = parse_image("--floppy", "a.img,fast").unwrap_err().to_string();
+        assert_eq!(sentence, "--floppy a.img,fast: `fast` is not an option of an image; there is `readonly`");
+    }
 }

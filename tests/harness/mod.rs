@@ -29,6 +29,8 @@ std::arch::global_asm!(
     include_str!("../guests/venom.s"),
     ".balign 16",
     include_str!("../guests/meter.s"),
+    ".balign 16",
+    include_str!("../guests/floppy.s"),
     ".text"
 );
 
@@ -51,6 +53,7 @@ guest!(sweep_guest, cofferdam_sweep_guest_start, cofferdam_sweep_guest_end);
 guest!(anew_guest, cofferdam_anew_guest_start, cofferdam_anew_guest_end);
 guest!(idle_guest, cofferdam_idle_guest_start, cofferdam_idle_guest_end);
 guest!(meter_guest, cofferdam_meter_guest_start, cofferdam_meter_guest_end);
+guest!(floppy_guest, cofferdam_floppy_guest_start, cofferdam_floppy_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
 guest!(venom_aim, cofferdam_venom_guest_aim, cofferdam_venom_guest_end);
 

@@ -42,6 +42,9 @@ pub struct RunArgs {
     /// A disk image, raw; `PATH,readonly` to only read it. May be repeated.
     #[arg(long, value_name = "PATH[,readonly]")]
     pub disk: Vec<String>,
+    /// A diskette's image, raw, 160K to 2880K, for drive A; given again for drive B. `PATH,readonly` to only read it.
+    #[arg(long, value_name = "PATH[,readonly]")]
+    pub floppy: Vec<String>,
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
@@ -169,6 +172,7 @@ impl RunArgs {
             memory: self.memory.or(file.memory),
             cpus: self.cpus.or(file.cpus),
             disk: list(self.disk, file.disk),
+            floppy: list(self.floppy, file.floppy),
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
             require: if self.require.is_empty() { file.require } else { self.require },
@@ -242,6 +246,9 @@ impl RunArgs {
             let (path, readonly) = machine::parse_disk(disk)?;
             let options = vec![Setting { name: "readonly".into(), value: if readonly { "on" } else { "off" }.into() }];
             devices.push(machine::planned("virtio-block", options, vec![Backing::Path(PathBuf::from(path))]));
+        }
+        if !self.floppy.is_empty() {
+            devices.push(machine::floppy(&self.floppy)?);
         }
         for spec in &self.device {
             let (name, options) = machine::parse_device(spec)?;
