@@ -8,6 +8,7 @@ mod debug_exit;
 mod floppy;
 mod i8042;
 mod ib700;
+mod ide;
 mod mc146818;
 mod parallel;
 mod pvpanic;
@@ -41,6 +42,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<debug_console::DebugConsole>(debug_console::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<floppy::Floppy>(floppy::NAME),
+    Registration::of::<ide::Ide>(ide::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
 ];

@@ -1,0 +1,294 @@
+//! The IDE function of a PIIX3: two channels with two drives each, disks and CD-ROM drives.
+//!
+//! Sources: T13 *AT Attachment with Packet Interface - 6* (ATA/ATAPI-6); T10 *Multi-Media Commands - 5* and *SCSI Primary
+//! Commands - 3*; Intel 82371SB (PIIX3) data sheet; *Programming Interface for Bus Master IDE Controller* 1.0.
+
+mod answers;
+mod ata;
+mod block;
+mod channel;
+mod identify;
+mod master;
+mod packet;
+mod sense;
+mod state;
+#[cfg(test)]
+mod tests;
+mod unit;
+
+use crate::declare;
+use channel::{Cable, DATA};
+use device::manifest::{Class, Line, Manifest, OptionKind, OptionSpec, Pci, PciRegister, Power, Range, Space};
+use device::{Access, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan};
+use state::{CHANNELS, DRIVES, State};
+use unit::{BUFFER_BYTES, Kind, Unit, Work};
+use zerocopy::FromZeros;
+
+pub(crate) const NAME: &str = "piix-ide";
+
+/// Ranges: command and control block of each channel, then the bus master.
+const CONTROLS: [u8; CHANNELS] = [1, 3];
+const MASTER: u8 = 4;
+const MASTER_BYTES: u64 = CHANNELS as u64 * master::BLOCK;
+
+/// The drives, as people call them.
+const NAMES: [&str; CHANNELS * DRIVES] = ["primary", "primary-slave", "secondary", "secondary-slave"];
+
+/// Wish for guest memory; those for media follow.
+const MEMORY: u32 = 0;
+
+/// The function.
+pub(crate) struct Ide {
+    units: [Option<Unit>; CHANNELS * DRIVES],
+    memory: GuestMemory,
+    bulk: Bulk,
+}
+
+/// What is at one of the four places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nothing,
+    Disk { readonly: bool },
+    Cdrom { medium: bool },
+}
+
+impl Place {
+    fn of(options: &Options, name: &str) -> Result<Place, OptionError> {
+        Ok(match options.text(name).unwrap_or_default() {
+            "" | "none" => Place::Nothing,
+            "disk" => Place::Disk { readonly: false },
+            "readonly" => Place::Disk { readonly: true },
+            "cdrom" => Place::Cdrom { medium: true },
+            "empty" => Place::Cdrom { medium: false },
+            other => {
+                let wanted = "`none`, `disk`, `readonly`, `cdrom` or `empty`";
+                return Err(OptionError::Value { name: name.into(), value: other.into(), wanted });
+            }
+        })
+    }
+
+    /// The power that its medium is.
+    fn power(self) -> Option<Power> {
+        match self {
+            Place::Nothing | Place::Cdrom { medium: false } => None,
+            Place::Disk { readonly: false } => Some(Power::FileWrite),
+            Place::Disk { readonly: true } | Place::Cdrom { medium: true } => Some(Power::FileRead),
+        }
+    }
+}
+
+fn specs() -> Vec<OptionSpec> {
+    let spec = |name: &&str| OptionSpec {
+        name: (*name).into(),
+        kind: OptionKind::Text,
+        default: "none".into(),
+        summary: "what is there: `none`, `disk`, `readonly` (a disk), `cdrom` or `empty` (a CD-ROM drive)".into(),
+    };
+    NAMES.iter().map(spec).collect()
+}
+
+fn places(options: &Options) -> Result<[Place; CHANNELS * DRIVES], OptionError> {
+    options.check(&specs())?;
+    let mut places = [Place::Nothing; CHANNELS * DRIVES];
+    for (place, name) in places.iter_mut().zip(NAMES) {
+        *place = Place::of(options, name)?;
+    }
+    Ok(places)
+}
+
+/// The function in configuration space. IDETIM and SIDETIM (2.3.9 and 2.3.10 of the data sheet): nothing here has a timing, but
+/// drivers look whether a channel is decoded, which is as firmware leaves it.
+fn function() -> Pci {
+    let timing =
+        PciRegister { offset: 0x40, value: vec![0, 0x80, 0, 0x80, 0], writable: vec![0xff, 0xf3, 0xff, 0xf3, 0xff] };
+    Pci {
+        vendor: 0x8086,
+        device: 0x7010,
+        subsystem_vendor: 0,
+        subsystem: 0,
+        // IDE with fixed ports, and a bus master.
+        class: 0x01_01_80,
+        revision: 0,
+        capabilities: Vec::new(),
+        vector_bar: 0,
+        registers: vec![timing],
+    }
+}
+
+impl Ide {
+    fn cable<'a>(&'a mut self, state: &'a mut State, channel: usize) -> Cable<'a> {
+        Cable {
+            state: &mut state.channels[channel],
+            units: &mut self.units[channel * DRIVES..(channel + 1) * DRIVES],
+            bulk: &self.bulk,
+            memory: &self.memory,
+        }
+    }
+
+    /// The channel that a range is of, and whether it is the control block.
+    fn channel_of(range: u8) -> (usize, bool) {
+        (usize::from(range / 2).min(CHANNELS - 1), CONTROLS.contains(&range))
+    }
+}
+
+/// Elements of an access to the data register: words, as a bridge makes of longer accesses.
+fn words(width: u8) -> Option<u32> {
+    matches!(width, 2 | 4 | 8).then(|| u32::from(width) / 2)
+}
+
+impl Device for Ide {
+    type State = State;
+
+    fn manifest(options: &Options) -> Result<Manifest, OptionError> {
+        let places = places(options)?;
+        let mut wishes =
+            vec![declare::wish(Power::Memory, "memory", "the guest has sectors moved wherever it likes in memory")];
+        for (place, name) in places.iter().zip(NAMES) {
+            if let Some(power) = place.power() {
+                wishes.push(declare::wish(power, name, "the medium that the guest reads, and writes if it may"));
+            }
+        }
+        Ok(Manifest {
+            ranges: vec![
+                declare::ports("primary", 0x1f0, 8),
+                declare::ports("primary control", 0x3f6, 1),
+                declare::ports("secondary", 0x170, 8),
+                declare::ports("secondary control", 0x376, 1),
+                Range { name: "bus master".into(), length: MASTER_BYTES, space: Space::PortBar(4) },
+            ],
+            lines: vec![Line::Isa(14), Line::Isa(15)],
+            wishes,
+            bulk_bytes: (BUFFER_BYTES * NAMES.len()) as u32,
+            pci: Some(function()),
+            options: specs(),
+            ..declare::nothing::<State>(NAME, "IDE disks and CD-ROM drives of a PIIX3", Class::Block)
+        })
+    }
+
+    fn attach(options: &Options, powers: &mut Powers) -> Result<Ide, AttachError> {
+        let mut units = [const { None }; CHANNELS * DRIVES];
+        let mut wish = MEMORY;
+        for ((unit, place), number) in units.iter_mut().zip(places(options)?).zip(0..) {
+            let (kind, readonly) = match place {
+                Place::Nothing => continue,
+                Place::Disk { readonly } => (Kind::Disk, readonly),
+                Place::Cdrom { .. } => (Kind::Cdrom, true),
+            };
+            let store = match place.power() {
+                Some(_) => {
+                    wish += 1;
+                    Some(powers.store(wish)?)
+                }
+                None => None,
+            };
+            let readonly = readonly || store.as_ref().is_some_and(|store| store.readonly());
+            *unit = Some(Unit { kind, store, readonly, number });
+        }
+        Ok(Ide { units, memory: powers.memory()?, bulk: powers.bulk()? })
+    }
+
+    fn power_on(&mut self) -> State {
+        let mut state = State::new_zeroed();
+        for channel in 0..CHANNELS {
+            let mut cable = self.cable(&mut state, channel);
+            for index in 0..DRIVES {
+                let Some(mut work) = cable.drive(index) else { continue };
+                work.reset();
+                let (cylinders, drive) = (work.unit.cylinders(), work.drive);
+                (drive.cylinders, drive.heads, drive.sectors) = (cylinders, 16, 63);
+            }
+        }
+        state
+    }
+
+    fn check(&self, state: &State) -> bool {
+        state.channels.iter().enumerate().all(|(number, channel)| {
+            let units = &self.units[number * DRIVES..(number + 1) * DRIVES];
+            let mut drives = channel.drives.iter().zip(units);
+            drives.all(|(drive, unit)| Work::is_possible(drive, unit.as_ref())) && Cable::is_possible(channel)
+        })
+    }
+
+    fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
+        if at.range == MASTER {
+            return Ok((0..at.width).rev().fold(0, |value, byte| {
+                let offset = at.offset + u64::from(byte);
+                let channel = (offset / master::BLOCK).min(CHANNELS as u64 - 1) as usize;
+                value << 8 | u64::from(self.cable(state, channel).read_master(offset % master::BLOCK))
+            }));
+        }
+        let (channel, control) = Ide::channel_of(at.range);
+        let mut cable = self.cable(state, channel);
+        let value = match (control, at.offset, at.width) {
+            (true, 0, 1) => cable.status().into(),
+            (false, DATA, 2..) => {
+                let words = words(at.width).ok_or(NoRegister)?;
+                (0..words).fold(0, |value, word| value | u64::from(cable.load()) << (16 * word))
+            }
+            (false, 1.., 1) => cable.read(at.offset).into(),
+            _ => return Err(NoRegister),
+        };
+        cable.settle_line();
+        Ok(value)
+    }
+
+    fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
+        let bytes = value.to_le_bytes();
+        if at.range == MASTER {
+            // The command is the first byte: whatever is cleared beside it was there before.
+            for byte in (0..at.width.min(8)).rev() {
+                let offset = at.offset + u64::from(byte);
+                let channel = (offset / master::BLOCK).min(CHANNELS as u64 - 1) as usize;
+                let mut cable = self.cable(state, channel);
+                cable.write_master(offset % master::BLOCK, bytes[usize::from(byte)]);
+                cable.settle_line();
+            }
+            return Ok(());
+        }
+        let (channel, control) = Ide::channel_of(at.range);
+        let mut cable = self.cable(state, channel);
+        match (control, at.offset, at.width) {
+            (true, 0, 1) => cable.control(bytes[0]),
+            (false, DATA, 2..) => {
+                for word in 0..words(at.width).ok_or(NoRegister)? {
+                    cable.store((value >> (16 * word)) as u16);
+                }
+            }
+            (false, 1.., 1) => cable.write(at.offset, bytes[0]),
+            _ => return Err(NoRegister),
+        }
+        cable.settle_line();
+        Ok(())
+    }
+
+    fn alarm(&mut self, _: &mut State, _: u64) {}
+
+    fn button(&mut self, _: &mut State, _: u64) {}
+
+    fn scan(&mut self, state: &mut State, _: u64) -> Scan {
+        if !self.pending(state) {
+            return Scan::Idle;
+        }
+        for channel in 0..CHANNELS {
+            let mut cable = self.cable(state, channel);
+            cable.go_on();
+            cable.settle_line();
+        }
+        if self.pending(state) { Scan::More } else { Scan::Changed }
+    }
+
+    fn pending(&self, state: &State) -> bool {
+        state.channels.iter().any(Cable::is_pending)
+    }
+
+    fn outputs(&self, state: &State) -> Outputs {
+        let levels = state
+            .channels
+            .iter()
+            .zip(0..)
+            .fold(0, |levels, (channel, line)| levels | u32::from(channel.master.line) << line);
+        Outputs { levels, ..Outputs::default() }
+    }
+
+    fn settle(&mut self, _: &State) {}
+}
