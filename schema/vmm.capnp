@@ -70,7 +70,7 @@ struct Stopped $Imc.message(0x26) {
   # VMM to supervisor.
   reason @0 :Reason;
   code @1 :UInt32;     # for `exit`: the value the guest wrote
-  text @2 :Text;       # for `failed`: what happened
+  text @2 :Text;       # what happened, for people
 }
 struct Late $Imc.message(0x27) {
   # VMM to supervisor: a host missed its deadline or broke the lane's rules.

@@ -137,7 +137,7 @@ pub struct Stopped {
     pub reason: Reason,
     /// For [`Reason::Exit`]: what the guest wrote.
     pub code: u32,
-    /// For [`Reason::Failed`]: what happened.
+    /// What happened, for people.
     pub text: String,
 }
 

@@ -12,7 +12,7 @@ use sandbox::HelperForm;
 use schema::host::Level;
 use std::time::Duration;
 use vmm::supervisor::operator::Operators;
-use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Plan, PlannedDevice, Signals, Vm, runtime};
+use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Journal, Plan, PlannedDevice, Signals, Vm, runtime};
 
 /// The guest said it panicked.
 const PANICKED: u8 = 3;
@@ -35,8 +35,10 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     let mut console = Console::open(&console_plan)?;
     warn(&plan);
     plan.shed_privileges()?;
+    let mut journal = Journal::default();
     loop {
         let mut vm = Vm::start(&plan, &BuiltIn, signals)?;
+        vm.journal().follow(journal);
         console.raw();
         let ended = loop {
             if let Some(ended) = vm.step(&mut console, Some(&mut operators), signals, IDLE)? {
@@ -44,6 +46,7 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
             }
         };
         vm.end();
+        journal = std::mem::take(vm.journal());
         return match ended {
             Ended::Reset if !asked.no_reboot => continue,
             Ended::Reset => Ok(RESET),

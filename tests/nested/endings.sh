@@ -8,6 +8,8 @@ for way in a k t; do
     says "reset_$way" 'GUEST ready'
     enter "reset_$way" 'reboot -f'
     check "reset-by-$way-ends-with-4" "status 4" ends "reset_$way" 4
+    case $way in a) who=acpi-pm ;; k) who=i8042 ;; t) who='processor [0-9]*: it shut down' ;; esac
+    check "reset-by-$way-is-explained" "$who" grep -q "^cofferdam: vmm: $who" "$work/reset_$way.err"
 done
 
 extra=
@@ -16,6 +18,7 @@ says reboot 'GUEST ready'
 enter reboot 'reboot -f'
 twice() { for _ in $(seq "$BOOT_SECONDS"); do [ "$(grep -c 'GUEST ready' "$work/reboot.log")" = 2 ] && return 0; sleep 1; done; return 1; }
 check reboot-boots-again "a second shell" twice
+check log-goes-on-after-a-reset "who asked for it" sh -c 'cofferdam logs reboot | grep -q "the guest asks for a reset"'
 enter reboot 'poweroff -f'
 check power-off-after-reboot-ends-with-0 "status 0" ends reboot 0
 

@@ -132,7 +132,7 @@ impl Assembly {
         let lines = Lines::new(id, &manifest, self.pci.gsi_of(id));
         let direct = self.place(id, &manifest, direct, vm, ram).map_err(sentence)?;
         let vectors = self.number(&manifest, vectors).map_err(sentence)?;
-        self.listen(host, irq, &manifest, switches).map_err(sentence)?;
+        self.listen(id, host, irq, &manifest, switches).map_err(sentence)?;
         let wake = Some(wake).filter(|_| !manifest.doorbells.is_empty());
         wake.iter().for_each(|wake| self.hold(wake, Mode::Both));
         let mut lane = Lane::new(carrier, view, &manifest, self.reach.deadline);
@@ -254,6 +254,7 @@ impl Assembly {
     /// Has the hub listen to its host, once for each host, and to its switches.
     fn listen(
         &mut self,
+        device: u8,
         host: u8,
         irq: Wake,
         manifest: &Manifest,
@@ -268,7 +269,7 @@ impl Assembly {
             if let Some(switch) = wish.switch {
                 let wake = switches.remove(&(number as u32)).ok_or("was not granted all its switches")?;
                 self.hold(&wake, Mode::Read);
-                self.sources.push(Source::Switch { switch, wake });
+                self.sources.push(Source::Switch { device, switch, wake });
             }
         }
         Ok(())

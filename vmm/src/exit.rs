@@ -44,7 +44,9 @@ pub enum Exit<'a> {
     },
     /// A signal, or nothing at all: look at the flags and run again.
     Interrupted,
-    /// Triple fault, or a reset by the kernel's own devices.
+    /// The processor shut down (AMD APM volume 2, 8.2.9; Intel SDM volume 3, 26.2): a fault while it delivered a double fault.
+    Shutdown,
+    /// A reset by the kernel's own devices.
     Reset,
     /// Power off by the kernel's own devices.
     PowerOff,
@@ -62,7 +64,7 @@ pub fn run(vcpu: &mut VcpuFd) -> Exit<'_> {
         Ok(VcpuExit::MmioWrite(address, data)) => Found::MemoryWrite(address, data),
         Ok(VcpuExit::InternalError) => Found::InternalError,
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Exit::Interrupted,
-        Ok(VcpuExit::Shutdown) => return Exit::Reset,
+        Ok(VcpuExit::Shutdown) => return Exit::Shutdown,
         Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Exit::PowerOff,
         Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Exit::Reset,
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Exit::Interrupted,

@@ -41,6 +41,8 @@ pub enum Source {
     },
     /// A device's switch.
     Switch {
+        /// Which device.
+        device: u8,
         /// What it does.
         switch: Switch,
         /// Rung by the device's host.
@@ -137,9 +139,9 @@ impl Hub {
                         self.unheard.insert(*host);
                     }
                 }
-                Source::Switch { switch, wake } => {
+                Source::Switch { device, switch, wake } => {
                     if let Some(count) = wake.drain() {
-                        turn_switch(&self.machine, *switch, count);
+                        turn_switch(&self.machine, *device, *switch, count);
                     }
                 }
             }
@@ -339,14 +341,16 @@ fn readable(source: &impl AsFd) -> PollFd<'_> {
 }
 
 /// A device turned a switch `count` times, or once with that number.
-fn turn_switch(machine: &Machine, switch: Switch, count: u64) {
-    match switch {
-        Switch::Reset => machine.stop(Reason::Reset, 0, String::new()),
-        Switch::PowerOff => machine.stop(Reason::PoweredOff, 0, String::new()),
-        Switch::Panicked => machine.stop(Reason::Panicked, 0, String::new()),
+fn turn_switch(machine: &Machine, device: u8, switch: Switch, count: u64) {
+    let name = machine.devices.get(usize::from(device)).map_or("?", |device| &device.manifest.name);
+    let (reason, code, what) = match switch {
+        Switch::Reset => (Reason::Reset, 0, "a reset"),
+        Switch::PowerOff => (Reason::PoweredOff, 0, "power off"),
+        Switch::Panicked => (Reason::Panicked, 0, "an end, as after a panic"),
         // An eventfd cannot carry zero, so the number is sent as one more.
-        Switch::Exit => machine.stop(Reason::Exit, (count - 1) as u32, String::new()),
-    }
+        Switch::Exit => (Reason::Exit, (count - 1) as u32, "an end with a number"),
+    };
+    machine.stop(reason, code, format!("{name}: the guest asks for {what}"));
 }
 
 /// A thread that may wait for a host, so that the hub need not.

@@ -131,16 +131,19 @@ impl Vcpu {
                 }
             }
             Exit::Interrupted => {}
-            Exit::Reset => machine.stop(Reason::Reset, 0, String::new()),
-            Exit::PowerOff => machine.stop(Reason::PoweredOff, 0, String::new()),
-            Exit::Failed(what) => {
-                let text = format!("processor {}: {what}; {}", self.id, self.whereabouts());
-                machine.stop(Reason::Failed, 0, text);
-            }
+            Exit::Shutdown => self.stop(machine, Reason::Reset, "it shut down, after a triple fault"),
+            Exit::Reset => self.stop(machine, Reason::Reset, "the kernel asks for a reset"),
+            Exit::PowerOff => self.stop(machine, Reason::PoweredOff, "the kernel asks for power off"),
+            Exit::Failed(what) => self.stop(machine, Reason::Failed, &what),
         }
     }
 
-    /// Where the guest was, for people who must find out why it could not go on.
+    fn stop(&self, machine: &Machine, reason: Reason, what: &str) {
+        machine.stop(reason, 0, format!("processor {}: {what}; {}", self.id, self.whereabouts()));
+    }
+
+    /// Where the guest was, for people who must find out why it could not go on. After a shutdown a kernel on an AMD processor
+    /// shows the registers as after a reset: those of the guest are lost (AMD APM volume 2, 15.14.3).
     fn whereabouts(&self) -> String {
         let (regs, sregs) = match (self.fd.get_regs(), self.fd.get_sregs()) {
             (Ok(regs), Ok(sregs)) => (regs, sregs),
@@ -148,7 +151,7 @@ impl Vcpu {
         };
         format!(
             "rip {:#x} rsp {:#x} rflags {:#x} rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x} rbp {:#x} \
-             cs {:#x} base {:#x} cr0 {:#x} cr2 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
+             cs {:#x} base {:#x} idt {:#x} limit {:#x} cr0 {:#x} cr2 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
             regs.rip,
             regs.rsp,
             regs.rflags,
@@ -161,6 +164,8 @@ impl Vcpu {
             regs.rbp,
             sregs.cs.selector,
             sregs.cs.base,
+            sregs.idt.base,
+            sregs.idt.limit,
             sregs.cr0,
             sregs.cr2,
             sregs.cr3,

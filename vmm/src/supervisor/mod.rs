@@ -8,6 +8,7 @@ mod cell;
 mod console;
 mod grants;
 mod host;
+mod journal;
 mod lane;
 mod lives;
 mod mac;
@@ -25,6 +26,7 @@ mod window;
 pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
 pub use host::HOST_ROLE;
+pub use journal::Journal;
 pub use lives::RESTARTS;
 pub use mac::LabelChoice;
 pub use plan::{

@@ -3,6 +3,7 @@
 use super::console::{Console, Typed};
 use super::grants::Objects;
 use super::host::Host;
+use super::journal::Journal;
 use super::lives::Next;
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
@@ -27,14 +28,11 @@ use schema::vmm::{
     Renew, Retire, Start, Stopped,
 };
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Log lines kept for `cofferdam logs`.
-const LOG_LINES: usize = 1000;
 /// Messages taken from one child at a turn, so that a flood of logs does not starve the rest of the loop.
 const MESSAGES_PER_TURN: usize = 16;
 /// A log line from a child is cut to this.
@@ -113,8 +111,7 @@ pub struct Vm {
     /// Each with the index of its device.
     relays: Vec<(usize, Relay)>,
     objects: Objects,
-    log: VecDeque<String>,
-    logged: u64,
+    journal: Journal,
     /// Log lines also go to standard error.
     verbose: bool,
     /// The VMM was asked something since it was last heard, and may have said more than the answer.
@@ -186,8 +183,7 @@ impl Vm {
             isolate: plan.isolate,
             relays: Vec::new(),
             objects,
-            log: VecDeque::new(),
-            logged: 0,
+            journal: Journal::default(),
             verbose,
             asked: true,
         };
@@ -453,6 +449,9 @@ impl Vm {
     fn heard_from_vmm(&mut self, packet: Packet) -> Option<Ended> {
         if packet.is::<Stopped>() {
             let Ok((stopped, _)) = packet.decode::<Stopped>() else { return None };
+            // A guest that comes up again by itself, or an end that nobody asked for, is what people look into afterwards.
+            let severity = if stopped.reason == Reason::Reset { Severity::Warning } else { Severity::Info };
+            self.note(severity, "vmm", &stopped.text);
             return Some(match stopped.reason {
                 Reason::PoweredOff => Ended::PoweredOff,
                 Reason::Reset => Ended::Reset,
@@ -569,21 +568,18 @@ impl Vm {
             // The terminal may be raw: a bare line feed would not return the carriage.
             let _ = write!(std::io::stderr(), "cofferdam: {line}\r\n");
         }
-        if self.log.len() == LOG_LINES {
-            self.log.pop_front();
-        }
-        self.log.push_back(line);
-        self.logged += 1;
+        self.journal.add(line);
     }
 
     /// Kept log lines from number `from` on, at most `bound`, and the number to ask for next.
     #[must_use]
     pub fn log_since(&self, from: u64, bound: usize) -> (Vec<String>, u64) {
-        let oldest = self.logged - self.log.len() as u64;
-        let from = from.clamp(oldest, self.logged);
-        let lines: Vec<String> = self.log.iter().skip((from - oldest) as usize).take(bound).cloned().collect();
-        let next = from + lines.len() as u64;
-        (lines, next)
+        self.journal.since(from, bound)
+    }
+
+    /// The log, which the machine after a reset goes on with.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// How accesses were served so far.
