@@ -33,6 +33,13 @@ impl Manifest {
             self.inside(register.range, register.offset, register.width, "registers.offset")?;
             match &register.kind {
                 RegisterKind::Posted(bit) => require(usize::from(*bit) < POSTED_MAX, "registers.posted")?,
+                RegisterKind::Area { posted, length } => {
+                    require(usize::from(*posted) < POSTED_MAX, "registers.posted")?;
+                    let inside = self.ranges.get(usize::from(register.range)).is_some_and(|range| {
+                        register.offset.checked_add(*length).is_some_and(|end| end <= range.length)
+                    });
+                    require(inside && *length >= u64::from(register.width), "registers.length")?;
+                }
                 RegisterKind::Shadow { slot, tolerates } => {
                     require(usize::from(*slot) < SHADOW_MAX, "registers.slot")?;
                     let known = tolerates.iter().all(|tolerance| usize::from(tolerance.posted) < POSTED_MAX);

@@ -2,6 +2,7 @@
 # Between an operator's command and the supervisor of a running VM, over its socket in the runtime folder.
 
 using Imc = import "imc.capnp";
+using Display = import "display.capnp";
 
 enum Order { invalid @0; powerdown @1; stop @2; reset @3; }
 struct Command $Imc.message(0x40) { order @0 :Order; }            # Call; the reply is empty.
@@ -43,3 +44,11 @@ struct LogLines $Imc.message(0x44) { next @0 :UInt64; lines @1 :List(Text); }
 
 struct Console $Imc.message(0x45) { input @0 :Data; }             # Call: bytes typed. The reply is `ConsoleOutput`.
 struct ConsoleOutput $Imc.message(0x46) { output @0 :Data; }
+
+struct Screenshot $Imc.message(0x47) {}                           # Call: what does the display show? The reply is `Picture`.
+struct Picture $Imc.message(0x48) {
+  scanout @0 :Imc.Handle;     # to read: `Display.Scanout`, then pixels
+  after @1 :UInt64;           # the generation of an older picture: the one that was asked for has another
+}
+
+struct Press $Imc.message(0x49) { inputs @0 :List(Display.Input); }   # Call: at most 64. The reply is empty.

@@ -1,5 +1,8 @@
 //! Between an operator's command and the supervisor of a running VM.
 
+use crate::display::Input;
+use crate::handle::Handle;
+
 /// Most console bytes in one message.
 pub const CONSOLE_MAX: usize = 4096;
 /// Most log lines in one reply.
@@ -10,6 +13,9 @@ pub const LINE_MAX: usize = 480;
 pub const REMARKS_MAX: usize = 512;
 /// Most layers of a sandbox in a list: more than there are.
 pub const LAYERS_MAX: usize = 32;
+
+/// Most inputs in one message: more than a person does before the next one is sent.
+pub const INPUTS_MAX: usize = 64;
 
 /// What an operator may ask of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,4 +135,24 @@ pub struct Console {
 pub struct ConsoleOutput {
     /// The bytes.
     pub output: Vec<u8>,
+}
+
+/// Call: what does the display show? The reply is [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Screenshot;
+
+/// Reply to [`Screenshot`], at once: the picture is yet to be drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The scanout's region, to read.
+    pub scanout: Handle,
+    /// The generation of an older picture: the one that was asked for has another.
+    pub after: u64,
+}
+
+/// Call: what a person did with keyboard and mouse. The reply is [`crate::host::Empty`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Press {
+    /// In this order.
+    pub inputs: Vec<Input>,
 }

@@ -48,6 +48,7 @@ enum Purpose {
   answerRegion @16;  # what a host writes, on the `virtio` carrier; what the VMM writes is its request region
   helperRegion @17;  # host-wide, also to the helper: what it is asked, what it answers, and the bytes
   helperWake @18;    # host-wide, also to the helper: the eventfd that the helper sleeps on
+  scanout @19;       # where a display draws what it shows, `Display.Scanout` first; `number`: which wish
 }
 
 struct Grant {

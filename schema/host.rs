@@ -123,6 +123,8 @@ pub enum Purpose {
     HelperRegion = 17,
     /// Host-wide, also to the helper: the eventfd that the helper sleeps on.
     HelperWake = 18,
+    /// Where a display draws what it shows; `number` is the index of the wish.
+    Scanout = 19,
 }
 
 /// One capability handed to a device or its VMM.

@@ -14,6 +14,7 @@ enum Operation {
   quiesce @6;    # finish what is under way, start nothing
   shutdown @7;   # leave
   button @8;     # the operator pressed the power button
+  refresh @9;    # somebody wants to see what a display shows: draw it
 }
 
 struct Access $Imc.message(0x60) {

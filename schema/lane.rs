@@ -22,6 +22,8 @@ pub enum Operation {
     Shutdown = 7,
     /// The operator pressed the power button.
     Button = 8,
+    /// Somebody wants to see what a display shows.
+    Refresh = 9,
 }
 
 impl Operation {
@@ -37,6 +39,7 @@ impl Operation {
             6 => Operation::Quiesce,
             7 => Operation::Shutdown,
             8 => Operation::Button,
+            9 => Operation::Refresh,
             _ => return None,
         })
     }

@@ -11,6 +11,7 @@ mod handle;
 mod messages;
 
 pub mod control;
+pub mod display;
 pub mod host;
 pub mod lane;
 pub mod manifest;
@@ -29,5 +30,14 @@ pub mod wire {
             pub mod $module { include!(concat!(env!("OUT_DIR"), "/", stringify!($module), ".rs")); }
         )*};
     }
-    generated!(imc_capnp, lane_capnp, manifest_capnp, host_capnp, vmm_capnp, control_capnp, sample_capnp);
+    generated!(
+        imc_capnp,
+        lane_capnp,
+        manifest_capnp,
+        host_capnp,
+        vmm_capnp,
+        control_capnp,
+        sample_capnp,
+        display_capnp
+    );
 }

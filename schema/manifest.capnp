@@ -41,7 +41,14 @@ struct Register {
     invalid @3 :Void;
     posted @4 :UInt8;               # bit in the committed `postable` mask
     shadow @5 :Shadow;
+    area @6 :PostedArea;            # from `offset` on; `width` is the greatest
   }
+}
+
+struct PostedArea {
+  # Memory behind registers: each write within it may be posted, of any width up to the register's.
+  posted @0 :UInt8;                 # bit in the committed `postable` mask
+  length @1 :UInt64;                # bytes
 }
 
 struct Shadow {
@@ -70,7 +77,7 @@ struct Doorbell {
   width @2 :UInt8;                  # 0: any width
 }
 
-enum Power { invalid @0; stream @1; memory @2; lowMemory @3; fileRead @4; fileWrite @5; switch @6; direct @7; entropy @8; }
+enum Power { invalid @0; stream @1; memory @2; lowMemory @3; fileRead @4; fileWrite @5; switch @6; direct @7; entropy @8; scanout @9; }
 enum Switch { invalid @0; reset @1; powerOff @2; panicked @3; exit @4; }
 
 struct Wish {

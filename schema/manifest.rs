@@ -145,6 +145,14 @@ pub enum RegisterKind {
         /// Posted writes that may be outstanding without making it untrue.
         tolerates: Vec<Tolerance>,
     },
+    /// Memory behind registers, `length` bytes from the offset on: writes of any width up to the register's may be posted
+    /// while bit `posted` of the committed `postable` mask is set.
+    Area {
+        /// Bit of the posted kind.
+        posted: u8,
+        /// Bytes.
+        length: u64,
+    },
 }
 
 /// How many posted writes of one kind leave a shadow true.
@@ -199,6 +207,8 @@ pub enum Power {
     Direct = 7,
     /// The `getrandom` system call.
     Entropy = 8,
+    /// A picture for people, drawn when one is wanted.
+    Scanout = 9,
 }
 
 /// What a switch does.

@@ -1,11 +1,14 @@
 //! All messages, for what treats them alike.
 
-use crate::control::{Command, Console, ConsoleOutput, LogLines, Logs, Status, StatusReport};
+use crate::control::{
+    Command, Console, ConsoleOutput, LogLines, Logs, Picture, Press, Screenshot, Status, StatusReport,
+};
 use crate::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, Refusal, Seal};
 use crate::lane::{Access, Answer};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
-    AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Renew, Retire, Start, Stopped,
+    AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Refresh, Renew, Retire, Start,
+    Stopped,
 };
 use crate::{Body, Connection};
 use std::fmt::Debug;
@@ -43,6 +46,7 @@ macro_rules! with_messages {
             Drive,
             Driven,
             Renew,
+            Refresh,
             Command,
             Status,
             StatusReport,
@@ -50,6 +54,9 @@ macro_rules! with_messages {
             LogLines,
             Console,
             ConsoleOutput,
+            Screenshot,
+            Picture,
+            Press,
             Access,
             Answer,
             Share,

@@ -105,6 +105,8 @@ struct Drive $Imc.message(0x2a) {
 }
 struct Driven $Imc.message(0x2b) { value @0 :UInt64; }
 
+struct Refresh $Imc.message(0x2d) {}   # Event: somebody wants to see what displays show.
+
 struct Renew $Imc.message(0x2c) {
   # Call: of this host nothing is left running, and what its violations left in shared memory is wiped. Their lanes begin
   # anew. The reply is empty.

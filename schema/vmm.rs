@@ -114,6 +114,10 @@ pub struct Retire {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Button;
 
+/// Event: somebody wants to see what displays show. Each draws it, and its scanout's generation goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh;
+
 /// Why a machine stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]

@@ -85,6 +85,9 @@ impl Model for Watched {
     fn button(&mut self, state: &mut [u8], now: u64) {
         self.model().button(state, now);
     }
+    fn refresh(&mut self, state: &mut [u8], now: u64) {
+        self.model().refresh(state, now);
+    }
     fn scan(&mut self, state: &mut [u8], now: u64) -> Scan {
         self.model().scan(state, now)
     }

@@ -154,6 +154,8 @@ impl<const WORDS: usize> Device for Greedy<WORDS> {
 
     fn button(&mut self, _: &mut State<WORDS>, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State<WORDS>, _: u64) {}
+
     fn scan(&mut self, state: &mut State<WORDS>, _: u64) -> Scan {
         match self.vice {
             Vice::Flood => log(),

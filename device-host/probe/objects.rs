@@ -2,12 +2,13 @@
 
 #![allow(missing_docs, dead_code)] // Part of several programs, each of which uses its own share.
 
-use super::toy::manifest;
+use super::toy::{DIRECT_BYTES, manifest};
 use imc::lane::{
     self, ANSWER_REGION_BYTES, Lane, MemoryCarrier, PipeCarrier, SocketCarrier, SpinBudget, StateView, VirtioCarrier,
     state_region_bytes,
 };
 use imc::{Capability, Packets, PipeReader, PipeWriter, ReadWrite, Region, RelayEnd, Wake, pipe};
+use schema::display::{PIXELS_AT, SCANOUT_HEADER_BYTES, Scanout};
 use schema::host::{Grant, Purpose};
 use schema::lane::Carrier;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ pub struct Objects {
     pub request: Region<ReadWrite>,
     pub state: Region<ReadWrite>,
     pub stream: Region<ReadWrite>,
+    pub direct: Region<ReadWrite>,
+    pub scanout: Region<ReadWrite>,
     pub reply: Wake,
     pub wake: Wake,
     pub irq: Wake,
@@ -49,6 +52,8 @@ impl Objects {
             request,
             state: Region::create("cofferdam:state", state_bytes).unwrap(),
             stream: Region::create("cofferdam:stream", imc::STREAM_BYTES).unwrap(),
+            direct: Region::create("cofferdam:direct", DIRECT_BYTES).unwrap(),
+            scanout: Region::create("cofferdam:scanout", schema::display::SCANOUT_BYTES).unwrap(),
             reply: wake(),
             wake: wake(),
             irq: wake(),
@@ -87,6 +92,8 @@ impl Objects {
             grant(Purpose::Stream, 0, &self.stream),
             grant(Purpose::Bell, 0, &self.bell),
             grant(Purpose::Switch, 1, &self.switch),
+            grant(Purpose::Direct, 2, &self.direct),
+            grant(Purpose::Scanout, 3, &self.scanout),
         ]);
         grants
     }
@@ -128,6 +135,15 @@ impl Objects {
     pub fn lane(&self, spin: SpinBudget, deadline: Duration) -> Lane {
         let (carrier, view) = self.carrier(spin);
         Lane::new(carrier, view, &manifest(), deadline)
+    }
+
+    /// The picture's header, if one was drawn, and its first pixel.
+    pub fn picture(&self) -> Option<(Scanout, u32)> {
+        let mapping = self.scanout.read_only().unwrap().map().unwrap();
+        let (mut header, mut pixel) = ([0; SCANOUT_HEADER_BYTES], [0; 4]);
+        mapping.read(0, &mut header);
+        mapping.read(PIXELS_AT as usize, &mut pixel);
+        Some((Scanout::from_bytes(&header).ok()?, u32::from_le_bytes(pixel)))
     }
 
     pub fn relay(&self) -> RelayEnd {

@@ -4,10 +4,12 @@
 
 use device::manifest::{Class, Line, Manifest, Power, Range, Register, RegisterKind, Space, Switch, Tolerance, Wish};
 use device::{
-    Access, AttachError, Bell, Device, NoRegister, OptionError, Options, Outputs, Powers, Registration, Scan, Stream,
+    Access, AttachError, Bell, Device, DirectMemory, NoRegister, OptionError, Options, Outputs, Powers, Registration,
+    Scan, Scanout, Stream,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use vm_memory::{Bytes, GuestAddress};
 
 pub const CATALOGUE: &[Registration] = &[Registration::of::<Toy>("toy")];
 
@@ -46,8 +48,14 @@ pub mod register {
     pub const NONE: u64 = 64;
 }
 
+/// Bytes of the toy's own memory, which is its second range.
+pub const DIRECT_BYTES: u64 = 4096;
+
 pub struct Toy {
     stream: Option<Box<dyn Stream>>,
+    /// A picture of it is its first word, as the one pixel.
+    direct: Option<DirectMemory>,
+    scanout: Option<Scanout>,
     switch: Option<Box<dyn Bell>>,
     doorbells: Arc<AtomicU64>,
 }
@@ -86,15 +94,18 @@ impl Device for Toy {
             power,
             name: "toy".into(),
             switch,
-            bytes: 0,
-            range: 0,
+            bytes: if power == Power::Direct { DIRECT_BYTES } else { 0 },
+            range: 1,
             because: "a test looks at it".into(),
         };
         Ok(Manifest {
             name: "toy".into(),
             summary: "a device for tests".into(),
             class: Class::System,
-            ranges: vec![Range { name: "registers".into(), length: 72, space: Space::Port(0x100) }],
+            ranges: vec![
+                Range { name: "registers".into(), length: 72, space: Space::Port(0x100) },
+                Range { name: "direct".into(), length: DIRECT_BYTES, space: Space::Memory(0xd000_0000) },
+            ],
             registers: vec![
                 at(register::POSTED, RegisterKind::Posted(0)),
                 at(
@@ -106,7 +117,12 @@ impl Device for Toy {
             lines: vec![Line::Isa(5)],
             vectors: 0,
             doorbells: vec![],
-            wishes: vec![wish(Power::Stream, None), wish(Power::Switch, Some(Switch::Exit))],
+            wishes: vec![
+                wish(Power::Stream, None),
+                wish(Power::Switch, Some(Switch::Exit)),
+                wish(Power::Direct, None),
+                wish(Power::Scanout, None),
+            ],
             state_bytes: size_of::<State>() as u32,
             bulk_bytes: 0,
             pci: None,
@@ -118,7 +134,13 @@ impl Device for Toy {
 
     fn attach(_: &Options, powers: &mut Powers) -> Result<Toy, AttachError> {
         let doorbells = powers.doorbells.clone();
-        Ok(Toy { stream: powers.stream(0).ok(), switch: powers.switch(1).ok(), doorbells })
+        Ok(Toy {
+            stream: powers.stream(0).ok(),
+            switch: powers.switch(1).ok(),
+            direct: powers.direct(2).ok(),
+            scanout: powers.scanout(3).ok(),
+            doorbells,
+        })
     }
 
     fn power_on(&mut self) -> State {
@@ -185,6 +207,16 @@ impl Device for Toy {
     fn button(&mut self, state: &mut State, _: u64) {
         state[cell::BUTTONS] += 1;
         state[cell::LEVEL] = 1;
+    }
+
+    fn refresh(&mut self, _: &mut State, _: u64) {
+        if let (Some(direct), Some(scanout)) = (&self.direct, &self.scanout) {
+            let pixel = direct.read_obj(GuestAddress(0)).unwrap_or(0);
+            let drawing = scanout.begin(1, 1);
+            fuse();
+            drawing.row(0, &[pixel]);
+            drawing.finish();
+        }
     }
 
     fn scan(&mut self, state: &mut State, _: u64) -> Scan {

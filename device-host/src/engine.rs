@@ -147,7 +147,7 @@ impl Engine {
                 self.ring();
                 self.note();
             }
-            Operation::Post | Operation::Button => self.tell(),
+            Operation::Post | Operation::Button | Operation::Refresh => self.tell(),
         }
         Ok(reply)
     }
@@ -287,6 +287,10 @@ impl Engine {
             }
             Operation::Button => {
                 self.model.button(self.state.working(), now);
+                0
+            }
+            Operation::Refresh => {
+                self.model.refresh(self.state.working(), now);
                 0
             }
             Operation::Reset => {

@@ -74,6 +74,8 @@ pub(crate) struct DeviceGrants {
     memory: Vec<(u64, Region<ReadWrite>)>,
     files: Vec<(u32, imc::BlockFile)>,
     streams: Vec<(u32, Region<ReadWrite>)>,
+    direct: Vec<(u32, Region<ReadWrite>)>,
+    scanouts: Vec<(u32, Region<ReadWrite>)>,
     bells: Vec<(u32, Wake)>,
     switches: Vec<(u32, Wake)>,
 }
@@ -145,7 +147,14 @@ impl DeviceGrants {
                 wished(&[Power::Switch])?;
                 numbered(&mut self.switches, number, receive(grant, descriptor)?, "switch")?;
             }
-            Purpose::Direct => return Err("memory of a direct range cannot be given to a device yet".into()),
+            Purpose::Direct => {
+                wished(&[Power::Direct])?;
+                numbered(&mut self.direct, number, receive(grant, descriptor)?, "direct")?;
+            }
+            Purpose::Scanout => {
+                wished(&[Power::Scanout])?;
+                numbered(&mut self.scanouts, number, receive(grant, descriptor)?, "scanout")?;
+            }
             Purpose::Wake | Purpose::Irq | Purpose::HelperRegion | Purpose::HelperWake => {
                 return Err("a grant for the whole host came for one device".into());
             }
@@ -234,6 +243,13 @@ impl DeviceGrants {
         if !self.memory.is_empty() {
             powers.memory = Some(guest_memory(self.memory)?);
         }
+        for (number, region) in self.direct {
+            powers.direct.push((number, guest_memory(vec![(0, region)])?));
+        }
+        for (number, region) in self.scanouts {
+            let scanout = device::Scanout::new(guest_memory(vec![(0, region)])?);
+            powers.scanouts.push((number, scanout.ok_or("the region of a scanout is too small")?));
+        }
         Ok(powers)
     }
 }
@@ -267,7 +283,7 @@ impl LaneGrants {
     }
 }
 
-/// Maps guest memory where the guest has it. The descriptors are closed; the mappings stay for the life of the process.
+/// Maps memory where the guest has it, or from address 0 on. The descriptors are closed; the mappings stay for the life of the process.
 fn guest_memory(mut regions: Vec<(u64, Region<ReadWrite>)>) -> Result<GuestMemory, String> {
     regions.sort_by_key(|(base, _)| *base);
     let mut mapped = Vec::with_capacity(regions.len());

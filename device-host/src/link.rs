@@ -30,7 +30,7 @@ pub fn link(
     let (mut whole, mut own) = (HostGrants::default(), DeviceGrants::default());
     for (grant, descriptor) in grants {
         // A function call needs neither entries nor a waiter's eventfd.
-        if matches!(grant.purpose, Purpose::Request | Purpose::Reply | Purpose::Direct) {
+        if matches!(grant.purpose, Purpose::Request | Purpose::Reply) {
             continue;
         }
         if let Some((grant, descriptor)) = whole.add(grant, descriptor).map_err(named)? {

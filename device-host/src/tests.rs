@@ -21,7 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use objects::Objects;
 use schema::host::{Grant, Purpose};
 use schema::lane::{Carrier, Operation};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -221,6 +221,16 @@ fn grant_that_comes_twice_or_not_at_all_is_refused() {
     };
     assert_eq!(without(Purpose::Bell), "toy: `bell` was not granted");
     assert_eq!(without(Purpose::State), "toy: `state` was not granted");
+    let small = |grant: &mut (Grant, OwnedFd)| {
+        if grant.0.purpose == Purpose::Scanout {
+            let region = Region::create("cofferdam:scanout", 4096).unwrap();
+            *grant = (Grant { handle: region.handle(0), ..grant.0.clone() }, region.into());
+        }
+    };
+    let mut grants = objects.grants();
+    grants.iter_mut().for_each(small);
+    let error = link(CATALOGUE, "toy", &[], grants).err().unwrap();
+    assert_eq!(error, "toy: the region of a scanout is too small");
     assert_eq!(link(CATALOGUE, "other", &[], vec![]).err().unwrap(), "there is no device `other`");
 }
 

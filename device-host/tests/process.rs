@@ -111,6 +111,10 @@ fn host_serves_at_every_level_over_every_carrier_and_leaves_when_told() {
         assert!(lane.notify(Operation::Button, 0));
         assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(1));
         assert_eq!(lane.levels().high, 1);
+        objects.direct.map().unwrap().write(0, &[7]);
+        assert!(lane.notify(Operation::Refresh, 0));
+        assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(2));
+        assert_eq!(objects.picture().map(|(header, pixel)| (header.generation, pixel)), Some((2, 7)));
         let mut printed = Vec::new();
         relay.take(&mut printed, usize::MAX);
         assert_eq!(printed.len(), 1000);

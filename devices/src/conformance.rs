@@ -183,6 +183,7 @@ enum Step {
     Strike(Strike),
     Alarm,
     Button,
+    Refresh,
     Reset,
     Nothing,
 }
@@ -219,6 +220,10 @@ impl<W: World> Bench<W> {
 
     pub(crate) fn button(&mut self) {
         self.run(Step::Button);
+    }
+
+    pub(crate) fn refresh(&mut self) {
+        self.run(Step::Refresh);
     }
 
     pub(crate) fn reset(&mut self) {
@@ -286,6 +291,7 @@ impl<W: World> Bench<W> {
             }
             Step::Alarm => self.model.alarm(state, now),
             Step::Button => self.model.button(state, now),
+            Step::Refresh => self.model.refresh(state, now),
             Step::Reset => self.model.power_on(state),
             Step::Nothing => {}
         }
@@ -316,7 +322,8 @@ impl<W: World> Bench<W> {
         match random.below(2000) {
             0 => Step::Reset,
             1 => Step::Button,
-            2..100 => Step::Nothing,
+            2 => Step::Refresh,
+            3..100 => Step::Nothing,
             _ => Step::Strike(self.world.strike(random, &self.manifest)),
         }
     }
@@ -379,10 +386,15 @@ impl<W: World> Bench<W> {
 
     fn post(&mut self, kind: u8, random: &mut Random) {
         for register in self.registers() {
-            if matches!(register.kind, RegisterKind::Posted(posted) if posted == kind) {
-                let Register { range, offset, width, .. } = register;
-                self.attempt(Step::Strike(Strike { range, offset, width, value: random.value(), write: true }));
+            let Register { range, mut offset, width, .. } = register;
+            match register.kind {
+                RegisterKind::Posted(posted) if posted == kind => {}
+                RegisterKind::Area { posted, length } if posted == kind => {
+                    offset += random.below(length - u64::from(width) + 1);
+                }
+                _ => continue,
             }
+            self.attempt(Step::Strike(Strike { range, offset, width, value: random.value(), write: true }));
         }
     }
 
@@ -395,7 +407,7 @@ impl<W: World> Bench<W> {
         let (mut posted, mut shadows) = (0u32, [false; SHADOW_MAX]);
         for register in &self.manifest.registers {
             match register.kind {
-                RegisterKind::Posted(kind) => posted |= 1 << kind,
+                RegisterKind::Posted(kind) | RegisterKind::Area { posted: kind, .. } => posted |= 1 << kind,
                 RegisterKind::Shadow { slot, .. } => shadows[usize::from(slot)] = true,
             }
         }
@@ -440,10 +452,15 @@ pub(crate) fn manifest_is_sound<W: World>() {
         assert!(inside(register.range, register.offset, register.width) && [1, 2, 4, 8].contains(&register.width));
         match &register.kind {
             RegisterKind::Posted(kind) => assert!(usize::from(*kind) < POSTED_MAX),
+            RegisterKind::Area { posted, length } => {
+                assert!(usize::from(*posted) < POSTED_MAX && *length >= u64::from(register.width));
+                let range = &manifest.ranges[usize::from(register.range)];
+                assert!(register.offset + length <= range.length);
+            }
             RegisterKind::Shadow { slot, .. } => assert!(usize::from(*slot) < SHADOW_MAX),
         }
     }
-    let posts = manifest.registers.iter().any(|register| matches!(register.kind, RegisterKind::Posted(_)));
+    let posts = manifest.registers.iter().any(|register| !matches!(register.kind, RegisterKind::Shadow { .. }));
     assert!(manifest.doorbells.is_empty() || !posts, "a doorbell could be answered before what was posted ahead of it");
     for doorbell in &manifest.doorbells {
         assert!(inside(doorbell.range, doorbell.offset, doorbell.width));

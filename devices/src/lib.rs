@@ -13,6 +13,7 @@ mod mc146818;
 mod parallel;
 mod pvpanic;
 mod uart16550;
+mod vga;
 mod virtio_block;
 mod virtio_entropy;
 
@@ -43,6 +44,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<floppy::Floppy>(floppy::NAME),
     Registration::of::<ide::Ide>(ide::NAME),
+    Registration::of::<vga::Vga>(vga::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
 ];

@@ -1,13 +1,15 @@
 //! Between an operator's command and the supervisor of a running VM.
 
 use super::{
-    Record, body, clip, enumeration, read_data, read_list, read_text, read_texts, words, write_list, write_texts,
+    Record, body, clip, empty_record, enumeration, read_data, read_list, read_text, read_texts, words, write_list,
+    write_texts,
 };
 use crate::BadBody;
 use crate::control::{
-    CONSOLE_MAX, Command, Console, ConsoleOutput, HostStatus, LAYERS_MAX, LINE_MAX, LINES_MAX, LogLines, Logs, Order,
-    REMARKS_MAX, Status, StatusReport,
+    CONSOLE_MAX, Command, Console, ConsoleOutput, HostStatus, INPUTS_MAX, LAYERS_MAX, LINE_MAX, LINES_MAX, LogLines,
+    Logs, Order, Picture, Press, REMARKS_MAX, Screenshot, Status, StatusReport,
 };
+use crate::handle::Handle;
 use crate::host::{DEVICES_MAX, SENTENCE_MAX};
 use crate::lane::Carrier;
 use crate::manifest::TEXT_MAX;
@@ -23,6 +25,12 @@ body!(Logs = wire::logs, 0x43);
 body!(LogLines = wire::log_lines, 0x44);
 body!(Console = wire::console, 0x45);
 body!(ConsoleOutput = wire::console_output, 0x46);
+
+body!(Screenshot = wire::screenshot, 0x47);
+body!(Picture = wire::picture, 0x48, handles: |body| [body.scanout].into_iter().collect());
+body!(Press = wire::press, 0x49);
+
+empty_record!(Screenshot = wire::screenshot);
 
 enumeration!(Order = wire::Order; Powerdown, Stop, Reset);
 
@@ -196,5 +204,32 @@ impl Record for ConsoleOutput {
     }
     fn read(from: wire::console_output::Reader<'_>) -> Result<Self, BadBody> {
         Ok(ConsoleOutput { output: read_data("output", from.get_output(), CONSOLE_MAX)? })
+    }
+}
+
+impl Record for Picture {
+    type Wire = wire::picture::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        words::record(&self.scanout)
+    }
+    fn write(&self, mut to: wire::picture::Builder<'_>) {
+        self.scanout.write(to.reborrow().init_scanout());
+        to.set_after(self.after);
+    }
+    fn read(from: wire::picture::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Picture { scanout: Handle::read(from.get_scanout()?)?, after: from.get_after() })
+    }
+}
+
+impl Record for Press {
+    type Wire = wire::press::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        words::list("inputs", &self.inputs, INPUTS_MAX)
+    }
+    fn write(&self, to: wire::press::Builder<'_>) {
+        write_list(&self.inputs, to.init_inputs(self.inputs.len() as u32));
+    }
+    fn read(from: wire::press::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Press { inputs: read_list("inputs", from.get_inputs(), INPUTS_MAX)? })
     }
 }

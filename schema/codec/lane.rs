@@ -8,7 +8,7 @@ use crate::wire::lane_capnp as wire;
 body!(Access = wire::access, 0x60);
 body!(Answer = wire::answer, 0x61);
 
-enumeration!(Operation = wire::Operation; Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button);
+enumeration!(Operation = wire::Operation; Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh);
 enumeration!(Carrier = wire::Carrier; Memory, Socket, Pipe, Virtio, InProcess);
 
 /// `deadline` on the wire where there is none: the guest clock takes 584 years to get there.

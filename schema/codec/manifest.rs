@@ -12,7 +12,7 @@ use crate::manifest::{
 use crate::wire::manifest_capnp as wire;
 
 enumeration!(Class = wire::Class; Block, Net, Char, Timer, Display, Entropy, System);
-enumeration!(Power = wire::Power; Stream, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy);
+enumeration!(Power = wire::Power; Stream, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy, Scanout);
 enumeration!(Switch = wire::Switch; Reset, PowerOff, Panicked, Exit);
 enumeration!(OptionKind = wire::OptionKind; Number, Text, Flag);
 
@@ -112,6 +112,9 @@ impl Record for Register {
     fn measure(&self) -> Result<usize, BadBody> {
         match &self.kind {
             RegisterKind::Posted(_) => Ok(0),
+            RegisterKind::Area { .. } => {
+                Ok(<wire::posted_area::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize)
+            }
             RegisterKind::Shadow { tolerates, .. } => {
                 let shadow = <wire::shadow::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
                 Ok(shadow + words::list("tolerates", tolerates, LIST_MAX)?)
@@ -125,6 +128,11 @@ impl Record for Register {
         let mut kind = to.init_kind();
         match &self.kind {
             RegisterKind::Posted(bit) => kind.set_posted(*bit),
+            RegisterKind::Area { posted, length } => {
+                let mut area = kind.init_area();
+                area.set_posted(*posted);
+                area.set_length(*length);
+            }
             RegisterKind::Shadow { slot, tolerates } => {
                 let mut shadow = kind.init_shadow();
                 shadow.set_slot(*slot);
@@ -140,6 +148,10 @@ impl Record for Register {
             width: from.get_width(),
             kind: match from.get_kind().which() {
                 Ok(kind::Posted(bit)) => RegisterKind::Posted(bit),
+                Ok(kind::Area(area)) => {
+                    let area = area?;
+                    RegisterKind::Area { posted: area.get_posted(), length: area.get_length() }
+                }
                 Ok(kind::Shadow(shadow)) => {
                     let shadow = shadow?;
                     RegisterKind::Shadow {

@@ -4,6 +4,7 @@
 //! type part. A codec says three things: how many words a value needs, how it is written, how it is read and checked.
 
 mod control;
+mod display;
 mod host;
 mod lane;
 mod manifest;

@@ -2,7 +2,9 @@ mod examples;
 mod golden;
 mod walk;
 
-use crate::control::{self, Command, Console, ConsoleOutput, HostStatus, LogLines, Logs, Order, Status, StatusReport};
+use crate::control::{self, Command, Console, ConsoleOutput, HostStatus, LogLines, Logs, Order, Picture, Press};
+use crate::control::{Screenshot, Status, StatusReport};
+use crate::display::{INPUT_BYTES, Input, Pointer};
 use crate::host::{
     self, Assign, Assignment, Attach, Empty, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
 };
@@ -14,8 +16,8 @@ use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
 };
-use crate::vmm::{Machine, Memory, Reason, Renew, Retire, Start, Stopped};
-use crate::wire::{control_capnp, host_capnp, imc_capnp, lane_capnp, manifest_capnp, vmm_capnp};
+use crate::vmm::{Machine, Memory, Reason, Refresh, Renew, Retire, Start, Stopped};
+use crate::wire::{control_capnp, display_capnp, host_capnp, imc_capnp, lane_capnp, manifest_capnp, vmm_capnp};
 use crate::{BODY_MAX, BadBody, Body, Connection, Handle, Kind, Lease, NESTING_MAX, Rights, Scratch, decode};
 use capnp::Word;
 use capnp::message::SingleSegmentAllocator;
@@ -46,11 +48,15 @@ fn encode<B: Body>(body: &B) -> Result<Vec<u8>, BadBody> {
 
 /// Decodes what a peer builds that keeps to no bounds.
 fn decode_built<B: Body>(build: impl FnOnce(&mut crate::Builder<'_>)) -> Result<B, BadBody> {
+    decode(Segment::new(&built_bytes(build)).bytes())
+}
+
+/// The segment of what is built.
+fn built_bytes(build: impl FnOnce(&mut crate::Builder<'_>)) -> Vec<u8> {
     let mut memory = vec![capnp::word(0, 0, 0, 0, 0, 0, 0, 0); 1 << 17];
     let mut message = capnp::message::Builder::new(SingleSegmentAllocator::new(Word::words_to_bytes_mut(&mut memory)));
     build(&mut message);
-    let bytes = message.get_segments_for_output()[0].to_vec();
-    decode(Segment::new(&bytes).bytes())
+    message.get_segments_for_output()[0].to_vec()
 }
 
 /// Every word of the schema in both directions, then what damage does: it is refused or read as something else, and
@@ -105,6 +111,7 @@ fn manifest() -> Manifest {
                     tolerates: vec![Tolerance { posted: 0, count: 16 }, Tolerance { posted: 31, count: 65535 }],
                 },
             },
+            Register { range: 2, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 3, length: 0x200 } },
         ],
         lines: vec![Line::Isa(4), Line::Pin(1)],
         vectors: 3,
@@ -205,7 +212,7 @@ fn messages_of_a_host_travel_unchanged() {
     let sets = [
         &[Wake, Irq, Request, State, Reply, Vector, Memory, File][..],
         &[Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
-        &[HelperRegion, HelperWake],
+        &[HelperRegion, HelperWake, Scanout],
     ];
     for purposes in sets {
         travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, *purpose)).collect() });
@@ -253,6 +260,7 @@ fn messages_of_the_vmm_travel_unchanged() {
     travels(Start);
     travels(Retire { host: 9, why: "it died young".into() });
     travels(Button);
+    travels(Refresh);
     for reason in [Reason::PoweredOff, Reason::Reset, Reason::Panicked, Reason::Exit, Reason::Failed] {
         travels(Stopped { reason, code: 3, text: "why".into() });
     }
@@ -329,7 +337,7 @@ const ANSWER: Answer = Answer {
 #[test]
 fn accesses_travel_unchanged() {
     use Operation::*;
-    for operation in [Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button] {
+    for operation in [Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh] {
         assert_eq!(Operation::from_raw(operation as u16), Some(operation));
         travels(Access { sequence: u32::MAX, operation, range: 3, width: 8, offset: 1, value: u64::MAX, now: 5 });
     }
@@ -384,16 +392,43 @@ fn answer_with_a_shadow_value_that_no_manifest_can_name_is_refused() {
 }
 
 #[test]
+fn record_of_an_input_is_the_data_of_its_struct() {
+    let inputs = vec![
+        Input::Press { key: 0x1234 },
+        Input::Release { key: 0xe7 },
+        Input::Pointer(Pointer { dx: -128, dy: 127, wheel: -1, buttons: 5 }),
+    ];
+    let records: Vec<u8> = inputs.iter().flat_map(|input| input.to_bytes()).collect();
+    let bytes = encode(&Press { inputs }).unwrap();
+    assert_eq!(bytes[bytes.len() - 3 * INPUT_BYTES..], records);
+}
+
+#[test]
+fn header_of_a_scanout_is_the_data_of_its_struct() {
+    let header = crate::display::Scanout { generation: 1 << 40 | 2, width: 3, height: 4, stride: 20 };
+    let bytes = header.to_bytes();
+    let built = built_bytes(|message| {
+        let mut scanout = message.init_root::<display_capnp::scanout::Builder<'_>>();
+        scanout.set_generation(header.generation);
+        scanout.set_width(header.width);
+        scanout.set_height(header.height);
+        scanout.set_stride(header.stride);
+        scanout.set_format(display_capnp::Format::Xrgb8888);
+    });
+    assert_eq!(built[8..], bytes);
+}
+
+#[test]
 fn numbers_of_plain_enums_are_those_of_the_schema() {
     assert_eq!(Kind::Kvm as u16, u16::from(imc_capnp::Kind::Kvm));
     assert_eq!(Level::Strict as u16, u16::from(host_capnp::Level::Strict));
-    assert_eq!(Purpose::Direct as u16, u16::from(host_capnp::Purpose::Direct));
+    assert_eq!(Purpose::Scanout as u16, u16::from(host_capnp::Purpose::Scanout));
     assert_eq!(Severity::Debug as u16, u16::from(host_capnp::Severity::Debug));
     assert_eq!(Reason::Failed as u16, u16::from(vmm_capnp::Reason::Failed));
     assert_eq!(Order::Reset as u16, u16::from(control_capnp::Order::Reset));
-    assert_eq!(Operation::Button as u16, u16::from(lane_capnp::Operation::Button));
+    assert_eq!(Operation::Refresh as u16, u16::from(lane_capnp::Operation::Refresh));
     assert_eq!(Class::System as u16, u16::from(manifest_capnp::Class::System));
-    assert_eq!(Power::Entropy as u16, u16::from(manifest_capnp::Power::Entropy));
+    assert_eq!(Power::Scanout as u16, u16::from(manifest_capnp::Power::Scanout));
     assert_eq!(Switch::Exit as u16, u16::from(manifest_capnp::Switch::Exit));
     assert_eq!(OptionKind::Flag as u16, u16::from(manifest_capnp::OptionKind::Flag));
 }
@@ -501,7 +536,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn manifest_whose_parts_do_not_fit_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 28] = [
+    let changes: [(&str, Change); 30] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "../disk".into()),
         ("ranges.length", |m| m.ranges[0].length = 0),
@@ -515,6 +550,8 @@ fn manifest_whose_parts_do_not_fit_is_refused() {
         ("registers.offset", |m| m.registers[0].range = 4),
         ("registers.posted", |m| m.registers[0].kind = RegisterKind::Posted(32)),
         ("registers.slot", |m| m.registers[1].kind = RegisterKind::Shadow { slot: 8, tolerates: vec![] }),
+        ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 3 }),
+        ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 0x1f01 }),
         ("lines.isa", |m| m.lines[0] = Line::Isa(16)),
         ("lines.pin", |m| m.lines[0] = Line::Pin(0)),
         ("doorbells.width", |m| m.doorbells[0].width = 16),

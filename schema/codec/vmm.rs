@@ -5,7 +5,7 @@ use crate::host::{DEVICES_MAX, Level, OPTIONS_MAX, SENTENCE_MAX};
 use crate::lane::Carrier;
 use crate::vmm::{
     AttachDevice, Boot, Button, CMDLINE_MAX, CPUS_MAX, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion,
-    Late, Machine, Memory, REGIONS_MAX, Reason, Renew, Retire, Start, Stopped,
+    Late, Machine, Memory, REGIONS_MAX, Reason, Refresh, Renew, Retire, Start, Stopped,
 };
 use crate::wire::vmm_capnp as wire;
 use crate::{BadBody, Handle};
@@ -24,6 +24,7 @@ body!(AttachDevice = wire::attach_device, 0x22);
 body!(Start = wire::start, 0x23);
 body!(Retire = wire::retire, 0x24);
 body!(Button = wire::button, 0x25);
+body!(Refresh = wire::refresh, 0x2d);
 body!(Stopped = wire::stopped, 0x26);
 body!(Late = wire::late, 0x27);
 body!(Counters = wire::counters, 0x28);
@@ -34,6 +35,7 @@ body!(Renew = wire::renew, 0x2c);
 
 empty_record!(Start = wire::start);
 empty_record!(Button = wire::button);
+empty_record!(Refresh = wire::refresh);
 empty_record!(Counters = wire::counters);
 
 enumeration!(Reason = wire::Reason; PoweredOff, Reset, Panicked, Exit, Failed);

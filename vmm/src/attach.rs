@@ -218,18 +218,19 @@ impl Assembly {
             let region = memory.remove(&(number as u32)).ok_or("was not granted its own memory")?;
             let range = manifest.ranges.get(usize::from(wish.range)).ok_or("wishes for memory of no range")?;
             let whole = |bytes: u64| bytes.is_multiple_of(PAGE_BYTES);
-            let base = match range.space {
-                manifest::Space::Memory(base) if whole(base) && whole(range.length) => base,
-                _ => return Err(format!("its range `{}` is to be memory, but is not fixed whole pages", range.name)),
+            let fixed = match range.space {
+                manifest::Space::Memory(base) if whole(base) && whole(range.length) => Some(base),
+                manifest::Space::Bar(_) if whole(range.length) => None,
+                _ => return Err(format!("its range `{}` is to be memory, but is not whole pages of it", range.name)),
             };
             if region.bytes() < range.length {
                 return Err(format!("its range `{}` has less memory than addresses", range.name));
             }
             let mapping = Arc::new(region.map().map_err(failed)?);
-            if let Some(vm) = vm {
-                vm.slots().show_mapping(base, range.length, &mapping).map_err(|error| error.to_string())?;
-            }
-            direct.push(Direct::new(wish.range, mapping, range.length));
+            let memory = Direct::new(wish.range, mapping, range.length, vm.map(Vm::slots));
+            // That of a base address register is shown once the guest has mapped it.
+            fixed.map_or(Ok(()), |base| memory.show(base))?;
+            direct.push(memory);
         }
         Ok(direct)
     }
@@ -317,6 +318,7 @@ impl Granted {
             | Purpose::File
             | Purpose::Stream
             | Purpose::Bell
+            | Purpose::Scanout
             | Purpose::HelperRegion
             | Purpose::HelperWake => return Ok(false),
         };

@@ -1,8 +1,10 @@
 //! A range that is memory: the guest sees it directly, the bus only where no kernel maps it.
 #![allow(unsafe_code)] // Loads and stores memory that other processes change at any time.
 
+use crate::kvm::{Slot, Slots};
+use crate::lock;
 use imc::Mapping;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A device's range that is backed by memory which the device owns.
 pub struct Direct {
@@ -10,13 +12,33 @@ pub struct Direct {
     pub range: u8,
     memory: Arc<Mapping>,
     bytes: u64,
+    /// How the guest sees it, where there is a kernel that shows it.
+    slots: Option<Slots>,
+    shown: Mutex<Option<Slot>>,
 }
 
 impl Direct {
-    /// The first `bytes` of `memory`, as range number `range`.
-    pub fn new(range: u8, memory: Arc<Mapping>, bytes: u64) -> Direct {
+    /// The first `bytes` of `memory`, as range number `range`; the guest does not see it yet.
+    pub fn new(range: u8, memory: Arc<Mapping>, bytes: u64, slots: Option<Slots>) -> Direct {
         assert!(memory.writable() && bytes <= memory.len() as u64);
-        Direct { range, memory, bytes }
+        Direct { range, memory, bytes, slots, shown: Mutex::default() }
+    }
+
+    /// The guest sees it from `base` on. Put it on the bus first: an access that comes meanwhile reaches the same memory that
+    /// way, and so does each one where the kernel does not show it.
+    pub fn show(&self, base: u64) -> Result<(), String> {
+        let Some(slots) = &self.slots else { return Ok(()) };
+        let slot = slots.show_mapping(base, self.bytes, &self.memory).map_err(|error| error.to_string())?;
+        *lock(&self.shown) = Some(slot);
+        Ok(())
+    }
+
+    /// The guest sees it no more. Take it off the bus afterwards: an access that was on its way finds it there.
+    pub fn hide(&self) -> Result<(), String> {
+        match (&self.slots, lock(&self.shown).take()) {
+            (Some(slots), Some(slot)) => slots.hide(slot).map_err(|error| error.to_string()),
+            _ => Ok(()),
+        }
     }
 
     /// Loads 1 to 8 bytes; `None` beyond the end.
@@ -54,7 +76,7 @@ mod tests {
     #[test]
     fn accesses_within_the_range_only() {
         let memory = Arc::new(Region::create("cofferdam:direct", 4096).unwrap().map().unwrap());
-        let direct = Direct::new(0, memory, 16);
+        let direct = Direct::new(0, memory, 16, None);
         direct.store(12, 4, 0x0102_0304);
         direct.store(13, 4, u64::MAX);
         assert_eq!(direct.load(12, 4), Some(0x0102_0304));

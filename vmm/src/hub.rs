@@ -13,8 +13,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use schema::host::Empty;
 use schema::lane::Operation;
-use schema::manifest::Switch;
-use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Renew, Retire};
+use schema::manifest::{Power, Switch};
+use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Refresh, Renew, Retire};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -93,6 +93,8 @@ struct Alarm {
     missed: u32,
     /// The power button was pressed and the device's lane was busy.
     button: bool,
+    /// Somebody wants to see what the device shows, and its lane was busy.
+    refresh: bool,
 }
 
 impl Hub {
@@ -165,9 +167,13 @@ impl Hub {
             if device.lane.is_retired() || self.ending {
                 continue;
             }
-            if alarm.button {
-                alarm.button = !device.lane.notify(Operation::Button, now);
-                again |= alarm.button;
+            for (wanted, operation) in
+                [(&mut alarm.button, Operation::Button), (&mut alarm.refresh, Operation::Refresh)]
+            {
+                if *wanted {
+                    *wanted = !device.lane.notify(operation, now);
+                    again |= *wanted;
+                }
             }
             // Nothing else may say that an alarm was the last one.
             if alarm.sent.is_some() {
@@ -284,6 +290,15 @@ impl Hub {
                 };
                 for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
                     alarm.button |= wired(device);
+                }
+            }
+            None if packet.is::<Refresh>() => {
+                packet.decode::<Refresh>()?;
+                let draws = |device: &crate::machine::Device| {
+                    device.manifest.wishes.iter().any(|wish| wish.power == Power::Scanout)
+                };
+                for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
+                    alarm.refresh |= draws(device);
                 }
             }
             Some(call) if packet.is::<Counters>() => {

@@ -343,19 +343,25 @@ impl Machine {
             Effect::Map { target, space, base, length } => {
                 let inserted = bus().insert(space, base, length, target);
                 match (inserted, target) {
-                    (Ok(()), Target::Device { device, range }) => self.ring_from(device, range, space, base, true),
+                    (Ok(()), Target::Device { device, range }) => {
+                        self.show(device, range, base);
+                        self.ring_from(device, range, space, base, true);
+                    }
                     (Ok(()), _) => {}
                     // On top of a fixed device: the guest's own doing, and the fixed device stays.
                     (Err(error), _) => self.outbox.log(Severity::Warning, error.to_string()),
                 }
             }
             Effect::Unmap { target, space, base, length: _ } => {
-                let removed = bus().remove(space, base, target);
+                // One that was not mapped for lack of room is not there.
+                let there = self.route(space, base, 1).is_some_and(|route| route.target == target);
                 if let Target::Device { device, range } = target
-                    && removed
+                    && there
                 {
+                    self.hide(device, range);
                     self.ring_from(device, range, space, base, false);
                 }
+                bus().remove(space, base, target);
             }
             Effect::Vectors { device, enabled, masked } => {
                 let Some(found) = self.device(device) else { return };
@@ -377,6 +383,23 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Shows the guest a device's own memory, if the range is that, where the range now is.
+    fn show(&self, device: u8, range: u8, base: u64) {
+        if let Some(direct) = self.direct(device, range) {
+            self.note(direct.show(base), device);
+        }
+    }
+
+    fn hide(&self, device: u8, range: u8) {
+        if let Some(direct) = self.direct(device, range) {
+            self.note(direct.hide(), device);
+        }
+    }
+
+    fn direct(&self, device: u8, range: u8) -> Option<&Direct> {
+        self.device(device)?.direct.iter().find(|direct| direct.range == range)
     }
 
     /// Hangs the doorbells of all ranges that never move. Those of BARs follow when the guest maps them.

@@ -38,6 +38,7 @@ conformance! {
     time_never_runs_backwards_for_a_device
     level_that_changes_of_its_own_accord_is_told_and_one_that_a_vcpu_waits_for_is_not
     bytes_go_in_and_out_and_are_looked_for_before_an_operation
+    picture_is_drawn_of_what_the_guest_put_into_the_devices_own_memory
     reset_is_power_on
     device_at_rest_does_nothing_until_it_is_asked_something
     retired_lane_answers_at_once
@@ -191,7 +192,7 @@ fn shadow_is_never_older_than_an_interrupt(objects: &Objects, lane: &Lane) {
 fn access_outside_of_the_ranges_reads_ones_and_is_counted(objects: &Objects, lane: &Lane) {
     assert_eq!(lane.read(0, register::NONE, 1, 0), Ok(0xff));
     lane.write(0, register::NONE, 8, 5, 0).unwrap();
-    for (range, offset, width) in [(1, 0, 8), (0, 69, 4), (0, 72, 1), (0, u64::MAX, 8)] {
+    for (range, offset, width) in [(2, 0, 8), (0, 69, 4), (0, 72, 1), (0, u64::MAX, 8)] {
         assert_eq!(lane.read(range, offset, width, 0), Ok(ones(width)));
     }
     assert_eq!((lane.counters().unknown, objects.view().unknown()), (6, 6));
@@ -244,6 +245,17 @@ fn level_that_changes_of_its_own_accord_is_told_and_one_that_a_vcpu_waits_for_is
     wait_until("the level is told", || heard(objects, lane));
     assert_eq!(lane.levels().high, 1);
     wait_until("the switch is turned", || objects.switch.drain().is_some());
+}
+
+fn picture_is_drawn_of_what_the_guest_put_into_the_devices_own_memory(objects: &Objects, lane: &Lane) {
+    assert_eq!(objects.picture(), None);
+    for (pixel, generation) in [(0x0011_2233u32, 2), (0x0044_5566, 4)] {
+        objects.direct.map().unwrap().write(0, &pixel.to_le_bytes());
+        assert!(lane.notify(Operation::Refresh, 0));
+        read(lane, register::COUNT);
+        let (header, drawn) = objects.picture().unwrap();
+        assert_eq!((header.generation, header.width, header.height, drawn), (generation, 1, 1, pixel));
+    }
 }
 
 fn bytes_go_in_and_out_and_are_looked_for_before_an_operation(objects: &Objects, lane: &Lane) {

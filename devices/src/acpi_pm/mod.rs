@@ -190,6 +190,8 @@ impl Device for AcpiPm {
         state.status |= EVENT_POWER_BUTTON;
     }
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

@@ -77,6 +77,8 @@ impl Device for DebugExit {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

@@ -291,6 +291,8 @@ impl Device for I8042 {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

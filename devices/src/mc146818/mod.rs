@@ -362,6 +362,8 @@ impl Device for Mc146818 {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

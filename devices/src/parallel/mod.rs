@@ -206,6 +206,8 @@ impl Device for Parallel {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, state: &mut State, _: u64) -> Scan {
         if self.print(state) { Scan::Changed } else { Scan::Idle }
     }

@@ -125,6 +125,8 @@ impl<W: Wiring> Device for Pvpanic<W> {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

@@ -415,6 +415,8 @@ impl Device for Uart16550 {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, state: &mut State, _: u64) -> Scan {
         let ample_before = state.ample;
         let mut changed = self.send(state);

@@ -90,9 +90,26 @@ enum Issued {
     Other,
 }
 
+/// Where writes may be posted: a register, or an area of memory behind registers.
 struct Posted {
     place: Place,
+    /// Bytes; zero: the one place, at its one width.
+    length: u64,
     kind: u8,
+}
+
+impl Posted {
+    fn covers(&self, place: Place) -> bool {
+        if self.length == 0 {
+            return self.place == place;
+        }
+        let offset = place.offset.checked_sub(self.place.offset);
+        self.place.range == place.range
+            && place.width <= self.place.width
+            && offset
+                .and_then(|offset| offset.checked_add(u64::from(place.width)))
+                .is_some_and(|end| end <= self.length)
+    }
 }
 
 struct Shadow {
@@ -115,7 +132,10 @@ impl Lane {
         for register in &manifest.registers {
             let place = Place { range: register.range, offset: register.offset, width: register.width };
             match &register.kind {
-                RegisterKind::Posted(kind) => posted.push(Posted { place, kind: *kind }),
+                RegisterKind::Posted(kind) => posted.push(Posted { place, length: 0, kind: *kind }),
+                RegisterKind::Area { posted: kind, length } => {
+                    posted.push(Posted { place, length: *length, kind: *kind });
+                }
                 RegisterKind::Shadow { slot, tolerates } => {
                     shadows.push(Shadow { place, slot: *slot, tolerates: tolerates.clone() });
                 }
@@ -264,7 +284,7 @@ impl Lane {
 
     fn try_write(&self, place: Place, value: u64, now: u64) -> Result<(), LaneError> {
         let mut queue = self.live()?;
-        if let Some(posted) = self.posted.iter().find(|posted| posted.place == place)
+        if let Some(posted) = self.posted.iter().find(|posted| posted.covers(place))
             && queue.carrier.refresh()?
             && self.view.postable(now) & 1u32.checked_shl(u32::from(posted.kind)).unwrap_or(0) != 0
         {

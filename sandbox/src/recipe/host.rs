@@ -4,6 +4,7 @@ use super::{
     Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
     Mode, Named, Permit, Recipe, Resource, Share, Stage, Value, helper,
 };
+use schema::display::SCANOUT_BYTES;
 use schema::host::{HELPER_REGION_BYTES, Level};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -134,8 +135,12 @@ pub(super) fn shared_bytes(devices: &[Manifest]) -> u64 {
     /// Each of the two copies of a state is put on pages of its own, and a lane has some more.
     const LANE_BYTES: u64 = 64 << 10;
     let direct = |device: &Manifest| {
-        let wishes = device.wishes.iter().filter(|wish| wish.power == Power::Direct);
-        wishes.map(|wish| wish.bytes).sum::<u64>()
+        let bytes = device.wishes.iter().map(|wish| match wish.power {
+            Power::Direct => wish.bytes,
+            Power::Scanout => SCANOUT_BYTES,
+            _ => 0,
+        });
+        bytes.sum::<u64>()
     };
     let each = |device: &Manifest| 2 * u64::from(device.state_bytes) + u64::from(device.bulk_bytes) + direct(device);
     devices.iter().map(|device| each(device) + LANE_BYTES).sum()
@@ -348,6 +353,10 @@ pub(super) fn shares(devices: &[Manifest]) -> Vec<Share> {
     if has(devices, &[Power::Direct]) {
         let bytes = wishes(Power::Direct).map(|(_, wish)| wish.bytes).sum();
         shares.push(share("cofferdam:direct", Mode::Both, Some(bytes), false, reasons(Power::Direct)));
+    }
+    if has(devices, &[Power::Scanout]) {
+        let bytes = SCANOUT_BYTES * wishes(Power::Scanout).count() as u64;
+        shares.push(share("cofferdam:scanout", Mode::Both, Some(bytes), false, reasons(Power::Scanout)));
     }
     if has(devices, &[Power::Memory]) {
         let because = format!("all of guest memory: {}", reasons(Power::Memory)).into();

@@ -34,7 +34,7 @@ fn calls(recipe: &Recipe) -> Vec<&'static str> {
     recipe.calls.iter().map(|permit| permit.call.name).collect()
 }
 
-const EVERYTHING: [Power; 8] = [
+const EVERYTHING: [Power; 9] = [
     Power::Stream,
     Power::Memory,
     Power::LowMemory,
@@ -43,6 +43,7 @@ const EVERYTHING: [Power; 8] = [
     Power::Switch,
     Power::Direct,
     Power::Entropy,
+    Power::Scanout,
 ];
 
 #[test]

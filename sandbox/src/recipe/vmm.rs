@@ -201,7 +201,7 @@ fn vmm_memory(devices: &[Manifest], carriers: &[Carrier], kvm: bool) -> Vec<Shar
     let share =
         |name, mode, guest, because: &'static str| Share { name, mode, bytes: None, guest, because: because.into() };
     let mut shares = if linked { shares(devices) } else { Vec::new() };
-    shares.retain(|share| share.name == "cofferdam:stream");
+    shares.retain(|share| matches!(share.name, "cofferdam:stream" | "cofferdam:scanout"));
     shares.extend([
         share("cofferdam:ram", Mode::Both, true, "the guest's memory is this process's memory: KVM wants it so"),
         share("cofferdam:rom", Mode::Read, true, "firmware, which the guest sees as read-only memory"),

@@ -57,6 +57,7 @@ examples! {
     Start = [Start],
     Retire = [Retire { host: 9, why: "It died young.".into() }],
     Button = [Button],
+    Refresh = [Refresh],
     Stopped = [Stopped { reason: Reason::Failed, code: 0x1234_5678, text: "There is no memory.".into() }],
     Late = [Late {
         host: 9,
@@ -84,6 +85,18 @@ examples! {
     LogLines = [LogLines { next: 4, lines: texts(3) }],
     Console = [Console { input: b"ls\r".to_vec() }],
     ConsoleOutput = [ConsoleOutput { output: (0..=255).collect() }],
+    Screenshot = [Screenshot],
+    Picture = [Picture {
+        scanout: Handle { slot: 0, kind: Kind::Region, rights: Rights::READ.and(Rights::MAP), size: 1 << 24 },
+        after: 1 << 33,
+    }],
+    Press = [Press {
+        inputs: vec![
+            Input::Press { key: 0xe0 },
+            Input::Release { key: 0x04 },
+            Input::Pointer(Pointer { dx: -3, dy: 5, wheel: -1, buttons: 6 }),
+        ],
+    }],
     Access = [Access {
         sequence: 0x0403_0201,
         operation: Operation::Post,

@@ -71,6 +71,7 @@ impl<'a> Walk<'a> {
         match of {
             TypeVariant::Void => Value::Null,
             TypeVariant::Bool => json!(self.segment[at + offset / 8] >> (offset % 8) & 1 == 1),
+            TypeVariant::Int8 => json!((self.number(at + offset, 1) as u8).cast_signed()),
             TypeVariant::UInt8 => json!(self.number(at + offset, 1)),
             TypeVariant::UInt16 => json!(self.number(at + 2 * offset, 2)),
             TypeVariant::UInt32 => json!(self.number(at + 4 * offset, 4)),

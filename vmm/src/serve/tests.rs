@@ -159,20 +159,22 @@ fn hosts_finish_before_the_end_is_told() {
     assert_eq!(rig.counted().devices[1].lane, 2, "the other device was asked to finish");
 }
 
+/// A register of the configuration space of the function in slot 2, loaded or stored.
+fn config(rig: &mut Rig, register: u64, value: Option<u64>) -> u64 {
+    rig.store(true, 0xcf8, 4, 1 << 31 | 2 << 11 | register);
+    match value {
+        Some(value) => {
+            rig.store(true, 0xcfc, 4, value);
+            value
+        }
+        None => rig.load(true, 0xcfc, 4),
+    }
+}
+
 #[test]
 fn message_of_a_vector_is_stored_to_guest_memory() {
     const TARGET: u64 = 0x3000;
     let mut rig = Rig::running(&[pci_toy("function")]);
-    let config = |rig: &mut Rig, register: u64, value: Option<u64>| {
-        rig.store(true, 0xcf8, 4, 1 << 31 | 2 << 11 | register);
-        match value {
-            Some(value) => {
-                rig.store(true, 0xcfc, 4, value);
-                value
-            }
-            None => rig.load(true, 0xcfc, 4),
-        }
-    };
     assert_eq!(config(&mut rig, 0, None), 0x0001_1b36);
     let (registers, table) = (config(&mut rig, 0x10, None), config(&mut rig, 0x14, None));
     assert_eq!(rig.load(false, registers, 4), 0xffff_ffff, "not decoded yet");
@@ -234,6 +236,29 @@ fn bus_window_is_never_memory() {
         rig.store(false, memory, 8, 0x1234);
         assert_eq!(rig.load(false, memory, 8), 0x1234);
     }
+}
+
+#[test]
+fn direct_range_moves_with_its_base_address_register() {
+    let screen = Manifest {
+        ranges: vec![Range { name: "screen".to_owned(), length: 4096, space: Space::Bar(0) }],
+        wishes: vec![wish(Power::Direct, None, 4096)],
+        vectors: 0,
+        lines: Vec::new(),
+        ..pci_toy("screen")
+    };
+    let mut rig = Rig::running(&[screen]);
+    let first = config(&mut rig, 0x10, None);
+    assert_eq!(rig.load(false, first, 4), 0xffff_ffff, "the guest has not mapped it");
+    config(&mut rig, 4, Some(2));
+    rig.store(false, first + 8, 4, 0x0102_0304);
+    let second = first + 0x10_0000;
+    config(&mut rig, 0x10, Some(second));
+    assert_eq!(rig.load(false, first + 8, 4), 0xffff_ffff, "it has moved");
+    assert_eq!(rig.load(false, second + 8, 4), 0x0102_0304);
+    config(&mut rig, 4, Some(0));
+    assert_eq!(rig.load(false, second + 8, 4), 0xffff_ffff);
+    assert_eq!(rig.counted().devices[0].lane, 0);
 }
 
 #[test]

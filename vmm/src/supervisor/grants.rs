@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
 use sandbox::{HelperForm, LayerName, Recipe};
+use schema::display::SCANOUT_BYTES;
 use schema::host::{Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
@@ -130,6 +131,8 @@ pub struct DeviceObjects {
     /// Byte streams.
     pub streams: Vec<StreamObjects>,
     direct: Vec<(u32, Region<ReadWrite>)>,
+    /// Where displays draw what they show.
+    pub scanouts: Vec<(u32, Region<ReadWrite>)>,
     memory: Option<bool>,
 }
 
@@ -149,6 +152,7 @@ impl DeviceObjects {
             images: Vec::new(),
             streams: Vec::new(),
             direct: Vec::new(),
+            scanouts: Vec::new(),
             memory: None,
         };
         let mut backing = device.backing.iter();
@@ -170,6 +174,9 @@ impl DeviceObjects {
                 }
                 Power::Switch => objects.switches.push((index, Wake::create()?)),
                 Power::Direct => objects.direct.push((index, Region::create("cofferdam:direct", wish.bytes)?)),
+                Power::Scanout => {
+                    objects.scanouts.push((index, Region::create("cofferdam:scanout", SCANOUT_BYTES)?));
+                }
                 Power::Entropy => {}
             }
         }
@@ -260,7 +267,7 @@ impl Objects {
         let guest = self.memory.regions.iter().map(|(_, _, region)| region.as_fd());
         let devices = self.devices.iter().flat_map(|device| {
             let own = device.streams.iter().map(|stream| stream.region.as_fd());
-            let own = own.chain(device.direct.iter().map(|(_, region)| region.as_fd()));
+            let own = own.chain(device.direct.iter().chain(&device.scanouts).map(|(_, region)| region.as_fd()));
             own.chain([device.state.as_fd()]).chain(device.lane.shared_memory())
         });
         guest.chain(devices)
@@ -392,6 +399,9 @@ impl Objects {
         }
         for (wish, wake) in &objects.switches {
             bundle.add(number, Purpose::Switch, *wish, 0, wake)?;
+        }
+        for (wish, region) in &objects.scanouts {
+            bundle.add(number, Purpose::Scanout, *wish, 0, region)?;
         }
         Ok(())
     }

@@ -184,7 +184,13 @@ impl Host {
                 self.regions.push((grant.purpose, grant.base, region.map()?));
                 return Ok(self.keep(grant, number, Memory, Mode::Read));
             }
-            Purpose::State | Purpose::Memory | Purpose::Stream | Purpose::AnswerRegion | Purpose::HelperRegion => {
+            Purpose::State
+            | Purpose::Memory
+            | Purpose::Stream
+            | Purpose::AnswerRegion
+            | Purpose::HelperRegion
+            | Purpose::Direct
+            | Purpose::Scanout => {
                 let number = keeps.then(|| descriptor.try_clone()).transpose()?;
                 let region = Region::<ReadWrite>::receive(descriptor, &grant.handle)?;
                 ensure!(region.bytes() > LOOT_BYTES as u64, "a region is too small");
@@ -202,7 +208,6 @@ impl Host {
             Purpose::Packets => (Channel, Mode::Both),
             Purpose::Asked => (Pipe, Mode::Read),
             Purpose::Answers => (Pipe, Mode::Write),
-            Purpose::Direct => bail!("a direct range is granted to no host"),
         };
         Ok(self.keep(grant, Some(descriptor), kind, mode))
     }

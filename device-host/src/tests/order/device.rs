@@ -179,6 +179,8 @@ impl Model for Device {
 
     fn button(&mut self, _: &mut [u8], _: u64) {}
 
+    fn refresh(&mut self, _: &mut [u8], _: u64) {}
+
     fn scan(&mut self, state: &mut [u8], _: u64) -> Scan {
         if !self.pending(state) {
             return Scan::Idle;

@@ -14,15 +14,17 @@ mod model;
 mod options;
 mod powers;
 mod random;
+mod scanout;
 mod store;
 
 pub mod virtio;
 
 pub use model::{Attach, Model, Registration};
 pub use options::{OptionError, Options};
-pub use powers::{Bell, Bulk, GuestMemory, Powers, Stream, TestStream};
+pub use powers::{Bell, Bulk, DirectMemory, GuestMemory, Powers, Stream, TestStream};
 pub use random::{KernelRandom, RandomSource};
-pub use schema::manifest;
+pub use scanout::Scanout;
+pub use schema::{display, manifest};
 pub use store::{BlockStore, RawFile};
 
 use schema::manifest::{Manifest, SHADOW_MAX};
@@ -35,7 +37,7 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + 'static>
 /// Emulated hardware with registers.
 ///
 /// Calls never overlap. Order: `attach`; then `power_on`, or `check` of state found from an earlier incarnation; then any of
-/// `read`, `write`, `alarm`, `button` and `scan`, each followed by `outputs` and, once committed, by `settle`. `power_on` may
+/// `read`, `write`, `alarm`, `button`, `refresh` and `scan`, each followed by `outputs` and, once committed, by `settle`. `power_on` may
 /// come again at any time: it is the reset. A device host that dies takes its devices with it without further calls.
 pub trait Device: Sized + Send + 'static {
     /// All that a guest could observe, and nothing else.
@@ -65,6 +67,9 @@ pub trait Device: Sized + Send + 'static {
 
     /// The operator pressed the power button.
     fn button(&mut self, state: &mut Self::State, now: u64);
+
+    /// Somebody wants to see what a display shows: it is drawn into the scanout. Does a bounded amount of work.
+    fn refresh(&mut self, state: &mut Self::State, now: u64);
 
     /// Looks at queues and rings: after each wake and before each synchronous operation. Does a bounded amount of work.
     fn scan(&mut self, state: &mut Self::State, now: u64) -> Scan;

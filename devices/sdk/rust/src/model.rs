@@ -15,6 +15,7 @@ pub trait Model: Send {
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister>;
     fn alarm(&mut self, state: &mut [u8], now: u64);
     fn button(&mut self, state: &mut [u8], now: u64);
+    fn refresh(&mut self, state: &mut [u8], now: u64);
     fn scan(&mut self, state: &mut [u8], now: u64) -> Scan;
     fn pending(&self, state: &[u8]) -> bool;
     fn outputs(&self, state: &[u8]) -> Outputs;
@@ -76,6 +77,9 @@ impl<D: Device> Model for Erased<D> {
     }
     fn button(&mut self, state: &mut [u8], now: u64) {
         self.0.button(view_mut(state), now);
+    }
+    fn refresh(&mut self, state: &mut [u8], now: u64) {
+        self.0.refresh(view_mut(state), now);
     }
     fn scan(&mut self, state: &mut [u8], now: u64) -> Scan {
         self.0.scan(view_mut(state), now)

@@ -1,6 +1,6 @@
 //! What a device may be given, and the bag it is given in.
 
-use crate::{AttachError, BlockStore, RandomSource};
+use crate::{AttachError, BlockStore, RandomSource, Scanout};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,10 @@ use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
 /// Guest memory that was granted; the guest may change it at any time, so read once, then check.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
+
+/// Memory of a device's own, which the guest sees: it begins at address 0. The guest may change it at any time, as it may its
+/// own; it outlives the process.
+pub type DirectMemory = GuestMemory;
 
 /// Everything that was granted to one device, by the index of the wish in its manifest.
 ///
@@ -23,6 +27,10 @@ pub struct Powers {
     pub stores: Vec<(u32, Box<dyn BlockStore>)>,
     /// Random bytes.
     pub random: Option<Box<dyn RandomSource>>,
+    /// Memory of its own behind direct ranges, by wish.
+    pub direct: Vec<(u32, DirectMemory)>,
+    /// Where pictures are drawn, by wish.
+    pub scanouts: Vec<(u32, Scanout)>,
     /// Switches by wish.
     pub switches: Vec<(u32, Box<dyn Bell>)>,
     /// MSI-X vectors, in order.
@@ -49,6 +57,14 @@ impl Powers {
     /// Takes the source of random bytes.
     pub fn random(&mut self) -> Result<Box<dyn RandomSource>, AttachError> {
         self.random.take().ok_or(AttachError::Missing("entropy"))
+    }
+    /// Takes the memory behind the direct range of wish `index`.
+    pub fn direct(&mut self, index: u32) -> Result<DirectMemory, AttachError> {
+        take(&mut self.direct, index).ok_or(AttachError::Missing("direct"))
+    }
+    /// Takes the scanout of wish `index`.
+    pub fn scanout(&mut self, index: u32) -> Result<Scanout, AttachError> {
+        take(&mut self.scanouts, index).ok_or(AttachError::Missing("scanout"))
     }
     /// Takes the switch of wish `index`.
     pub fn switch(&mut self, index: u32) -> Result<Box<dyn Bell>, AttachError> {

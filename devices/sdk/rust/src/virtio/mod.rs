@@ -301,6 +301,8 @@ impl<B: Backend> Device for Virtio<B> {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, state: &mut State, _: u64) -> Scan {
         self.look(state)
     }
