@@ -76,6 +76,7 @@ impl Manifest {
             let segment = name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
             require(name.is_empty() || (name.len() == 4 && segment && !name[0].is_ascii_digit()), "acpi.name")?;
             require(acpi.hid.bytes().all(|byte| byte.is_ascii_alphanumeric()), "acpi.hid")?;
+            require(acpi.also.iter().all(|node| usize::from(node.line) < self.lines.len()), "acpi.also")?;
         }
         Ok(())
     }

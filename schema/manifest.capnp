@@ -115,6 +115,14 @@ struct Acpi {
   bootArch @3 :UInt16;              # bits for the FADT's IAPC_BOOT_ARCH
   century @4 :UInt8;                # CMOS index for the FADT; 0: none
   fixed @5 :Fixed;                  # absent: not the fixed-hardware power block
+  also @6 :List(AcpiNode);          # at most four
+}
+
+struct AcpiNode {
+  # A second device of the guest's, at the same registers.
+  name @0 :Text;
+  hid @1 :Text;
+  line @2 :UInt8;                   # which line of the manifest is its
 }
 
 struct Fixed {

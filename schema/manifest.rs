@@ -24,6 +24,8 @@ pub const STATE_MAX: u32 = 64 << 10;
 pub const BULK_MAX: u32 = 16 << 20;
 /// Most bytes of a direct range, for the same reason; a large frame buffer fits.
 pub const DIRECT_MAX: u64 = 256 << 20;
+/// Most devices of the guest's behind one device's registers, beside the first.
+pub const NODES_MAX: usize = 4;
 /// Most MSI-X vectors of one device: its table must fit half a page.
 pub const VECTORS_MAX: u16 = 128;
 
@@ -291,6 +293,19 @@ pub struct Acpi {
     pub century: u8,
     /// The fixed-hardware power block, if this is it.
     pub fixed: Option<Fixed>,
+    /// Other devices of the guest's at the same registers, such as the mouse behind a keyboard's controller.
+    pub also: Vec<AcpiNode>,
+}
+
+/// A device of the guest's that has an interrupt of its own and no registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcpiNode {
+    /// Four characters.
+    pub name: String,
+    /// Hardware ID.
+    pub hid: String,
+    /// Index of the line that is its, and not the first device's.
+    pub line: u8,
 }
 
 /// ACPI fixed hardware in range 0: byte offsets.

@@ -495,7 +495,11 @@ pub(crate) fn random_accesses<W: World>() {
             assert!(deadline.is_none_or(|deadline| deadline > bench.now), "{}: an alarm without end", W::NAME);
         }
         if matches!(step, Step::Reset) {
-            assert_eq!(bench.outputs().levels, 0, "{}: a line is up after reset", W::NAME);
+            // What comes from outside may raise one again at once.
+            bench.aside(|bench| {
+                bench.attempt(Step::Reset);
+                assert_eq!(bench.outputs().levels, 0, "{}: a line is up after reset", W::NAME);
+            });
         }
     }
 }

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::BadBody;
 use crate::manifest::{
-    Acpi, CAPABILITY_MAX, Class, Doorbell, Fixed, LINES_MAX, LIST_MAX, Line, Manifest, NAME_MAX, OptionKind,
-    OptionSpec, Pci, PciRegister, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance, Wish,
+    Acpi, AcpiNode, CAPABILITY_MAX, Class, Doorbell, Fixed, LINES_MAX, LIST_MAX, Line, Manifest, NAME_MAX, NODES_MAX,
+    OptionKind, OptionSpec, Pci, PciRegister, Power, Range, Register, RegisterKind, Space, Switch, TEXT_MAX, Tolerance,
+    Wish,
 };
 use crate::wire::manifest_capnp as wire;
 
@@ -307,7 +308,10 @@ impl Record for Acpi {
     type Wire = wire::acpi::Owned;
     fn measure(&self) -> Result<usize, BadBody> {
         let fixed = if self.fixed.is_some() { struct_words::<Fixed>() } else { 0 };
-        Ok(words::text("acpi name", &self.name, NAME_MAX)? + words::text("hid", &self.hid, NAME_MAX)? + fixed)
+        Ok(words::text("acpi name", &self.name, NAME_MAX)?
+            + words::text("hid", &self.hid, NAME_MAX)?
+            + words::list("also", &self.also, NODES_MAX)?
+            + fixed)
     }
     fn write(&self, mut to: wire::acpi::Builder<'_>) {
         to.set_name(self.name.as_str());
@@ -316,8 +320,9 @@ impl Record for Acpi {
         to.set_boot_arch(self.boot_arch);
         to.set_century(self.century);
         if let Some(fixed) = &self.fixed {
-            fixed.write(to.init_fixed());
+            fixed.write(to.reborrow().init_fixed());
         }
+        write_list(&self.also, to.init_also(self.also.len() as u32));
     }
     fn read(from: wire::acpi::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Acpi {
@@ -327,6 +332,26 @@ impl Record for Acpi {
             boot_arch: from.get_boot_arch(),
             century: from.get_century(),
             fixed: if from.has_fixed() { Some(Fixed::read(from.get_fixed()?)?) } else { None },
+            also: read_list("also", from.get_also(), NODES_MAX)?,
+        })
+    }
+}
+
+impl Record for AcpiNode {
+    type Wire = wire::acpi_node::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(words::text("acpi name", &self.name, NAME_MAX)? + words::text("hid", &self.hid, NAME_MAX)?)
+    }
+    fn write(&self, mut to: wire::acpi_node::Builder<'_>) {
+        to.set_name(self.name.as_str());
+        to.set_hid(self.hid.as_str());
+        to.set_line(self.line);
+    }
+    fn read(from: wire::acpi_node::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(AcpiNode {
+            name: read_text("acpi name", from.get_name(), NAME_MAX)?,
+            hid: read_text("hid", from.get_hid(), NAME_MAX)?,
+            line: from.get_line(),
         })
     }
 }

@@ -10,7 +10,9 @@ use crate::host::{
 };
 use crate::host::{Seal, Setting, Severity};
 use crate::lane::{Access, Answer, Carrier, Operation};
-use crate::manifest::{self, Acpi, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Range};
+use crate::manifest::{
+    self, Acpi, AcpiNode, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Range,
+};
 use crate::manifest::{PciRegister, Power, Register, RegisterKind, Space, Switch, Tolerance, Wish};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
@@ -154,6 +156,7 @@ fn manifest() -> Manifest {
             boot_arch: 2,
             century: 0x32,
             fixed: Some(Fixed { event: 1, control: 4, timer: 8, sci: 9, sleep_type: 5 }),
+            also: vec![AcpiNode { name: "PS2M".into(), hid: "PNP0F13".into(), line: 1 }],
         }),
         with: vec!["dma8237".into(), "floppy82077".into()],
         options: vec![OptionSpec {
@@ -536,7 +539,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn manifest_whose_parts_do_not_fit_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 30] = [
+    let changes: [(&str, Change); 31] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "../disk".into()),
         ("ranges.length", |m| m.ranges[0].length = 0),
@@ -566,6 +569,7 @@ fn manifest_whose_parts_do_not_fit_is_refused() {
         ("pci.registers.value", |m| m.pci.as_mut().unwrap().registers[0].offset = 0xff),
         ("pci.registers.value", |m| m.pci.as_mut().unwrap().registers[0].value = vec![]),
         ("pci.registers.writable", |m| m.pci.as_mut().unwrap().registers[0].writable = vec![1]),
+        ("acpi.also", |m| m.acpi.as_mut().unwrap().also[0].line = 2),
         ("acpi.name", |m| m.acpi.as_mut().unwrap().name = "com1".into()),
     ];
     assert_eq!(manifest().check(), Ok(()));

@@ -242,6 +242,8 @@ impl Device for Floppy {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, _: &mut State, _: u64) -> Scan {
         Scan::Idle
     }

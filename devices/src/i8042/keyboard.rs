@@ -1,12 +1,11 @@
-//! An enhanced keyboard on the end of the cable: it answers commands, and nobody types on it yet.
+//! An enhanced keyboard on the end of the cable.
 //!
-//! Source: IBM PS/2 Hardware Interface Technical Reference, *Keyboards (101- and 102-key)*, part "Commands from the
-//! system".
+//! Source: IBM PS/2 Hardware Interface Technical Reference, *Keyboards (101- and 102-key)*, parts "Commands from the
+//! system" and "Scan code sets".
 
+use super::keys::{self, Key};
+use super::queue::Queue;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
-/// Bytes that a keyboard keeps until they are taken.
-const QUEUE: usize = 16;
 
 const ACKNOWLEDGE: u8 = 0xfa;
 const RESEND: u8 = 0xfe;
@@ -22,8 +21,15 @@ const SET_TYPEMATIC: u8 = 0xf3;
 const ENABLE: u8 = 0xf4;
 const DISABLE: u8 = 0xf5;
 const DEFAULTS: u8 = 0xf6;
-/// Key types, all or single keys: they would change what a key sends.
-const KEY_TYPES: std::ops::RangeInclusive<u8> = 0xf7..=0xfd;
+/// All keys repeat; send when they are let go as well; do not; do both.
+const ALL_REPEAT: u8 = 0xf7;
+const ALL_BREAK: u8 = 0xf8;
+const ALL_MAKE: u8 = 0xf9;
+const ALL_BOTH: u8 = 0xfa;
+/// The same of the keys whose codes of set 3 follow.
+const KEY_REPEATS: u8 = 0xfb;
+const KEY_BREAKS: u8 = 0xfc;
+const KEY_MAKES: u8 = 0xfd;
 const RESET: u8 = 0xff;
 
 /// No parameter is awaited.
@@ -32,16 +38,19 @@ const NOTHING: u8 = 0;
 /// Ten repetitions a second after half a second.
 const TYPEMATIC_DEFAULT: u8 = 0x2b;
 const SET_DEFAULT: u8 = 2;
+const SETS: std::ops::RangeInclusive<u8> = 1..=3;
+
+/// The most bytes of one key: Pause in set 2.
+pub(super) const KEY_BYTES_MAX: usize = 8;
 
 /// The keyboard, and what it has not sent yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Keyboard {
-    queue: [u8; QUEUE],
-    queued: u8,
+    queue: Queue,
     /// The command whose parameter is awaited, or [`NOTHING`].
     awaited: u8,
-    /// 0 or 1: it would send keys.
+    /// 0 or 1: it sends keys.
     enabled: u8,
     leds: u8,
     typematic: u8,
@@ -50,36 +59,82 @@ pub(super) struct Keyboard {
     /// The last byte that was sent.
     last: u8,
     unused: u8,
+    /// Bit `n`: in set 3 the key with code `n` sends when it is let go.
+    breaks: [u8; 32],
 }
 
 impl Keyboard {
-    /// Where the queue's length lies.
-    #[cfg(test)]
-    pub(super) const QUEUED: usize = std::mem::offset_of!(Keyboard, queued);
-
     pub(super) fn power_on() -> Keyboard {
-        Keyboard { enabled: 1, typematic: TYPEMATIC_DEFAULT, set: SET_DEFAULT, ..Keyboard::new_zeroed() }
+        let mut keyboard =
+            Keyboard { enabled: 1, typematic: TYPEMATIC_DEFAULT, set: SET_DEFAULT, ..Keyboard::new_zeroed() };
+        keys::HELD.iter().for_each(|code| keyboard.set_breaks(*code, true));
+        keyboard
     }
 
     pub(super) fn check(&self) -> bool {
-        usize::from(self.queued) <= QUEUE
-            && matches!(self.awaited, NOTHING | SET_LEDS | SCAN_CODE_SET | SET_TYPEMATIC)
+        self.queue.check()
+            && matches!(
+                self.awaited,
+                NOTHING | SET_LEDS | SCAN_CODE_SET | SET_TYPEMATIC | KEY_REPEATS | KEY_BREAKS | KEY_MAKES
+            )
             && self.enabled <= 1
-            && (1..=3).contains(&self.set)
+            && SETS.contains(&self.set)
             && self.unused == 0
     }
 
     /// Whether it has something to send.
     pub(super) fn has_byte(&self) -> bool {
-        self.queued > 0
+        !self.queue.is_empty()
     }
 
     /// Sends a byte.
     pub(super) fn send(&mut self) -> Option<u8> {
-        self.queued = self.queued.checked_sub(1)?;
-        self.last = self.queue[0];
-        self.queue.copy_within(1.., 0);
+        self.last = self.queue.take()?;
         Some(self.last)
+    }
+
+    /// Whether a key may be pressed or let go and nothing is lost.
+    pub(super) fn has_room(&self) -> bool {
+        self.enabled == 0 || self.queue.room() >= KEY_BYTES_MAX
+    }
+
+    /// A person presses a key, or lets it go. One that this keyboard has not, or all while it is disabled, send nothing.
+    pub(super) fn strike(&mut self, usage: u16, pressed: bool) {
+        let Some(key) = keys::key(usage).filter(|_| self.enabled != 0) else { return };
+        match (self.set, usage, pressed) {
+            (1, keys::PAUSE, true) => self.queue.put(&[0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5]),
+            (2, keys::PAUSE, true) => self.queue.put(&[0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]),
+            // It sends nothing when it is let go.
+            (1 | 2, keys::PAUSE, false) => {}
+            (1, keys::PRINT_SCREEN, true) => self.queue.put(&[0xe0, 0x2a, 0xe0, 0x37]),
+            (1, keys::PRINT_SCREEN, false) => self.queue.put(&[0xe0, 0xb7, 0xe0, 0xaa]),
+            (2, keys::PRINT_SCREEN, true) => self.queue.put(&[0xe0, 0x12, 0xe0, 0x7c]),
+            (2, keys::PRINT_SCREEN, false) => self.queue.put(&[0xe0, 0xf0, 0x7c, 0xe0, 0xf0, 0x12]),
+            (_, _, pressed) => self.send_key(key, pressed),
+        }
+    }
+
+    fn send_key(&mut self, key: Key, pressed: bool) {
+        if self.set != 3 && key.extended {
+            self.queue.put(&[0xe0]);
+        }
+        match (self.set, pressed) {
+            (1, _) => self.queue.put(&[if pressed { key.set_1 } else { key.set_1 | 0x80 }]),
+            (2, true) => self.queue.put(&[key.set_2]),
+            (2, false) => self.queue.put(&[0xf0, key.set_2]),
+            (_, true) => self.queue.put(&[key.set_3]),
+            (_, false) if self.breaks(key.set_3) => self.queue.put(&[0xf0, key.set_3]),
+            (_, false) => {}
+        }
+    }
+
+    fn breaks(&self, code: u8) -> bool {
+        self.breaks[usize::from(code / 8)] >> (code % 8) & 1 != 0
+    }
+
+    fn set_breaks(&mut self, code: u8, breaks: bool) {
+        let byte = &mut self.breaks[usize::from(code / 8)];
+        *byte = *byte & !(1 << (code % 8)) | u8::from(breaks) << (code % 8);
     }
 
     /// Takes a byte from the system.
@@ -97,25 +152,30 @@ impl Keyboard {
         match (command, byte) {
             (SET_LEDS, _) => self.leds = byte,
             (SET_TYPEMATIC, _) => self.typematic = byte,
-            (_, 0) => return self.answer(&[ACKNOWLEDGE, self.set]),
-            (_, 1..=3) => self.set = byte,
-            _ => return self.answer(&[RESEND]),
+            // More keys may follow, until a command does.
+            (KEY_REPEATS | KEY_BREAKS | KEY_MAKES, code) => {
+                self.set_breaks(code, command == KEY_BREAKS);
+                self.awaited = command;
+            }
+            (_, 0) => return self.queue.put(&[ACKNOWLEDGE, self.set]),
+            (_, set) if SETS.contains(&set) => self.set = set,
+            _ => return self.queue.put(&[RESEND]),
         }
-        self.answer(&[ACKNOWLEDGE]);
+        self.queue.put(&[ACKNOWLEDGE]);
     }
 
     fn command(&mut self, byte: u8) {
         match byte {
-            SET_LEDS | SCAN_CODE_SET | SET_TYPEMATIC => {
+            SET_LEDS | SCAN_CODE_SET | SET_TYPEMATIC | KEY_REPEATS | KEY_BREAKS | KEY_MAKES => {
                 self.awaited = byte;
-                self.answer(&[ACKNOWLEDGE]);
+                self.queue.put(&[ACKNOWLEDGE]);
             }
-            ECHO => self.answer(&[ECHO]),
-            IDENTIFY => self.answer(&[ACKNOWLEDGE, IDENTITY[0], IDENTITY[1]]),
+            ECHO => self.queue.put(&[ECHO]),
+            IDENTIFY => self.queue.put(&[ACKNOWLEDGE, IDENTITY[0], IDENTITY[1]]),
             ENABLE => {
-                self.queued = 0;
+                self.queue.clear();
                 self.enabled = 1;
-                self.answer(&[ACKNOWLEDGE]);
+                self.queue.put(&[ACKNOWLEDGE]);
             }
             DISABLE | DEFAULTS => {
                 *self = Keyboard {
@@ -124,25 +184,18 @@ impl Keyboard {
                     last: self.last,
                     ..Keyboard::power_on()
                 };
-                self.answer(&[ACKNOWLEDGE]);
+                self.queue.put(&[ACKNOWLEDGE]);
+            }
+            ALL_REPEAT | ALL_BREAK | ALL_MAKE | ALL_BOTH => {
+                self.breaks = [if matches!(byte, ALL_BREAK | ALL_BOTH) { 0xff } else { 0 }; 32];
+                self.queue.put(&[ACKNOWLEDGE]);
             }
             RESET => {
                 *self = Keyboard::power_on();
-                self.answer(&[ACKNOWLEDGE, SELF_TEST_PASSED]);
+                self.queue.put(&[ACKNOWLEDGE, SELF_TEST_PASSED]);
             }
-            RESEND => self.answer(&[self.last]),
-            byte if KEY_TYPES.contains(&byte) => self.answer(&[ACKNOWLEDGE]),
-            _ => self.answer(&[RESEND]),
-        }
-    }
-
-    /// What finds no place is lost: the system did not read what it had asked for.
-    fn answer(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if let Some(free) = self.queue.get_mut(usize::from(self.queued)) {
-                *free = *byte;
-                self.queued += 1;
-            }
+            RESEND => self.queue.put(&[self.last]),
+            _ => self.queue.put(&[RESEND]),
         }
     }
 }

@@ -265,6 +265,8 @@ impl Device for Ide {
 
     fn button(&mut self, _: &mut State, _: u64) {}
 
+    fn refresh(&mut self, _: &mut State, _: u64) {}
+
     fn scan(&mut self, state: &mut State, _: u64) -> Scan {
         if !self.pending(state) {
             return Scan::Idle;

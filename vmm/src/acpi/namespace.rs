@@ -7,7 +7,7 @@ use acpi_tables::aml::{
     ResourceTemplate, Scope,
 };
 use acpi_tables::{Aml, AmlSink};
-use schema::manifest::{Acpi, Line, Manifest, Range, Space};
+use schema::manifest::{Acpi, AcpiNode, Line, Manifest, Range, Space};
 use std::collections::BTreeSet;
 
 /// The device that owns ports which nobody else in the namespace does, so that nothing is placed over them.
@@ -47,7 +47,18 @@ pub(super) fn describe(manifests: &[&Manifest], soft_off: Option<u8>) -> Result<
                 if !names.insert(acpi.name.clone()) {
                     return Err(refuse(format!("another device has the ACPI name {:?} already", acpi.name)));
                 }
-                children.push(node(acpi, &resources).map_err(refuse)?);
+                let theirs =
+                    |resource: &Resource| acpi.also.iter().any(|also| irq_of(manifest, also) == Some(*resource));
+                let own: Vec<Resource> = resources.into_iter().filter(|resource| !theirs(resource)).collect();
+                children.push(node(acpi, &own).map_err(refuse)?);
+                for also in &acpi.also {
+                    if !names.insert(also.name.clone()) {
+                        return Err(refuse(format!("another device has the ACPI name {:?} already", also.name)));
+                    }
+                    let named = Acpi { name: also.name.clone(), hid: also.hid.clone(), ..Acpi::default() };
+                    let irq: Vec<Resource> = irq_of(manifest, also).into_iter().collect();
+                    children.push(node(&named, &irq).map_err(refuse)?);
+                }
             }
             // Interrupts of devices without a node are fixed ones, which their own tables name.
             None => unnamed.extend(resources.into_iter().filter(|resource| !matches!(resource, Resource::Irq(_)))),
@@ -211,6 +222,14 @@ fn resources(manifest: &Manifest) -> Result<Vec<Resource>, String> {
         }
     }
     Ok(resources)
+}
+
+/// The interrupt of a device behind another's registers.
+fn irq_of(manifest: &Manifest, also: &AcpiNode) -> Option<Resource> {
+    match manifest.lines.get(usize::from(also.line)) {
+        Some(Line::Isa(irq @ 0..=15)) => Some(Resource::Irq(*irq)),
+        _ => None,
+    }
 }
 
 /// Bytes that are AML already.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::memory::tests::ram;
 use crate::testing;
-use schema::manifest::{Acpi, Line, Range};
+use schema::manifest::{Acpi, AcpiNode, Line, Range};
 
 /// A device's ports, as its manifest has them.
 fn ports(first: u16, length: u64) -> Range {
@@ -225,6 +225,19 @@ fn bridge_forwards_what_functions_may_decode() {
     assert!(contains(&dsdt, &[&[0x88, 13, 0, 1, 12, 3, 0, 0][..], &words(0xd00, 0xffff)].concat()), "high ports");
     let window = [0xc000_0000_u32.to_le_bytes(), 0xfebf_ffff_u32.to_le_bytes(), [0; 4], 0x3ec0_0000_u32.to_le_bytes()];
     assert!(contains(&dsdt, &[&[0x87, 23, 0, 0, 12, 1, 0, 0, 0, 0][..], &window.concat()].concat()), "memory");
+}
+
+#[test]
+fn device_behind_anothers_registers_has_its_own_interrupt() {
+    let also = vec![AcpiNode { name: "PS2M".into(), hid: "PNP0F13".into(), line: 1 }];
+    let acpi = Acpi { name: "PS2K".into(), hid: "PNP0303".into(), also, ..Acpi::default() };
+    let lines = vec![Line::Isa(1), Line::Isa(12)];
+    let keyboard = Manifest { ranges: vec![ports(0x60, 1)], lines, acpi: Some(acpi), ..testing::manifest("keyboard") };
+    let dsdt = Tables::of(1, &[keyboard]).dsdt();
+    let end = [0x79, 0];
+    assert!(contains(&dsdt, &[&[0x47, 1, 0x60, 0, 0x60, 0, 1, 1, 0x22, 2, 0][..], &end].concat()), "the keyboard's");
+    assert!(contains(&dsdt, b"PS2M"));
+    assert!(contains(&dsdt, &[&[0x11, 8, 0x0a, 5, 0x22, 0, 0x10][..], &end].concat()), "the mouse's");
 }
 
 #[test]
