@@ -6,6 +6,7 @@
 mod args;
 mod catalogue;
 mod devices;
+mod drives;
 mod machine;
 mod operate;
 mod policy;
