@@ -15,7 +15,8 @@ pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "p
 pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
     let debug_console =
         PlannedDevice { outlet: asked.debug_outlet()?, ..planned("debug-console", Vec::new(), Vec::new()) };
-    Ok(vec![debug_console])
+    let vga = planned("vga", Vec::new(), Vec::new());
+    Ok(vec![debug_console, vga])
 }
 
 /// A device with its options and what is behind its files; the level is set later.

@@ -6,7 +6,8 @@
 mod args;
 mod catalogue;
 mod devices;
-mod drives;
+mod display;
+mod keys;
 mod machine;
 mod operate;
 mod policy;
@@ -64,6 +65,8 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Stop(vm) => operate::order(&vm, schema::control::Order::Stop),
         Action::Reset(vm) => operate::order(&vm, schema::control::Order::Reset),
         Action::Console(vm) => operate::console(&vm, &signals),
+        Action::Screenshot(asked) => display::screenshot(&asked),
+        Action::Sendkeys(asked) => display::sendkeys(&asked),
         Action::Logs(vm) => operate::logs(&vm),
         Action::Devices(devices) => devices::devices(&devices),
         Action::Recipe(recipe) => devices::recipe(&recipe),

@@ -1,12 +1,14 @@
 //! The command line, and `--config`, which says the same as the flags of `run`.
 
 mod bench;
+mod display;
 mod firmware;
 mod layers;
 mod per_device;
 mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
+pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
@@ -57,6 +59,10 @@ pub enum Action {
     Reset(VmArgs),
     /// Attach to a virtual machine's console. Ctrl-A x leaves.
     Console(VmArgs),
+    /// Write what a virtual machine's display shows to a PNG file.
+    Screenshot(ScreenshotArgs),
+    /// Type at a virtual machine's keyboard.
+    Sendkeys(SendkeysArgs),
     /// Print what a virtual machine's processes have logged.
     Logs(VmArgs),
     /// List the devices there are, from their manifests.

@@ -67,7 +67,8 @@ const REVISION: u8 = 2;
 /// A VGA compatible controller (PCI Code and ID Assignment Specification, 1.4).
 const CLASS: u32 = 0x03_0000;
 
-/// No write raises an interrupt, so each may be posted.
+/// No write raises an interrupt, so it may be posted. Not while there is a frame buffer, and not what makes one: the guest
+/// stores there past us, and must find what it stored before where it stored it.
 const POSTED: u8 = 0;
 
 /// Bits of the miscellaneous output register.
@@ -267,7 +268,6 @@ impl Device for Vga {
             registers: vec![
                 area(PORTS, 4, PORT_COUNT.into()),
                 area(MONOCHROME, 4, MONOCHROME_COUNT.into()),
-                area(DISPI, 2, DISPI_COUNT.into()),
                 area(WINDOW, WINDOW_WIDTH, WINDOW_BYTES),
             ],
             wishes: vec![
@@ -382,8 +382,9 @@ impl Device for Vga {
         false
     }
 
-    fn outputs(&self, _: &State) -> Outputs {
-        Outputs { postable: 1 << POSTED, ..Outputs::default() }
+    fn outputs(&self, state: &State) -> Outputs {
+        let postable = if state.dispi.mode().is_none() { 1 << POSTED } else { 0 };
+        Outputs { postable, ..Outputs::default() }
     }
 
     fn settle(&mut self, _: &State) {}

@@ -608,6 +608,18 @@ fn memory_is_cleared_with_a_new_mode_unless_it_is_to_stay() {
 }
 
 #[test]
+fn writes_are_posted_only_while_there_is_no_frame_buffer() {
+    let mut bench = Bench::mode(&TEXT);
+    assert_eq!(bench.outputs().postable, 1);
+    for (index, value) in [(1, 64), (2, 64), (3, 32), (4, 0x41)] {
+        bench.dispi(index, value);
+    }
+    assert_eq!(bench.outputs().postable, 0);
+    bench.dispi(4, 0);
+    assert_eq!(bench.outputs().postable, 1);
+}
+
+#[test]
 fn picture_outlives_the_process() {
     let mut bench = Bench::mode(&SIXTEEN_COLOURS);
     bench.store(0, 0xff);

@@ -26,6 +26,9 @@ const BATCH: usize = 8;
 /// Sectors of a disk have this many bytes.
 const SECTOR: u64 = 512;
 
+/// The name by which a device wishes for the stream of what people do with keyboard and mouse.
+const INPUT: &str = "input";
+
 /// Guest memory: a region for each grant class.
 pub struct GuestMemory {
     /// Guest address, whether it is the low grant class, and the memory.
@@ -82,9 +85,8 @@ impl Image {
                     .open(path)
                     .with_context(|| format!("disk {shown}: cannot be opened"))?;
                 let bytes = file.seek(SeekFrom::End(0))?;
-                // What may only be read may end within a sector, which is then not there: images of CDs come truncated.
                 ensure!(
-                    bytes > 0 && (readonly || bytes.is_multiple_of(SECTOR)),
+                    bytes > 0 && bytes.is_multiple_of(SECTOR),
                     "disk {shown}: its size, {bytes} bytes, is not a multiple of {SECTOR}; extend it with \
                      `truncate -s %{SECTOR} {shown}`"
                 );
@@ -112,6 +114,8 @@ impl Image {
 pub struct StreamObjects {
     /// Index of the wish.
     pub wish: u32,
+    /// It carries what people do with keyboard and mouse.
+    pub is_input: bool,
     /// The rings.
     pub region: Region<ReadWrite>,
     /// Rung by the host when it has printed or read.
@@ -162,6 +166,7 @@ impl DeviceObjects {
             match wish.power {
                 Power::Stream => objects.streams.push(StreamObjects {
                     wish: index,
+                    is_input: wish.name == INPUT,
                     region: Region::create("cofferdam:stream", imc::STREAM_BYTES)?,
                     bell: Wake::create()?,
                 }),

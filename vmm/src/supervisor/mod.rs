@@ -8,6 +8,7 @@ mod cell;
 mod console;
 mod grants;
 mod host;
+mod input;
 mod journal;
 mod lane;
 mod lives;
@@ -19,6 +20,7 @@ mod process;
 mod reach;
 mod relay;
 pub mod runtime;
+mod screen;
 mod timing;
 mod vm;
 mod window;
@@ -34,6 +36,7 @@ pub use plan::{
     PlannedDevice,
 };
 pub use reach::{Reached, reach};
+pub use screen::{Frame, Screen};
 pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
 pub use vm::{Ended, Signals, Vm};
 pub use window::GuestWindow;

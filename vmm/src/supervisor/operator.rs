@@ -2,15 +2,17 @@
 
 use super::console::Console;
 use super::runtime::{self, Entry};
+use super::screen::{Frame, Screen};
 use super::vm::Vm;
 use anyhow::{Result, anyhow};
-use imc::{CallError, Channel, Packet};
+use imc::{CallError, Capability, Channel, Descriptors, Packet, ReadOnly, Region};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 use schema::control::{
-    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, HostStatus, LINES_MAX, LogLines, Logs, Order, Status,
-    StatusReport,
+    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, HostStatus, INPUTS_MAX, LINES_MAX, LogLines, Logs, Order,
+    Picture, Press, Screenshot, Status, StatusReport,
 };
+use schema::display::Input;
 use schema::host::Empty;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -122,6 +124,21 @@ impl Operator {
             let (output, next) = console.since(self.console_at.unwrap_or(0), CONSOLE_MAX);
             self.console_at = Some(next);
             self.channel.reply(call, &ConsoleOutput { output }, &[])?;
+        } else if packet.is::<Screenshot>() {
+            packet.decode::<Screenshot>()?;
+            match vm.screenshot() {
+                Ok((region, after)) => {
+                    let picture = Picture { scanout: region.handle(0), after };
+                    self.channel.reply(call, &picture, &[region.as_fd()])?;
+                }
+                Err(error) => self.channel.refuse(call, &format!("{error:#}"))?,
+            }
+        } else if packet.is::<Press>() {
+            let (press, _) = packet.decode::<Press>()?;
+            match vm.press(&press.inputs) {
+                Ok(()) => self.channel.reply(call, &Empty, &[])?,
+                Err(error) => self.channel.refuse(call, &format!("{error:#}"))?,
+            }
         } else {
             self.channel.refuse(call, "there is no such question")?;
         }
@@ -139,8 +156,12 @@ impl Client {
     }
 
     fn ask<C: schema::Body, R: schema::Body>(&mut self, body: &C) -> Result<R> {
+        self.ask_for(body).map(|(reply, _)| reply)
+    }
+
+    fn ask_for<C: schema::Body, R: schema::Body>(&mut self, body: &C) -> Result<(R, Descriptors)> {
         match self.0.call(body, &[], PATIENCE) {
-            Ok((reply, _)) => Ok(reply),
+            Ok(reply) => Ok(reply),
             Err(CallError::Gone) => Err(anyhow!("the VM ended")),
             Err(error) => Err(super::refused(error)),
         }
@@ -162,6 +183,22 @@ impl Client {
                 return Ok((part.name, hosts));
             }
         }
+    }
+
+    /// What the display shows.
+    pub fn screenshot(&mut self) -> Result<Frame> {
+        let (picture, mut descriptors) = self.ask_for::<_, Picture>(&Screenshot)?;
+        let descriptor = descriptors.take(picture.scanout.slot).ok_or_else(|| anyhow!("the picture is missing"))?;
+        let region = Region::<ReadOnly>::receive(descriptor, &picture.scanout)?;
+        Screen::new(&region)?.after(picture.after, PATIENCE)
+    }
+
+    /// Does with keyboard and mouse what a person did.
+    pub fn press(&mut self, inputs: &[Input]) -> Result<()> {
+        for inputs in inputs.chunks(INPUTS_MAX) {
+            self.ask::<_, Empty>(&Press { inputs: inputs.to_vec() })?;
+        }
+        Ok(())
     }
 
     /// Log lines from number `after` on, and the number to ask for next.

@@ -3,6 +3,7 @@
 use super::console::{Console, Typed};
 use super::grants::Objects;
 use super::host::Host;
+use super::input::InputRelay;
 use super::journal::Journal;
 use super::lives::Next;
 use super::open::{OpenBoot, open_kvm, push};
@@ -14,18 +15,19 @@ use super::relay::Relay;
 use super::runtime;
 use super::window::GuestWindow;
 use anyhow::{Context, Result, bail};
-use imc::{Fault, Kvm, Packet};
+use imc::{Fault, Kvm, Packet, ReadOnly, Region};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sandbox::{Audit, Program, Recipe, Stage};
 use schema::control::{HostStatus, Order, StatusReport};
+use schema::display::Input;
 use schema::host::{Empty, Level, Log, Severity};
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
 use schema::vmm::{
     AttachDevice, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX, Reason,
-    Renew, Retire, Start, Stopped,
+    Refresh, Renew, Retire, Start, Stopped,
 };
 use std::cell::Cell;
 use std::io::Write;
@@ -110,6 +112,7 @@ pub struct Vm {
     isolate: Isolate,
     /// Each with the index of its device.
     relays: Vec<(usize, Relay)>,
+    inputs: Vec<InputRelay>,
     objects: Objects,
     journal: Journal,
     /// Log lines also go to standard error.
@@ -125,6 +128,8 @@ enum Source {
     Vmm,
     Host(usize),
     Relay(usize),
+    /// A guest took some of what people did.
+    Taken(usize),
     Input,
     Output,
     Operator,
@@ -182,6 +187,7 @@ impl Vm {
             labels,
             isolate: plan.isolate,
             relays: Vec::new(),
+            inputs: Vec::new(),
             objects,
             journal: Journal::default(),
             verbose,
@@ -252,7 +258,12 @@ impl Vm {
             self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
             signals.check()?;
             for stream in &self.objects.devices[id].streams {
-                self.relays.push((id, Relay::new(stream, &device.outlet, &self.objects.hosts[host].0)?));
+                let wake = &self.objects.hosts[host].0;
+                if stream.is_input {
+                    self.inputs.push(InputRelay::new(stream, wake)?);
+                } else {
+                    self.relays.push((id, Relay::new(stream, &device.outlet, wake)?));
+                }
             }
         }
         self.ask::<Start, Empty>(&Start, &[], SETUP)?;
@@ -301,6 +312,7 @@ impl Vm {
             match source {
                 Source::Relay(at) => self.turn_relay(*at, console),
                 Source::Host(at) => self.hear_host(*at),
+                Source::Taken(at) => self.inputs[*at].turn(),
                 _ => {}
             }
         }
@@ -369,6 +381,9 @@ impl Vm {
                 None => {}
             }
         }
+        for (at, input) in self.inputs.iter().enumerate() {
+            watch(Source::Taken(at), input.bell(), PollFlags::POLLIN);
+        }
         let accepts =
             || self.relays.iter().find(|(_, relay)| relay.is_of_console()).is_some_and(|(_, relay)| relay.accepts());
         if let Some(input) = console.input().filter(|_| accepts()) {
@@ -415,6 +430,24 @@ impl Vm {
         if let Some(relay) = self.console_relay() {
             relay.typed(bytes);
         }
+    }
+
+    /// Does with keyboard and mouse what a person did. Refused in a sentence where the machine has none, or its guest does not
+    /// take what was done before.
+    pub fn press(&mut self, inputs: &[Input]) -> Result<()> {
+        self.inputs.first_mut().context("this machine has no keyboard")?.press(inputs)
+    }
+
+    /// Has the display draw what it shows. Returns where, to read, and the generation of what was there before.
+    pub fn screenshot(&mut self) -> Result<(Region<ReadOnly>, u64)> {
+        let mut scanouts = self.objects.devices.iter().flat_map(|device| &device.scanouts);
+        let (_, region) = scanouts.next().context("this machine has no display; add one with `--device vga`")?;
+        let region = region.read_only()?;
+        // Its host may have written what it likes; the number is only handed on.
+        let mut generation = [0; size_of::<u64>()];
+        region.map()?.read(0, &mut generation);
+        let _ = self.vmm.channel.tell(&Refresh, &[]);
+        Ok((region, u64::from_le_bytes(generation)))
     }
 
     /// Presses the power button.
