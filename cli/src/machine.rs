@@ -16,7 +16,36 @@ pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
     let debug_console =
         PlannedDevice { outlet: asked.debug_outlet()?, ..planned("debug-console", Vec::new(), Vec::new()) };
     let vga = planned("vga", Vec::new(), Vec::new());
-    Ok(vec![debug_console, vga])
+    // What its file holds is known when all devices are.
+    let fw_cfg = planned("fw-cfg", Vec::new(), Vec::new());
+    Ok(vec![debug_console, vga, fw_cfg])
+}
+
+/// Tells firmware, in the memory of the clock, what this machine is.
+pub fn set_up(devices: &mut [PlannedDevice], asked: &RunArgs) -> Result<()> {
+    /// A drive for diskettes of 1.44 MB, as the memory of the clock has it.
+    const DRIVE: u64 = 4;
+    let Some(clock) = devices.iter_mut().find(|device| device.device == "mc146818") else { return Ok(()) };
+    let mut set = |name: &str, value: String| clock.options.push(Setting { name: name.into(), value });
+    let below: u64 = memory_below_4g(asked.memory_bytes()?);
+    set("memory", below.to_string());
+    set("memory_above_4g", (asked.memory_bytes()? - below).to_string());
+    set("cpus", asked.cpus.unwrap_or(1).to_string());
+    let floppies = match asked.floppy.len() {
+        0 => 0,
+        1 => DRIVE << 4,
+        _ => DRIVE << 4 | DRIVE,
+    };
+    set("floppies", floppies.to_string());
+    if let Some(order) = &asked.boot {
+        set("boot", order.clone());
+    }
+    Ok(())
+}
+
+fn memory_below_4g(bytes: u64) -> u64 {
+    let below = vmm::memory::layout(bytes).into_iter().filter(|extent| extent.base < vmm::memory::HOLE_END);
+    below.map(|extent| extent.bytes).sum()
 }
 
 /// A device with its options and what is behind its files; the level is set later.

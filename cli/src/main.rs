@@ -7,6 +7,7 @@ mod args;
 mod catalogue;
 mod devices;
 mod display;
+mod firmware;
 mod keys;
 mod machine;
 mod operate;

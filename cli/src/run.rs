@@ -7,12 +7,16 @@ mod guests;
 
 use crate::args::{RunArgs, apply_carrier, read_image, usage};
 use crate::catalogue::BuiltIn;
+use crate::firmware;
 use anyhow::{Context, Result};
 use sandbox::HelperForm;
 use schema::host::Level;
+use schema::manifest::Manifest;
 use std::time::Duration;
 use vmm::supervisor::operator::Operators;
-use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Journal, Plan, PlannedDevice, Signals, Vm, runtime};
+use vmm::supervisor::{
+    Backing, BootPlan, Catalogue, Console, Ended, Isolate, Journal, Plan, PlannedDevice, Signals, Vm, runtime,
+};
 
 /// The guest said it panicked.
 const PANICKED: u8 = 3;
@@ -85,6 +89,18 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     asked.helper.clone().unwrap_or_default().apply(&mut devices)?;
     let isolate = asked.isolate.map_or(Isolate::Device, Isolate::from);
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
+    if asked.firmware.is_some() {
+        let manifests = manifests_of(&devices)?;
+        let mut extras = firmware::option_roms(&manifests)?;
+        for item in &asked.fw_cfg {
+            extras.push(firmware::parse_item(item)?);
+        }
+        let items = firmware::items(asked.memory_bytes()?, asked.cpus.unwrap_or(1), &manifests, extras)?;
+        let told = devices.iter_mut().filter(|device| device.device == "fw-cfg");
+        told.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
+    } else if asked.boot.is_some() || !asked.fw_cfg.is_empty() || asked.debug_console.is_some() {
+        return Err(usage!("--boot, --fw-cfg and --debug-console are for firmware; give --firmware FILE as well"));
+    }
     let name = asked.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()));
     runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;
     Ok(Plan {
@@ -101,6 +117,14 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         kvm: true,
         pins: None,
     })
+}
+
+fn manifests_of(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
+    let manifest = |device: &PlannedDevice| {
+        let found = BuiltIn.manifest(&device.device, &device.options);
+        found.map_err(|sentence| usage!("device {}: {sentence}", device.label))
+    };
+    devices.iter().map(manifest).collect()
 }
 
 /// Says what is given up, where something is.

@@ -44,6 +44,11 @@ pub(crate) fn number(name: &str, default: &str, summary: &str) -> OptionSpec {
     OptionSpec { name: name.into(), kind: OptionKind::Number, default: default.into(), summary: summary.into() }
 }
 
+/// An option whose value is a text.
+pub(crate) fn text(name: &str, default: &str, summary: &str) -> OptionSpec {
+    OptionSpec { kind: OptionKind::Text, ..number(name, default, summary) }
+}
+
 /// The option `name` as the first of `length` I/O ports.
 pub(crate) fn port_option(options: &Options, name: &str, default: u16, length: u16) -> Result<u16, OptionError> {
     let Some(value) = options.number(name)? else { return Ok(default) };

@@ -6,6 +6,7 @@ mod acpi_pm;
 mod debug_console;
 mod debug_exit;
 mod floppy;
+pub mod fw_cfg;
 mod i8042;
 mod ib700;
 mod ide;
@@ -45,6 +46,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<floppy::Floppy>(floppy::NAME),
     Registration::of::<ide::Ide>(ide::NAME),
     Registration::of::<vga::Vga>(vga::NAME),
+    Registration::of::<fw_cfg::FwCfg>(fw_cfg::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
 ];

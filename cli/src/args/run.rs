@@ -21,6 +21,12 @@ pub struct RunArgs {
     /// looked for here, then in the distribution's folder.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "flat"])]
     pub firmware: Option<PathBuf>,
+    /// What firmware boots first: a floppy, c disk, d CD-ROM, n network, as in `dc`.
+    #[arg(long, value_name = "ORDER")]
+    pub boot: Option<String>,
+    /// An item for firmware or its guest: `name=opt/NAME,file=PATH` or `name=opt/NAME,string=TEXT`. May be repeated.
+    #[arg(long, value_name = "name=NAME,file=PATH|string=TEXT")]
+    pub fw_cfg: Vec<String>,
     /// Where the firmware's debug output goes: log, stdio or file=PATH. [default: log]
     #[arg(long, value_name = "WHERE")]
     pub debug_console: Option<String>,
@@ -167,6 +173,8 @@ impl RunArgs {
             flat: self.flat.or(file.flat),
             firmware: self.firmware.or(file.firmware),
             debug_console: self.debug_console.or(file.debug_console),
+            boot: self.boot.or(file.boot),
+            fw_cfg: list(self.fw_cfg, file.fw_cfg),
             initrd: self.initrd.or(file.initrd),
             cmdline: self.cmdline.or(file.cmdline),
             memory: self.memory.or(file.memory),
@@ -253,6 +261,9 @@ impl RunArgs {
         for spec in &self.device {
             let (name, options) = machine::parse_device(spec)?;
             devices.push(machine::planned(&name, options, Vec::new()));
+        }
+        if self.firmware.is_some() {
+            machine::set_up(&mut devices, self)?;
         }
         machine::label(&mut devices);
         machine::apply_host_programs(&self.host_program, &mut devices)?;

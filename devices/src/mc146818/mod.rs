@@ -7,11 +7,13 @@
 //! one clock the chip has is the `now` that comes with each operation.
 
 mod calendar;
+mod setup;
 
 use crate::declare;
 use calendar::{Alarm, Encoding, Moment};
 use device::manifest::{Acpi, Class, Line, Manifest, OptionSpec, Register, RegisterKind};
 use device::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Powers, Scan};
+use setup::Setup;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 pub(crate) const NAME: &str = "mc146818";
@@ -84,6 +86,7 @@ const POSTED_INDEX: u8 = 0;
 pub(crate) struct Mc146818 {
     /// Unix time in nanoseconds when the guest's clock is 0.
     epoch_ns: u64,
+    setup: Setup,
 }
 
 /// The chip's memory, and how far it is up to date.
@@ -290,7 +293,8 @@ impl State {
 }
 
 fn specs() -> Vec<OptionSpec> {
-    vec![declare::number("epoch_ns", "0", "Unix time in nanoseconds when the guest's clock is 0")]
+    let epoch = declare::number("epoch_ns", "0", "Unix time in nanoseconds when the guest's clock is 0");
+    [epoch].into_iter().chain(setup::specs()).collect()
 }
 
 impl Device for Mc146818 {
@@ -298,6 +302,7 @@ impl Device for Mc146818 {
 
     fn manifest(options: &Options) -> Result<Manifest, OptionError> {
         options.check(&specs())?;
+        Setup::of(options)?;
         Ok(Manifest {
             ranges: vec![declare::ports("registers", PORT, 2)],
             registers: vec![Register { range: 0, offset: INDEX, width: 1, kind: RegisterKind::Posted(POSTED_INDEX) }],
@@ -310,7 +315,7 @@ impl Device for Mc146818 {
 
     fn attach(options: &Options, _: &mut Powers) -> Result<Mc146818, AttachError> {
         options.check(&specs())?;
-        Ok(Mc146818 { epoch_ns: options.number("epoch_ns")?.unwrap_or(0) })
+        Ok(Mc146818 { epoch_ns: options.number("epoch_ns")?.unwrap_or(0), setup: Setup::of(options)? })
     }
 
     fn power_on(&mut self) -> State {
@@ -319,6 +324,7 @@ impl Device for Mc146818 {
         // As a PC's firmware leaves it: 1024 Hz, no interrupts, decimal digits, 24 hours.
         state.bytes[A] = A_DIVIDER_RUNS | 0x06;
         state.bytes[B] = B_24_HOURS;
+        self.setup.show(&mut state.bytes);
         let moment = Moment::from_unix(self.epoch_ns / SECOND_NS);
         state.show(moment);
         // 1 January 1970 was a Thursday, the fifth day as the chip counts.

@@ -1,7 +1,7 @@
 //! ACPI tables (ACPI 6.5, chapter 5), made of the devices' manifests: what is where, and how interrupts are wired.
 //!
-//! They lie in firmware's part of low memory, which the memory map reserves. Nothing in them executes: the namespace is
-//! of plain data.
+//! A kernel that is started without firmware finds them in firmware's part of low memory, which the memory map reserves. Firmware
+//! places them itself, and is told which of their bytes are addresses. Nothing in them executes: the namespace is of plain data.
 //!
 //! A manifest is another process's word. What it says becomes a name or a number here only after it was checked.
 
@@ -23,7 +23,17 @@ use vm_memory::{Bytes, GuestAddress};
 const TABLES: u64 = 0xe_0000;
 const TABLES_END: u64 = 0x10_0000;
 /// The FACS wants the most (5.2.10).
-const ALIGNMENT: u64 = 64;
+pub const ALIGNMENT: u64 = 64;
+/// Where tables have their checksum (5.2.6), and the RSDP its two, of its first part and of all of it (5.2.5.3).
+const CHECKSUM: u64 = 9;
+const RSDP_CHECKSUM: u64 = 8;
+const RSDP_FIRST_BYTES: u64 = 20;
+const RSDP_EXTENDED_CHECKSUM: u64 = 32;
+/// Where addresses of other tables are: in the RSDP (5.2.5.3) and the FADT (5.2.9). The XSDT's follow its header.
+const RSDP_XSDT: u64 = 24;
+const FADT_FACS: u64 = 36;
+const FADT_DSDT: u64 = 40;
+const FADT_X_DSDT: u64 = 140;
 
 const OEM: [u8; 6] = *b"COFFER";
 const OEM_TABLE: [u8; 8] = *b"COFFERDM";
@@ -89,40 +99,115 @@ pub enum AcpiError {
 ///
 /// PCI functions need no word in them: the namespace says for every slot what its pins are wired to.
 pub fn build(ram: &GuestRam, cpus: u8, manifests: &[&Manifest]) -> Result<u64, AcpiError> {
-    let power = PowerBlock::find(manifests)?;
-    let mut layout = Layout { next: TABLES, tables: Vec::new() };
-    // The RSDP is written last and lies first.
-    layout.next += Rsdp::len() as u64;
-    let facs = layout.place(bytes(&FACS::new()));
-    let dsdt = layout.place(dsdt(manifests, power.as_ref())?);
-    let fadt = layout.place(bytes(&fadt(manifests, power.as_ref(), facs, dsdt)));
-    let madt = layout.place(madt(cpus, power.as_ref()));
-    let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
-    xsdt.add_entry(fadt);
-    xsdt.add_entry(madt);
-    let xsdt = layout.place(bytes(&xsdt));
-    if layout.next > TABLES_END {
-        return Err(AcpiError::TooLarge { needed: layout.next - TABLES, room: TABLES_END - TABLES });
+    let mut tables = Tables::describe(cpus, manifests)?;
+    // The RSDP lies first.
+    let base = TABLES + (Rsdp::len() as u64).next_multiple_of(ALIGNMENT);
+    let needed = base - TABLES + tables.bytes.len() as u64;
+    if needed > TABLES_END - TABLES {
+        return Err(AcpiError::TooLarge { needed, room: TABLES_END - TABLES });
     }
-    layout.tables.push((TABLES, bytes(&Rsdp::new(OEM, xsdt))));
-    for (address, table) in &layout.tables {
-        ram.write_slice(table, GuestAddress(*address))?;
-    }
+    tables.relocate(base);
+    ram.write_slice(&tables.rsdp, GuestAddress(TABLES))?;
+    ram.write_slice(&tables.bytes, GuestAddress(base))?;
     Ok(TABLES)
 }
 
-/// Tables with their addresses.
-struct Layout {
-    next: u64,
-    tables: Vec<(u64, Vec<u8>)>,
+/// Tables that are nowhere yet: each address in them counts from the first table's first byte.
+#[derive(Debug)]
+pub struct Tables {
+    /// All tables but the RSDP, to be aligned to [`ALIGNMENT`].
+    pub bytes: Vec<u8>,
+    /// The RSDP.
+    pub rsdp: Vec<u8>,
+    /// Addresses in them.
+    pub pointers: Vec<Pointer>,
+    /// Their checksums, each to be made after the addresses in what it covers.
+    pub sums: Vec<Sum>,
 }
 
-impl Layout {
+/// An address in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pointer {
+    /// It is in the RSDP.
+    pub in_rsdp: bool,
+    /// Where.
+    pub at: u64,
+    /// Its bytes: 4 or 8.
+    pub width: u8,
+}
+
+/// A byte that makes the sum of others, itself among them, zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// It is in the RSDP.
+    pub in_rsdp: bool,
+    /// Where.
+    pub at: u64,
+    /// The first byte that it covers.
+    pub start: u64,
+    /// Bytes that it covers.
+    pub length: u64,
+}
+
+impl Tables {
+    /// The tables of a machine with `cpus` processors and these devices.
+    pub fn describe(cpus: u8, manifests: &[&Manifest]) -> Result<Tables, AcpiError> {
+        let power = PowerBlock::find(manifests)?;
+        let mut tables = Tables { bytes: Vec::new(), rsdp: Vec::new(), pointers: Vec::new(), sums: Vec::new() };
+        let facs = tables.place(bytes(&FACS::new()));
+        let dsdt = tables.place(dsdt(manifests, power.as_ref())?);
+        let fadt = tables.place_summed(bytes(&fadt(manifests, power.as_ref(), facs, dsdt)));
+        let madt = tables.place(madt(cpus, power.as_ref()));
+        let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
+        xsdt.add_entry(fadt);
+        xsdt.add_entry(madt);
+        let xsdt = tables.place_summed(bytes(&xsdt));
+        tables.rsdp = bytes(&Rsdp::new(OEM, xsdt));
+        let mut pointer = |in_rsdp, at, width| tables.pointers.push(Pointer { in_rsdp, at, width });
+        pointer(true, RSDP_XSDT, 8);
+        pointer(false, fadt + FADT_FACS, 4);
+        pointer(false, fadt + FADT_DSDT, 4);
+        pointer(false, fadt + FADT_X_DSDT, 8);
+        pointer(false, xsdt + u64::from(HEADER_BYTES), 8);
+        pointer(false, xsdt + u64::from(HEADER_BYTES) + 8, 8);
+        let rsdp_bytes = tables.rsdp.len() as u64;
+        for (at, length) in [(RSDP_CHECKSUM, RSDP_FIRST_BYTES), (RSDP_EXTENDED_CHECKSUM, rsdp_bytes)] {
+            tables.sums.push(Sum { in_rsdp: true, at, start: 0, length });
+        }
+        Ok(tables)
+    }
+
     fn place(&mut self, table: Vec<u8>) -> u64 {
-        let address = self.next.next_multiple_of(ALIGNMENT);
-        self.next = address + table.len() as u64;
-        self.tables.push((address, table));
-        address
+        let at = self.bytes.len().next_multiple_of(ALIGNMENT as usize);
+        self.bytes.resize(at, 0);
+        self.bytes.extend(table);
+        at as u64
+    }
+
+    /// Places a table with addresses in it.
+    fn place_summed(&mut self, table: Vec<u8>) -> u64 {
+        let length = table.len() as u64;
+        let start = self.place(table);
+        self.sums.push(Sum { in_rsdp: false, at: start + CHECKSUM, start, length });
+        start
+    }
+
+    /// Makes the addresses those of tables whose first byte is at `base`.
+    fn relocate(&mut self, base: u64) {
+        for Pointer { in_rsdp, at, width } in self.pointers.clone() {
+            let blob = if in_rsdp { &mut self.rsdp } else { &mut self.bytes };
+            let field = &mut blob[at as usize..at as usize + usize::from(width)];
+            let mut address = [0; 8];
+            address[..field.len()].copy_from_slice(field);
+            let address = u64::from_le_bytes(address) + base;
+            field.copy_from_slice(&address.to_le_bytes()[..field.len()]);
+        }
+        for Sum { in_rsdp, at, start, length } in self.sums.clone() {
+            let blob = if in_rsdp { &mut self.rsdp } else { &mut self.bytes };
+            let covered = &blob[start as usize..(start + length) as usize];
+            let sum = covered.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+            blob[at as usize] = blob[at as usize].wrapping_sub(sum);
+        }
     }
 }
 
