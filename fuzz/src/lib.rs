@@ -4,12 +4,14 @@
 
 pub mod answers;
 pub mod asked;
+pub mod devices;
 pub mod host;
 pub mod memory;
 pub mod messages;
 pub mod receiver;
 pub mod stream;
 
+mod heap;
 mod input;
 mod words;
 
@@ -17,7 +19,7 @@ mod words;
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("messages", messages::run),
     ("receiver", receiver::run),
     ("memory", memory::run),
@@ -27,6 +29,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("pipe", answers::pipe),
     ("virtio", answers::virtio),
     ("stream", stream::run),
+    ("devices", devices::run),
 ];
 
 /// How many descriptors this process has.
