@@ -22,8 +22,8 @@ const NUMBERS: u32 = 1024;
 const CARRIERS: [Carrier; 4] = [Carrier::Memory, Carrier::Virtio, Carrier::Socket, Carrier::Pipe];
 /// Every other process has fewer calls than this.
 const VMM_CALLS: u32 = 30;
-/// The settings by which the catalogue's devices write their files, as `--disk` and `--floppy` have it.
-const WRITES: [(&str, &str); 2] = [("readonly", "off"), ("a", "writable")];
+/// The settings by which the catalogue's devices write their files, as `--disk`, `--floppy` and `--ide` have it.
+const WRITES: [(&str, &str); 3] = [("readonly", "off"), ("a", "writable"), ("primary", "disk")];
 
 /// A process that is filtered.
 struct Shipped {

@@ -7,6 +7,7 @@ mod args;
 mod catalogue;
 mod devices;
 mod display;
+mod drives;
 mod firmware;
 mod keys;
 mod machine;

@@ -33,6 +33,8 @@ std::arch::global_asm!(
     include_str!("../guests/floppy.s"),
     ".balign 16",
     include_str!("../guests/display.s"),
+    ".balign 16",
+    include_str!("../guests/ide.s"),
     ".text"
 );
 
@@ -57,6 +59,7 @@ guest!(idle_guest, cofferdam_idle_guest_start, cofferdam_idle_guest_end);
 guest!(meter_guest, cofferdam_meter_guest_start, cofferdam_meter_guest_end);
 guest!(floppy_guest, cofferdam_floppy_guest_start, cofferdam_floppy_guest_end);
 guest!(display_guest, cofferdam_display_guest_start, cofferdam_display_guest_end);
+guest!(ide_guest, cofferdam_ide_guest_start, cofferdam_ide_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
 guest!(venom_aim, cofferdam_venom_guest_aim, cofferdam_venom_guest_end);
 

@@ -2,7 +2,7 @@
 
 use super::layers::{LabelSpec, LayerSpec, demands};
 use super::{CarrierSpec, HelperSpec, SandboxSpec, firmware, usage};
-use crate::machine;
+use crate::{drives, machine};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use schema::host::Setting;
@@ -51,6 +51,12 @@ pub struct RunArgs {
     /// A diskette's image, raw, 160K to 2880K, for drive A; given again for drive B. `PATH,readonly` to only read it.
     #[arg(long, value_name = "PATH[,readonly]")]
     pub floppy: Vec<String>,
+    /// An image of an IDE disk, raw; `PATH,readonly` to only read it. There is room for four, CDs included.
+    #[arg(long, value_name = "PATH[,readonly]")]
+    pub ide: Vec<String>,
+    /// An image of a CD for an IDE drive, only to be read; `none` for a drive without a disc. May be repeated.
+    #[arg(long, value_name = "ISO|none")]
+    pub cdrom: Vec<String>,
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
@@ -181,6 +187,8 @@ impl RunArgs {
             cpus: self.cpus.or(file.cpus),
             disk: list(self.disk, file.disk),
             floppy: list(self.floppy, file.floppy),
+            ide: list(self.ide, file.ide),
+            cdrom: list(self.cdrom, file.cdrom),
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
             require: if self.require.is_empty() { file.require } else { self.require },
@@ -257,6 +265,9 @@ impl RunArgs {
         }
         if !self.floppy.is_empty() {
             devices.push(machine::floppy(&self.floppy)?);
+        }
+        if self.firmware.is_some() || !self.ide.is_empty() || !self.cdrom.is_empty() {
+            devices.push(drives::ide(&self.ide, &self.cdrom)?);
         }
         for spec in &self.device {
             let (name, options) = machine::parse_device(spec)?;

@@ -85,8 +85,9 @@ impl Image {
                     .open(path)
                     .with_context(|| format!("disk {shown}: cannot be opened"))?;
                 let bytes = file.seek(SeekFrom::End(0))?;
+                // What may only be read may end within a sector, which is then not there: images of CDs come truncated.
                 ensure!(
-                    bytes > 0 && bytes.is_multiple_of(SECTOR),
+                    bytes > 0 && (readonly || bytes.is_multiple_of(SECTOR)),
                     "disk {shown}: its size, {bytes} bytes, is not a multiple of {SECTOR}; extend it with \
                      `truncate -s %{SECTOR} {shown}`"
                 );
