@@ -6,7 +6,7 @@ use harness::{Place, Vm, ide_guest, kvm, send, sweep_guest, text, wait_until};
 use std::path::Path;
 
 /// What the guest changes, and a little more that it leaves.
-const CHANGED_BYTES: usize = 512 * 512;
+const CHANGED_BYTES: usize = 128 * 512;
 const DISK_BYTES: usize = CHANGED_BYTES + (1 << 20);
 /// How often the host is killed while the guest works.
 const KILLS: u64 = 6;

@@ -1,4 +1,4 @@
-# Reads the first 512 sectors of the first IDE disk in portions of 16, by DMA and by PIO in turn, adds one to every eight bytes
+# Reads the first 128 sectors of the first IDE disk in portions of 16, by DMA and by PIO in turn, adds one to every eight bytes
 # and writes them back, pass after pass, with a flush and a dot for each; once the power button was pressed it prints the number
 # of passes and powers off. Each interrupt is awaited. Anything that is not as it should be is printed as an `E`, and ends the
 # machine as well.
@@ -96,7 +96,7 @@ cofferdam_ide_guest_start:
     jnz 8b
 
 9:  inc r13d
-    cmp r13d, 32
+    cmp r13d, 8
     jne 4b
     call ide_arm
     mov dx, 0x1f7
