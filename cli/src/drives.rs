@@ -1,6 +1,6 @@
 //! IDE drives, as the command line names them.
 
-use crate::args::{Choice, usage};
+use crate::args::usage;
 use crate::machine::{parse_image, planned};
 use anyhow::Result;
 use schema::host::Setting;
