@@ -15,6 +15,7 @@ pub mod display;
 pub mod host;
 pub mod lane;
 pub mod manifest;
+pub mod play;
 pub mod sample;
 pub mod vmm;
 

@@ -5,6 +5,7 @@ use crate::control::{
 };
 use crate::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, Refusal, Seal};
 use crate::lane::{Access, Answer};
+use crate::play::{Changes, Play, Played, Turned};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     AttachDevice, Button, Counted, Counters, Drive, Driven, Late, Machine, Memory, Refresh, Renew, Retire, Start,
@@ -47,6 +48,10 @@ macro_rules! with_messages {
             Driven,
             Renew,
             Refresh,
+            Play,
+            Played,
+            Changes,
+            Turned,
             Command,
             Status,
             StatusReport,

@@ -19,6 +19,7 @@ struct Machine $Imc.message(0x20) {
     kernel @7 :Kernel;
     flat @8 :Flat;                  # a micro guest
     firmware @12 :Firmware;         # from the reset vector
+    driven @13 :Clock;              # no vcpu runs: what happens comes by `play`, and switches are told of
   }
   kvm @9 :Imc.Handle;               # absent: no KVM
   level @10 :Host.Level;            # how strictly the VMM seals itself
@@ -111,4 +112,59 @@ struct Renew $Imc.message(0x2c) {
   # Call: of this host nothing is left running, and what its violations left in shared memory is wiped. Their lanes begin
   # anew. The reply is empty.
   host @0 :UInt8;
+}
+
+enum Clock {
+  # Whose time the machine's is.
+  invalid @0;
+  real @1;       # the outside's
+  virtual @2;    # nobody's: it passes by `play` alone
+}
+
+struct Play $Imc.message(0x34) {
+  # Event, to a machine that is driven: steps made one after the other, as a vcpu, the wires and time would make them. It is
+  # answered by `Played`, and not before that may the next one come.
+  steps @0 :List(Step);
+}
+struct Step {
+  union {
+    invalid @0 :Void;
+    access @1 :Drive;
+    read @2 :Read;              # memory
+    write @3 :Write;            # memory
+    fill @4 :Fill;              # memory
+    pass @5 :UInt64;            # until then, in nanoseconds of the guest clock, with each alarm on the way at its own
+    wire @6 :Input;             # an interrupt input is driven from outside
+  }
+}
+struct Read { address @0 :UInt64; count @1 :UInt16; }
+struct Write { address @0 :UInt64; bytes @1 :Data; }
+struct Fill { address @0 :UInt64; count @1 :UInt16; byte @2 :UInt8; }
+struct Input { input @0 :UInt8; level @1 :Bool; }
+struct Played $Imc.message(0x35) {
+  # VMM to supervisor: what came of the steps.
+  steps @0 :List(Outcome);      # of the first; when no more fit they are fewer, and the last may be a `pass` that fell short
+  now @1 :UInt64;               # guest clock after the last
+  deadline @2 :UInt64;          # when the next alarm is due; all ones: none
+}
+struct Outcome {
+  value @0 :UInt64;             # what was loaded
+  bytes @1 :Data;               # what was read
+  changes @2 :List(Change);     # of interrupt inputs, in their order
+}
+struct Change {
+  input @0 :UInt8;
+  level @1 :Bool;
+  device @2 :UInt8;             # who drives it; 255: the outside
+  hidden @3 :Bool;              # another one holds the input high, so that nothing is seen of it there
+}
+struct Changes $Imc.message(0x36) {
+  # VMM to supervisor, of a machine that is driven: interrupt inputs changed of a host's own accord.
+  changes @0 :List(Change);
+}
+struct Turned $Imc.message(0x37) {
+  # VMM to supervisor, of a machine that is driven: a device turned a switch, and the machine goes on.
+  device @0 :UInt8;
+  switch @1 :Manifest.Switch;
+  value @2 :UInt64;
 }

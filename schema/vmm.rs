@@ -4,6 +4,7 @@ use crate::Handle;
 use crate::host::{Level, Setting};
 use crate::lane::Carrier;
 use crate::manifest::Manifest;
+use crate::play::Clock;
 
 /// Most guest memory regions of one VM: low memory, below the hole, above it, with room to spare.
 pub const REGIONS_MAX: usize = 8;
@@ -64,6 +65,8 @@ pub enum Boot {
         /// Read-only memory that ends at 4 GiB.
         rom: Handle,
     },
+    /// No vcpu runs: what happens comes by [`crate::play::Play`], and switches are told of.
+    Driven(Clock),
 }
 
 /// Call: guest memory, in ascending order.

@@ -8,6 +8,7 @@ mod display;
 mod host;
 mod lane;
 mod manifest;
+mod play;
 mod sample;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,10 @@ use crate::manifest::{
     self, Acpi, AcpiNode, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Range,
 };
 use crate::manifest::{PciRegister, Power, Register, RegisterKind, Space, Switch, Tolerance, Wish};
+use crate::play::{
+    BLOCK_MAX, CHANGES_MAX, Change, Changes, Clock, OUTCOME_WORDS, OUTSIDE, Outcome, Play, Played, STEPS_MAX, Step,
+    Turned,
+};
 use crate::sample::{Add, Door, Share, Shared, Sum};
 use crate::vmm::{
     self, AttachDevice, Boot, Button, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion, Late,
@@ -269,6 +273,29 @@ fn messages_of_the_vmm_travel_unchanged() {
     }
     travels(Late { host: 9, violation: true, text: "wrong sequence".into(), device: 3, issued: 77, gave_up: true });
     travels(Renew { host: 3 });
+    for clock in [Clock::Real, Clock::Virtual] {
+        travels(examples::machine(Boot::Driven(clock), None));
+    }
+    for step in [
+        Step::Access(Drive { write: true, port: false, address: u64::MAX, width: 8, value: 3 }),
+        Step::Read { address: 5, count: BLOCK_MAX as u16 },
+        Step::Write { address: 5, bytes: vec![9; BLOCK_MAX] },
+        Step::Fill { address: 5, count: 0, byte: 0 },
+        Step::Pass(u64::MAX),
+        Step::Wire { input: 0, level: false },
+    ] {
+        travels(Play { steps: vec![step] });
+    }
+    let load = Drive { write: false, port: true, address: 1, width: 1, value: 0 };
+    travels(Play { steps: vec![Step::Access(load); STEPS_MAX] });
+    let change = Change { input: 23, level: true, device: OUTSIDE, hidden: true };
+    let full = Outcome { value: 1, bytes: vec![7; BLOCK_MAX], changes: vec![change; CHANGES_MAX] };
+    let few = OUTCOME_WORDS / 3;
+    let steps = [vec![Outcome::default(); few.min(STEPS_MAX - 1)], vec![full]].concat();
+    travels(Played { steps, now: 4, deadline: Some(5) });
+    travels(Played { steps: vec![], now: 1, deadline: None });
+    travels(Changes { changes: vec![change; CHANGES_MAX] });
+    travels(Turned { device: 63, switch: Switch::Panicked, value: u64::MAX });
     travels(Counters);
     let counters = DeviceCounters {
         id: 1,
@@ -518,6 +545,7 @@ fn values_out_of_range_are_refused() {
     let access = Access { sequence: 1, operation: Operation::Read, range: 0, width: 3, offset: 0, value: 0, now: 0 };
     assert_eq!(refused(&access), "width");
     assert_eq!(refused(&Drive { write: false, port: true, address: 0, width: 0, value: 0 }), "width");
+    assert_eq!(refused(&Play { steps: vec![Step::Read { address: 0, count: BLOCK_MAX as u16 + 1 }] }), "count");
     let machine = Machine {
         cpus: 1,
         memory_bytes: 1,

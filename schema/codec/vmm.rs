@@ -3,6 +3,7 @@
 use super::{Record, body, clip, empty_record, enumeration, read_list, read_text, words, write_list};
 use crate::host::{DEVICES_MAX, Level, OPTIONS_MAX, SENTENCE_MAX};
 use crate::lane::Carrier;
+use crate::play::Clock;
 use crate::vmm::{
     AttachDevice, Boot, Button, CMDLINE_MAX, CPUS_MAX, Counted, Counters, DeviceCounters, Drive, Driven, GuestRegion,
     Late, Machine, Memory, REGIONS_MAX, Reason, Refresh, Renew, Retire, Start, Stopped,
@@ -12,7 +13,7 @@ use crate::{BadBody, Handle};
 
 body!(Machine = wire::machine, 0x20, handles: |body| {
     let boot = match &body.boot {
-        Boot::None => [None, None],
+        Boot::None | Boot::Driven(_) => [None, None],
         Boot::Kernel { kernel, initrd, .. } => [Some(*kernel), *initrd],
         Boot::Flat { image, .. } => [Some(*image), None],
         Boot::Firmware { rom } => [Some(*rom), None],
@@ -46,7 +47,7 @@ impl Record for Machine {
         let kvm = self.kvm.as_ref().map_or(Ok(0), words::record)?;
         Ok(kvm
             + match &self.boot {
-                Boot::None => 0,
+                Boot::None | Boot::Driven(_) => 0,
                 Boot::Kernel { kernel, initrd, cmdline } => {
                     let size =
                         <wire::kernel::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
@@ -78,6 +79,7 @@ impl Record for Machine {
         let mut boot = to.init_boot();
         match &self.boot {
             Boot::None => boot.set_none(()),
+            Boot::Driven(clock) => boot.set_driven(clock.to_wire()),
             Boot::Kernel { kernel, initrd, cmdline } => {
                 let mut to = boot.init_kernel();
                 kernel.write(to.reborrow().init_kernel());
@@ -136,6 +138,7 @@ fn read_boot(from: wire::machine::boot::Reader<'_>) -> Result<Boot, BadBody> {
             Boot::Flat { image: Handle::read(from.get_image()?)?, base: from.get_base() }
         }
         wire::machine::boot::Firmware(from) => Boot::Firmware { rom: Handle::read(from?.get_rom()?)? },
+        wire::machine::boot::Driven(clock) => Boot::Driven(Clock::from_wire("driven", clock)?),
     })
 }
 

@@ -14,6 +14,7 @@ use nix::sys::time::TimeSpec;
 use schema::host::Empty;
 use schema::lane::Operation;
 use schema::manifest::{Power, Switch};
+use schema::play::{Change, Changes, Play, Turned};
 use schema::vmm::{Button, Counted, Counters, Drive, Driven, Reason, Refresh, Renew, Retire};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
@@ -29,6 +30,9 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// Hints of one host that are followed up within [`AGAIN`]; the rest is followed up at its end, as one. Twice what the fastest
 /// clock of a PC asks for, 8192 a second; and little work, so that a host that rings without end takes no time from the others.
 const HINTS_MAX: u32 = 16;
+
+/// Switches turned that wait to be told of: more than the devices of a machine have.
+const TURNED_MAX: usize = 64;
 
 /// Something the hub sleeps on.
 pub enum Source {
@@ -66,6 +70,8 @@ pub struct Parts {
     pub deadline: Duration,
     /// And for so many of them is given up.
     pub deadlines: u32,
+    /// The machine is driven: it goes on when a switch is turned, and that is told, as changes of interrupt inputs are.
+    pub driven: bool,
 }
 
 /// The loop of the VMM's first thread.
@@ -80,6 +86,12 @@ pub struct Hub {
     unheard: BTreeSet<u8>,
     /// The drive call that the worker is at.
     driving: Option<CallId>,
+    /// The worker is at steps of a driven machine.
+    playing: bool,
+    /// Switches that were turned and not told of yet.
+    turned: VecDeque<Turned>,
+    /// Changes of interrupt inputs that were not told of yet.
+    changes: Vec<Change>,
     /// The run has ended and vcpus were told to stop.
     ending: bool,
 }
@@ -103,7 +115,19 @@ impl Hub {
         let machine = Arc::clone(&parts.machine);
         let alarms = vec![Alarm::default(); machine.devices.len()];
         let hints = vec![Quota::new(HINTS_MAX, AGAIN, Instant::now()); parts.sources.len()];
-        Hub { channel, machine, parts, alarms, hints, unheard: BTreeSet::new(), driving: None, ending: false }
+        Hub {
+            channel,
+            machine,
+            parts,
+            alarms,
+            hints,
+            unheard: BTreeSet::new(),
+            driving: None,
+            playing: false,
+            turned: VecDeque::new(),
+            changes: Vec::new(),
+            ending: false,
+        }
     }
 
     /// Serves until the supervisor is gone or talks nonsense.
@@ -141,11 +165,13 @@ impl Hub {
                         self.unheard.insert(*host);
                     }
                 }
-                Source::Switch { device, switch, wake } => {
-                    if let Some(count) = wake.drain() {
-                        turn_switch(&self.machine, *device, *switch, count);
+                Source::Switch { device, switch, wake } => match wake.drain() {
+                    Some(value) if self.parts.driven && self.turned.len() < TURNED_MAX => {
+                        self.turned.push_back(Turned { device: *device, switch: *switch, value });
                     }
-                }
+                    Some(count) if !self.parts.driven => turn_switch(&self.machine, *device, *switch, count),
+                    _ => {}
+                },
             }
         }
         self.machine.tell_late();
@@ -161,6 +187,8 @@ impl Hub {
     fn alarms(&mut self) -> Option<Duration> {
         self.machine.sleep.look();
         let now = self.machine.now();
+        // With the virtual clock alarms are part of what is played.
+        let by_play = self.machine.clock().is_virtual();
         let (mut earliest, mut again) = (u64::MAX, false);
         let mut late = Vec::new();
         for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
@@ -174,6 +202,9 @@ impl Hub {
                     *wanted = !device.lane.notify(operation, now);
                     again |= *wanted;
                 }
+            }
+            if by_play {
+                continue;
             }
             // Nothing else may say that an alarm was the last one.
             if alarm.sent.is_some() {
@@ -204,7 +235,8 @@ impl Hub {
             let text = format!("{} did not answer an alarm in time", device.manifest.name);
             if is_last { self.machine.give_up(device.host, false, text) } else { self.machine.late(device.host, text) }
         }
-        self.machine.sleep.until(earliest);
+        // Where nobody waits for an alarm, no deadline ends a sleep.
+        self.machine.sleep.until(if by_play { 0 } else { earliest });
         let wait = (earliest != u64::MAX).then(|| Duration::from_nanos(earliest.saturating_sub(self.machine.now())));
         if again { Some(wait.map_or(AGAIN, |wait| wait.min(AGAIN))) } else { wait }
     }
@@ -243,6 +275,8 @@ impl Hub {
                     (Some(call), None) => self.channel.refuse(call, "there is no such access"),
                     (None, _) => Ok(()),
                 },
+                Event::Played(played) => self.channel.tell(played, &[]),
+                Event::Turned(turned) => self.channel.tell(turned, &[]),
                 Event::Count(call) => {
                     let counted = Counted { devices: self.machine.counters(), exits: self.machine.exits() };
                     self.channel.reply(*call, &counted, &[])
@@ -251,15 +285,43 @@ impl Hub {
                 Event::Refuse(call, why) => self.channel.refuse(*call, why),
             };
             match sent {
-                Ok(()) => {
-                    if matches!(event, Event::Driven(_)) {
-                        self.driving = None;
-                    }
-                }
+                Ok(()) => match event {
+                    Event::Driven(_) => self.driving = None,
+                    Event::Played(_) => self.playing = false,
+                    _ => {}
+                },
                 Err(SendError::Full) => {
                     self.machine.outbox.put_back(event);
                     return Ok(false);
                 }
+                Err(error) => return Err(unsent(error)),
+            }
+        }
+        self.tell_driver()
+    }
+
+    /// Tells who drives the machine what happened of its own accord. False: some of it still waits.
+    fn tell_driver(&mut self) -> Result<bool, Fault> {
+        // What happens during steps is told with their outcomes.
+        if !self.playing && self.changes.is_empty() {
+            self.changes = self.machine.pins.changes();
+        }
+        if !self.changes.is_empty() {
+            let changes = std::mem::take(&mut self.changes);
+            let told = Changes { changes };
+            match self.channel.tell(&told, &[]) {
+                Ok(()) => {}
+                Err(SendError::Full) => {
+                    self.changes = told.changes;
+                    return Ok(false);
+                }
+                Err(error) => return Err(unsent(error)),
+            }
+        }
+        while let Some(turned) = self.turned.front() {
+            match self.channel.tell(turned, &[]) {
+                Ok(()) => drop(self.turned.pop_front()),
+                Err(SendError::Full) => return Ok(false),
                 Err(error) => return Err(unsent(error)),
             }
         }
@@ -300,6 +362,12 @@ impl Hub {
                 for (device, alarm) in self.machine.devices.iter().zip(&mut self.alarms) {
                     alarm.refresh |= draws(device);
                 }
+            }
+            // Who drives waits for the outcomes before it goes on.
+            None if packet.is::<Play>() && self.parts.driven && !self.playing => {
+                let (play, _) = packet.decode::<Play>()?;
+                self.playing = true;
+                self.parts.worker.give(Job::Play(play));
             }
             Some(call) if packet.is::<Counters>() => {
                 packet.decode::<Counters>()?;
@@ -375,10 +443,12 @@ pub struct Worker {
     given: Condvar,
 }
 
-/// What the worker is given. The hub gives one drive at a time and one end, so there are never more than two.
+/// What the worker is given. The hub gives one access, one play of steps and one end at a time, so there are never more than three.
 pub enum Job {
     /// An access of the supervisor.
     Drive(Drive),
+    /// Steps of a driven machine.
+    Play(Play),
     /// The run has ended: let each host finish.
     Finish,
 }
@@ -390,6 +460,7 @@ impl Worker {
         loop {
             match self.take() {
                 Job::Drive(access) => machine.outbox.push(Event::Driven(machine.drive(&access))),
+                Job::Play(play) => machine.outbox.push(Event::Played(machine.play(&play.steps))),
                 Job::Finish => {
                     machine.finish();
                     machine.outbox.push(Event::Finished);

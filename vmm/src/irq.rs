@@ -8,9 +8,11 @@
 //! between two looks is pulled low and let go, or a guest that took the first edge would wait for the second one for ever.
 
 use crate::lock;
+use crate::play::Record;
 use imc::lane::Levels;
 use schema::host::DEVICES_MAX;
 use schema::manifest::{Line, Manifest};
+use schema::play::{Change, OUTSIDE};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,13 +47,14 @@ pub struct Pins {
     inputs: [Mutex<Input>; PINS as usize],
     /// Where the ISA bridge routes each interrupt of the bus. Taken before an input's lock.
     routes: Mutex<[Option<u8>; PIRQS]>,
+    record: Option<Record>,
 }
 
 /// Who asserts one input.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Input {
     /// Bit `n`: device `n`.
-    devices: u64,
+    devices: u128,
     /// Bit `n`: interrupt `n` of the PCI bus, routed here.
     pirqs: u8,
 }
@@ -62,7 +65,10 @@ impl Input {
     }
 }
 
-const _: () = assert!(DEVICES_MAX <= u64::BITS as usize, "a device has a bit of its own in each input");
+/// The bit of the outside in each input; each device has that of its number.
+const OUTSIDE_BIT: u32 = DEVICES_MAX as u32;
+
+const _: () = assert!(OUTSIDE_BIT < u128::BITS, "a device has a bit of its own in each input, and the outside too");
 
 impl Pins {
     /// All low.
@@ -71,7 +77,29 @@ impl Pins {
             chip,
             inputs: [const { Mutex::new(Input { devices: 0, pirqs: 0 }) }; PINS as usize],
             routes: Mutex::default(),
+            record: None,
         }
+    }
+
+    /// Keeps a record of all changes, for somebody who asks for it.
+    #[must_use]
+    pub fn recorded(self) -> Pins {
+        Pins { record: Some(Record::default()), ..self }
+    }
+
+    /// The record since this was asked last, if one is kept.
+    pub fn changes(&self) -> Vec<Change> {
+        self.record.as_ref().map(Record::take).unwrap_or_default()
+    }
+
+    /// Whether a record is kept and near its bound.
+    pub fn record_is_full(&self) -> bool {
+        self.record.as_ref().is_some_and(Record::is_full)
+    }
+
+    /// Drives `gsi` from outside, beside the devices that do.
+    pub fn wire(&self, gsi: u32, level: bool) {
+        self.set(gsi, OUTSIDE, level);
     }
 
     /// Whether anybody asserts `gsi`.
@@ -85,13 +113,13 @@ impl Pins {
         let Some(route) = routes.get_mut(pirq) else { return };
         let before = std::mem::replace(route, input);
         if before != input && self.level(PIRQ_GSI + pirq as u32) {
-            before.into_iter().for_each(|input| self.drive(input, pirq, false));
-            input.into_iter().for_each(|input| self.drive(input, pirq, true));
+            before.into_iter().for_each(|input| self.drive(input, pirq, OUTSIDE, false));
+            input.into_iter().for_each(|input| self.drive(input, pirq, OUTSIDE, true));
         }
     }
 
     fn set(&self, gsi: u32, device: u8, level: bool) {
-        let bit = 1 << device;
+        let bit = 1 << u32::from(device).min(OUTSIDE_BIT);
         let change = |input: &mut Input| {
             input.devices = if level { input.devices | bit } else { input.devices & !bit };
         };
@@ -99,30 +127,36 @@ impl Pins {
             // What the bus asserts and where it is routed change under one lock, so neither misses the other.
             Some(pirq) => {
                 let routes = lock(&self.routes);
-                if let (Some(level), Some(input)) = (self.change(gsi, change), routes[pirq]) {
-                    self.drive(input, pirq, level);
+                if let (Some(level), Some(input)) = (self.change(gsi, device, change), routes[pirq]) {
+                    self.drive(input, pirq, device, level);
                 }
             }
-            None => drop(self.change(gsi, change)),
+            None => drop(self.change(gsi, device, change)),
         }
     }
 
-    /// Interrupt `pirq` of the PCI bus drives an input of the 8259s.
-    fn drive(&self, input: u8, pirq: usize, level: bool) {
+    /// Interrupt `pirq` of the PCI bus drives an input of the 8259s, because of a device.
+    fn drive(&self, input: u8, pirq: usize, device: u8, level: bool) {
         let bit = 1 << pirq;
-        self.change(input.into(), |input| input.pirqs = if level { input.pirqs | bit } else { input.pirqs & !bit });
+        self.change(input.into(), device, |input| {
+            input.pirqs = if level { input.pirqs | bit } else { input.pirqs & !bit }
+        });
     }
 
-    /// Changes who asserts `gsi`, and tells the chip and the caller of a level that came of it.
-    fn change(&self, gsi: u32, change: impl FnOnce(&mut Input)) -> Option<bool> {
+    /// Changes who asserts `gsi`, because of a device, and tells the chip and the caller of a level that came of it.
+    fn change(&self, gsi: u32, device: u8, change: impl FnOnce(&mut Input)) -> Option<bool> {
         let mut input = lock(self.inputs.get(gsi as usize)?);
-        let before = input.level();
+        let before = *input;
         change(&mut input);
-        let after = input.level();
-        (before != after).then(|| {
-            self.chip.set_line(gsi, after);
-            after
-        })
+        let level = (before.level() != input.level()).then_some(input.level());
+        if let Some(level) = level {
+            self.chip.set_line(gsi, level);
+        }
+        if let Some(record) = self.record.as_ref().filter(|_| *input != before) {
+            let rose = input.devices & !before.devices != 0 || input.pirqs & !before.pirqs != 0;
+            record.push(Change { input: gsi as u8, level: rose, device, hidden: level.is_none() });
+        }
+        level
     }
 }
 

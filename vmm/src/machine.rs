@@ -8,10 +8,12 @@
 use crate::bus::{Bus, Route, Space, Target};
 use crate::chipset::port92::Port92;
 use crate::chipset::shadow::Shadow;
+use crate::clock::Clock;
 use crate::direct::Direct;
 use crate::irq::{Lines, Pins};
 use crate::kvm::{BellPlace, Bells, Vm};
 use crate::lock;
+use crate::memory::{self, BUS_WINDOW, SHADOW};
 use crate::outbox::{Event, Outbox};
 use crate::pci::{Effect, Pci};
 use crate::vectors::Vectors;
@@ -19,13 +21,16 @@ use imc::Wake;
 use imc::lane::{Lane, LaneError};
 use schema::host::Severity;
 use schema::lane::Operation;
-use schema::manifest::{self, Manifest};
+use schema::manifest::{self, Manifest, Switch};
+use schema::play::{OUTSIDE, Turned};
 use schema::vmm::{DeviceCounters, Drive, Late, Reason, Stopped};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 use vm_memory::{Bytes, GuestAddress};
+
+/// Where a processor may find something else than memory, below 1 MiB.
+const BELOW_1_MIB: std::ops::Range<u64> = BUS_WINDOW.start..SHADOW.end;
 
 /// A device as its VMM knows it: a lane, interrupts, and nothing of what it is.
 pub struct Device {
@@ -51,14 +56,23 @@ pub struct Device {
 pub struct Platform {
     memory: Shadow,
     bells: Option<Bells>,
+    clock: Clock,
+    /// The machine is driven, and goes on when it is reset.
+    driven: bool,
     /// Keeps the memory that the guest sees.
     _vm: Option<Vm>,
 }
 
 impl Platform {
-    /// What processors find in memory, and the virtual machine that they belong to.
-    pub fn new(memory: Shadow, vm: Option<Vm>) -> Platform {
-        Platform { memory, bells: vm.as_ref().map(Vm::bells), _vm: vm }
+    /// What processors find in memory, the virtual machine that they belong to, and time.
+    pub fn new(memory: Shadow, vm: Option<Vm>, clock: Clock) -> Platform {
+        Platform { memory, bells: vm.as_ref().map(Vm::bells), clock, driven: false, _vm: vm }
+    }
+
+    /// Of a machine that is driven: that it was reset is told, and it goes on.
+    #[must_use]
+    pub fn driven(self, driven: bool) -> Platform {
+        Platform { driven, ..self }
     }
 }
 
@@ -78,7 +92,6 @@ pub struct Machine {
     bus: RwLock<Bus>,
     pci: Mutex<Pci>,
     port92: Port92,
-    clock: Clock,
     stopped: AtomicBool,
     ending: Mutex<Option<Stopped>>,
     /// A host that dies, is late or breaks the rules is started anew.
@@ -111,7 +124,6 @@ impl Machine {
             bus: RwLock::new(bus),
             pci: Mutex::new(pci),
             port92: Port92::default(),
-            clock: Clock::default(),
             stopped: AtomicBool::new(false),
             ending: Mutex::new(None),
             restarts,
@@ -123,13 +135,18 @@ impl Machine {
 
     /// The machine runs: its clock begins, and whoever waits at the gate goes on.
     pub fn start(&self) {
-        self.clock.start();
+        self.clock().start();
         self.gate.open();
     }
 
     /// Nanoseconds since the machine started; zero before.
     pub fn now(&self) -> u64 {
-        self.clock.now()
+        self.clock().now()
+    }
+
+    /// Where they come from.
+    pub fn clock(&self) -> &Clock {
+        &self.platform.clock
     }
 
     /// A guest load: one that KVM showed the processor no memory for, or any other.
@@ -162,7 +179,7 @@ impl Machine {
             Target::PciConfig => self.configure(offset, width, value),
             Target::Port92 => {
                 if self.port92.write(value as u8) {
-                    self.stop(Reason::Reset, 0, String::new());
+                    self.reset();
                 }
             }
             Target::Vectors { device } => {
@@ -188,7 +205,20 @@ impl Machine {
         }
     }
 
-    fn route(&self, space: Space, address: u64, width: u8) -> Option<Route> {
+    /// A load of any length from guest memory where nothing else is ever found. False: it may be elsewhere.
+    pub fn read_ram(&self, address: u64, into: &mut [u8]) -> bool {
+        !memory::overlaps(&BELOW_1_MIB, address, into.len() as u64)
+            && self.platform.memory.ram().read_slice(into, GuestAddress(address)).is_ok()
+    }
+
+    /// A store of any length, likewise.
+    pub fn write_ram(&self, address: u64, from: &[u8]) -> bool {
+        !memory::overlaps(&BELOW_1_MIB, address, from.len() as u64)
+            && self.platform.memory.ram().write_slice(from, GuestAddress(address)).is_ok()
+    }
+
+    /// What answers an access.
+    pub fn route(&self, space: Space, address: u64, width: u8) -> Option<Route> {
         let bus = self.bus.read().unwrap_or_else(PoisonError::into_inner);
         bus.lookup(space, address, width)
     }
@@ -321,7 +351,8 @@ impl Machine {
         self.device(device).is_some_and(|found| found.lines.has_pin(found.lane.levels().high))
     }
 
-    fn device(&self, device: u8) -> Option<&Device> {
+    /// The device of this number.
+    pub fn device(&self, device: u8) -> Option<&Device> {
         self.devices.get(usize::from(device))
     }
 
@@ -436,6 +467,15 @@ impl Machine {
         }
     }
 
+    /// The guest resets the machine by other means than a device's.
+    pub fn reset(&self) {
+        if self.platform.driven {
+            self.outbox.push(Event::Turned(Turned { device: OUTSIDE, switch: Switch::Reset, value: 1 }));
+        } else {
+            self.stop(Reason::Reset, 0, String::new());
+        }
+    }
+
     /// Ends the run, for the first reason that is given. Vcpus stop at their next exit and are kicked by the hub.
     pub fn stop(&self, reason: Reason, code: u32, text: String) {
         let mut ending = lock(&self.ending);
@@ -459,11 +499,17 @@ impl Machine {
     /// Once the run has ended: lets each host finish what the guest had asked for, such as bytes still on their way out.
     pub fn finish(&self) {
         for device in &self.devices {
-            if !device.lane.is_retired()
-                && let Err(error) = device.lane.operate(Operation::Quiesce, self.now())
-            {
-                self.lane_failed(device, error);
+            if !device.lane.is_retired() {
+                self.operate(device, Operation::Quiesce);
             }
+        }
+    }
+
+    /// Has a device do an operation that is no access, and waits for it.
+    pub fn operate(&self, device: &Device, operation: Operation) {
+        match device.lane.operate(operation, self.now()) {
+            Ok(()) => self.settle(device),
+            Err(error) => self.lane_failed(device, error),
         }
     }
 
@@ -512,20 +558,6 @@ pub fn ones(width: u8) -> u64 {
     match width {
         0..8 => (1 << (8 * u32::from(width))) - 1,
         _ => u64::MAX,
-    }
-}
-
-/// Guest time: nanoseconds since the machine started.
-#[derive(Default)]
-struct Clock(OnceLock<Instant>);
-
-impl Clock {
-    fn start(&self) {
-        let _ = self.0.set(Instant::now());
-    }
-
-    fn now(&self) -> u64 {
-        self.0.get().map_or(0, |start| u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::lock;
 use imc::{CallId, Wake};
 use schema::host::{Log, Severity};
+use schema::play::{Played, Turned};
 use schema::vmm::Late;
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +21,10 @@ pub enum Event {
     Late(Late),
     /// The answer to the drive call that is under way: what was loaded, or `None` for an access that does not exist.
     Driven(Option<u64>),
+    /// What came of the steps that were played.
+    Played(Played),
+    /// A driven machine was reset. At most one for each access that is played.
+    Turned(Turned),
     /// The counters are asked for.
     Count(CallId),
     /// A call that asks for nothing was done.

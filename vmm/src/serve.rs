@@ -23,6 +23,7 @@ use imc::{BlockFile, CallId, Capability, Channel, Descriptors, Fault, Frozen, Kv
 use sandbox::{DescriptorKind, Held, Mode, Recipe};
 use schema::host::{Empty, Grants, Hello, Level, Log, PROTOCOL, Severity};
 use schema::manifest::Manifest;
+use schema::play::Clock;
 use schema::vmm::{self as message, AttachDevice, Memory, Start};
 use schema::{Body, Handle};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -161,9 +162,12 @@ fn start<S>(
     let with_kvm = vm.is_some();
     let carriers: Vec<_> = assembly.devices.iter().map(|device| device.lane.carrier()).collect();
     let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
+    let pins = if config.driven.is_some() { pins.recorded() } else { pins };
+    let clock = crate::clock::Clock::new(config.driven.unwrap_or_default());
     let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
     let restarts = config.reach.deadlines > 1;
-    let machine = Arc::new(Machine::new(devices, pins, bus, pci, Platform::new(memory, vm), outbox, restarts));
+    let platform = Platform::new(memory, vm, clock).driven(config.driven.is_some());
+    let machine = Arc::new(Machine::new(devices, pins, bus, pci, platform, outbox, restarts));
     machine.hang_fixed_bells();
 
     let worker = Arc::new(Worker::default());
@@ -195,7 +199,16 @@ fn start<S>(
     let recipe = Recipe::vmm_over(config.level, config.cpus, with_kvm, &manifests, &carriers);
     let sealed = seal(&recipe, &held)?;
     let Reach { deadline, deadlines, .. } = config.reach;
-    let parts = Parts { machine, sources, vcpus, worker, sends_messages: !with_kvm, deadline, deadlines };
+    let parts = Parts {
+        machine,
+        sources,
+        vcpus,
+        worker,
+        sends_messages: !with_kvm,
+        deadline,
+        deadlines,
+        driven: config.driven.is_some(),
+    };
     Ok(Ready { parts, idle, sealed })
 }
 
@@ -206,6 +219,8 @@ struct Config {
     level: Level,
     reach: Reach,
     boot: Boot,
+    /// It is driven from outside, with this clock.
+    driven: Option<Clock>,
 }
 
 /// What to run, opened.
@@ -232,8 +247,13 @@ impl Config {
         descriptors: &mut Descriptors,
         notes: &mut Vec<String>,
     ) -> Result<(Config, Option<Vm>), String> {
+        let mut driven = None;
         let boot = match machine.boot {
             message::Boot::None => Boot::None,
+            message::Boot::Driven(clock) => {
+                driven = Some(clock);
+                Boot::None
+            }
             message::Boot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
                 kernel: take(descriptors, &kernel)?,
                 initrd: initrd.map(|initrd| take(descriptors, &initrd)).transpose()?,
@@ -263,8 +283,14 @@ impl Config {
             linked: machine.in_process,
             spin: if machine.spin { calibrate() } else { SpinBudget::NONE },
         };
-        let config =
-            Config { cpus: machine.cpus, memory_bytes: machine.memory_bytes, level: machine.level, reach, boot };
+        let config = Config {
+            cpus: machine.cpus,
+            memory_bytes: machine.memory_bytes,
+            level: machine.level,
+            reach,
+            boot,
+            driven,
+        };
         Ok((config, vm))
     }
 }

@@ -3,11 +3,12 @@
 use crate::link::{Linked, Linker};
 use crate::{lock, memory, serve};
 use imc::lane::{Header, HostLane, InProcess, REQUEST_BYTES, Serve, StateWriter, state_region_bytes};
-use imc::{BlockFile, Capability, Channel, ReadWrite, Region, Wake};
+use imc::{BlockFile, Capability, Channel, Packet, ReadWrite, Region, Wake};
 use schema::Handle;
 use schema::host::{Empty, Grant, Grants, Hello, Level, Log, Purpose, Setting};
 use schema::lane::{Access, Carrier, Operation};
 use schema::manifest::{Class, Line, Manifest, Pci, Power, Range, Space, Switch, Wish};
+use schema::play::{Play, Played, Step};
 use schema::vmm::{
     AttachDevice, Boot, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, Start, Stopped,
 };
@@ -258,6 +259,8 @@ pub struct Rig {
     /// Events that came while something else was waited for.
     late: Vec<Late>,
     log: Vec<String>,
+    /// What was told and not asked for yet.
+    told: Vec<Packet>,
 }
 
 impl Rig {
@@ -267,7 +270,7 @@ impl Rig {
         let vmm = std::thread::spawn(|| serve::serve_unsealed(theirs, &ToyLinker));
         let packet = channel.receive(Some(PATIENCE)).unwrap().expect("a hello");
         packet.decode::<Hello>().unwrap();
-        Rig { channel, objects: Vec::new(), vmm, linked: false, late: Vec::new(), log: Vec::new() }
+        Rig { channel, objects: Vec::new(), vmm, linked: false, late: Vec::new(), log: Vec::new(), told: Vec::new() }
     }
 
     /// A machine that boots nothing and has no KVM.
@@ -382,6 +385,26 @@ impl Rig {
     pub fn store(&mut self, port: bool, address: u64, width: u8, value: u64) {
         let access = Drive { write: true, port, address, width, value };
         self.ask::<_, Driven>(&access, &[]).unwrap();
+    }
+
+    /// Plays steps of a machine that is driven.
+    pub fn play(&mut self, steps: Vec<Step>) -> Played {
+        self.channel.tell(&Play { steps }, &[]).unwrap();
+        self.told()
+    }
+
+    /// Waits for something that the VMM tells of its own accord.
+    pub fn told<B: schema::Body>(&mut self) -> B {
+        if let Some(at) = self.told.iter().position(Packet::is::<B>) {
+            return self.told.remove(at).decode::<B>().unwrap().0;
+        }
+        loop {
+            let packet = self.channel.receive(Some(PATIENCE)).unwrap().expect("something told");
+            if packet.is::<B>() {
+                return packet.decode::<B>().unwrap().0;
+            }
+            self.told.push(packet);
+        }
     }
 
     /// How accesses were served.

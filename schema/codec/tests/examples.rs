@@ -46,6 +46,7 @@ examples! {
         machine(Boot::Flat { image: handle(1), base: 0x10_0000 }, None),
         machine(Boot::None, None),
         machine(Boot::Firmware { rom: handle(0) }, None),
+        machine(Boot::Driven(Clock::Virtual), None),
     ],
     Memory = [Memory {
         regions: vec![
@@ -78,6 +79,21 @@ examples! {
     Drive = [Drive { write: true, port: true, address: 0xfee0_0000, width: 4, value: 0x1234 }],
     Driven = [Driven { value: 0x8877_6655_4433_2211 }],
     Renew = [Renew { host: 9 }],
+    Play = [Play {
+        steps: vec![
+            Step::Access(Drive { write: true, port: true, address: 0x3f8, width: 1, value: 0x1234 }),
+            Step::Read { address: 1 << 32, count: 4096 },
+            Step::Write { address: 1 << 20, bytes: (0..=255).collect() },
+            Step::Fill { address: 1 << 20, count: 7, byte: 0xa5 },
+            Step::Pass(1 << 40),
+            Step::Wire { input: 23, level: true },
+        ],
+    }],
+    Played = [
+        Played { steps: vec![Outcome { value: 7, bytes: vec![1, 2, 3], changes: vec![change(true)] }, Outcome::default()], now: 1 << 41, deadline: Some(1 << 42) },
+    ],
+    Changes = [Changes { changes: vec![change(true), change(false)] }],
+    Turned = [Turned { device: 3, switch: Switch::Exit, value: 1 << 32 }],
     Command = [Command { order: Order::Reset }],
     Status = [Status { audit: true, first: 12 }],
     StatusReport = [StatusReport { name: "vm".into(), total: 3, hosts: vec![host(), HostStatus::default()] }],
@@ -125,11 +141,15 @@ examples! {
     Door = [Door { connect: Handle { slot: 0, kind: Kind::Connect, rights: Rights::WRITE, size: 0 } }],
 }
 
+fn change(level: bool) -> Change {
+    Change { input: 4, level, device: OUTSIDE, hidden: level }
+}
+
 fn grant(slot: u8, purpose: Purpose) -> Grant {
     Grant { device: 255, purpose, number: 7, base: 1 << 32, handle: handle(slot) }
 }
 
-fn machine(boot: Boot, kvm: Option<Handle>) -> Machine {
+pub(super) fn machine(boot: Boot, kvm: Option<Handle>) -> Machine {
     Machine {
         cpus: 16,
         memory_bytes: 1 << 40,

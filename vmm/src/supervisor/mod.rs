@@ -38,7 +38,7 @@ pub use plan::{
 pub use reach::{Reached, reach};
 pub use screen::{Frame, Screen};
 pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
-pub use vm::{Ended, Signals, Vm};
+pub use vm::{Ended, Signals, Told, Vm};
 pub use window::GuestWindow;
 
 use anyhow::Context;

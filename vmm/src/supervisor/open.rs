@@ -6,6 +6,7 @@ use crate::chipset::shadow::{ROM_MAX, ROM_UNIT};
 use anyhow::{Context, Result, anyhow};
 use imc::{BlockFile, Capability, Frozen, Kvm, Region};
 use schema::Handle;
+use schema::play::Clock;
 use schema::vmm::Boot;
 use std::fs::File;
 use std::io::Write;
@@ -32,6 +33,7 @@ pub fn open_kvm() -> Result<Kvm> {
 /// What the machine boots, opened.
 pub enum OpenBoot {
     None,
+    Driven(Clock),
     Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
     Flat { image: BlockFile, base: u64 },
     Firmware { rom: Region<Frozen> },
@@ -42,6 +44,7 @@ impl OpenBoot {
     pub fn open(plan: &BootPlan, mac: &Mac) -> Result<OpenBoot> {
         Ok(match plan {
             BootPlan::None => OpenBoot::None,
+            BootPlan::Driven(clock) => OpenBoot::Driven(*clock),
             BootPlan::Kernel { kernel, initrd, cmdline } => {
                 anyhow::ensure!(
                     cmdline.len() <= schema::vmm::CMDLINE_MAX && !cmdline.contains('\0'),
@@ -83,6 +86,7 @@ impl OpenBoot {
     pub fn body<'a>(&'a self, descriptors: &mut Vec<BorrowedFd<'a>>) -> Boot {
         match self {
             OpenBoot::None => Boot::None,
+            OpenBoot::Driven(clock) => Boot::Driven(*clock),
             OpenBoot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
                 kernel: push(descriptors, kernel),
                 initrd: initrd.as_ref().map(|initrd| push(descriptors, initrd)),

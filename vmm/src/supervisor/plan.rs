@@ -5,6 +5,7 @@ use sandbox::{HelperForm, LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
+use schema::play::Clock;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub enum Isolate {
 pub enum BootPlan {
     /// Nothing: accesses are driven from outside.
     None,
+    /// Nothing: all that happens, and time with the virtual clock, comes from outside, and switches are told of.
+    Driven(Clock),
     /// A Linux kernel.
     Kernel {
         /// bzImage or ELF.

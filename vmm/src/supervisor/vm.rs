@@ -25,6 +25,7 @@ use schema::display::Input;
 use schema::host::{Empty, Level, Log, Severity};
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
+use schema::play::{Change, Changes, Play, Played, Step, Turned};
 use schema::vmm::{
     AttachDevice, Button, Counted, Counters, Drive, Driven, GuestRegion, Late, Machine, Memory, REGIONS_MAX, Reason,
     Refresh, Renew, Retire, Start, Stopped,
@@ -119,6 +120,19 @@ pub struct Vm {
     verbose: bool,
     /// The VMM was asked something since it was last heard, and may have said more than the answer.
     asked: bool,
+    /// What happened of its own accord in a machine that is driven.
+    told: VecDeque<Told>,
+    /// What came of the steps that were played last.
+    played: Option<Played>,
+}
+
+/// What a machine that is driven does of its own accord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Interrupt inputs changed.
+    Changes(Vec<Change>),
+    /// A device turned a switch.
+    Turned(Turned),
 }
 
 /// Something the loop waits for.
@@ -133,6 +147,7 @@ enum Source {
     Input,
     Output,
     Operator,
+    Other,
 }
 
 impl Vm {
@@ -192,6 +207,8 @@ impl Vm {
             journal: Journal::default(),
             verbose,
             asked: true,
+            told: VecDeque::new(),
+            played: None,
         };
         vm.set_up_hosts(signals)?;
         vm.set_up_vmm(plan, boot, kvm, signals)?;
@@ -297,7 +314,29 @@ impl Vm {
         signals: &Signals,
         wait: Duration,
     ) -> Result<Option<Ended>> {
-        let ready = self.sleep(console, operators.as_deref(), signals, wait)?;
+        self.turn(console, operators, &[], signals, wait)
+    }
+
+    /// The same, and its end too when one of `others` has something to say: who asks looks at them then.
+    pub fn step_beside(
+        &mut self,
+        console: &mut Console,
+        others: &[BorrowedFd<'_>],
+        signals: &Signals,
+        wait: Duration,
+    ) -> Result<Option<Ended>> {
+        self.turn(console, None, others, signals, wait)
+    }
+
+    fn turn(
+        &mut self,
+        console: &mut Console,
+        operators: Option<&mut Operators>,
+        others: &[BorrowedFd<'_>],
+        signals: &Signals,
+        wait: Duration,
+    ) -> Result<Option<Ended>> {
+        let ready = self.sleep(console, operators.as_deref(), others, signals, wait)?;
         let is_ready = |source| ready.contains(&source);
         if is_ready(Source::Signal)
             && let Some(name) = signals.taken()
@@ -350,6 +389,7 @@ impl Vm {
         &self,
         console: &Console,
         operators: Option<&Operators>,
+        others: &[BorrowedFd<'_>],
         signals: &Signals,
         wait: Duration,
     ) -> Result<Vec<Source>> {
@@ -391,6 +431,9 @@ impl Vm {
         }
         if let Some(operators) = operators {
             operators.sources().for_each(|fd| watch(Source::Operator, fd, PollFlags::POLLIN));
+        }
+        for other in others {
+            watch(Source::Other, *other, PollFlags::POLLIN);
         }
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
@@ -493,7 +536,17 @@ impl Vm {
                 Reason::Failed => Ended::Failed(printable(&stopped.text)),
             });
         }
-        if packet.is::<Late>() {
+        if packet.is::<Played>() {
+            self.played = packet.decode::<Played>().ok().map(|(played, _)| played);
+        } else if packet.is::<Changes>() {
+            if let Ok((changes, _)) = packet.decode::<Changes>() {
+                self.told.push_back(Told::Changes(changes.changes));
+            }
+        } else if packet.is::<Turned>() {
+            if let Ok((turned, _)) = packet.decode::<Turned>() {
+                self.told.push_back(Told::Turned(turned));
+            }
+        } else if packet.is::<Late>() {
             if let Ok((late, _)) = packet.decode::<Late>()
                 && let Some(host) = self.hosts.get_mut(usize::from(late.host))
             {
@@ -624,6 +677,36 @@ impl Vm {
     pub fn drive(&mut self, access: Drive) -> Result<u64> {
         let patience = super::plan::DEADLINE + ANSWER;
         self.ask::<Drive, Driven>(&access, &[], patience).map(|driven| driven.value)
+    }
+
+    /// Plays steps of a machine that is driven, and goes on with everything else until they are done. What the machine told
+    /// before is in [`Vm::told`] by then. An error of the second kind says how it has ended.
+    pub fn play(
+        &mut self,
+        steps: Vec<Step>,
+        console: &mut Console,
+        signals: &Signals,
+    ) -> Result<Result<Played, Ended>> {
+        self.vmm.channel.tell(&Play { steps }, &[]).context("telling the VMM what to do")?;
+        loop {
+            if let Some(played) = self.played.take() {
+                return Ok(Ok(played));
+            }
+            if let Some(ended) = self.step(console, None, signals, Duration::from_secs(60))? {
+                return Ok(Err(ended));
+            }
+        }
+    }
+
+    /// The next thing that a driven machine has told.
+    pub fn told(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+
+    /// The labels of the plan's devices, in order.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     /// How the VM's processes are, as the kernel shows them; with `audit`, what differs from the recipes.
