@@ -407,7 +407,7 @@ impl Machine {
                 }
             }
             Effect::Route { pirq, input } => self.pins.route(pirq, input),
-            Effect::Reset => self.stop(Reason::Reset, 0, String::new()),
+            Effect::Reset => self.reset(),
             Effect::InterruptDisable { device, disabled } => {
                 if let Some(found) = self.device(device) {
                     found.lines.set_disabled(&self.pins, disabled, || found.lane.levels());
