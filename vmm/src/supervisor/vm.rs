@@ -31,6 +31,7 @@ use schema::vmm::{
     Refresh, Renew, Retire, Start, Stopped,
 };
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
