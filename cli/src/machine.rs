@@ -11,6 +11,9 @@ use vmm::supervisor::{Backing, Outlet, PlannedDevice};
 /// The devices of every machine.
 pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
 
+/// The devices of a PC that a test program drives, whatever else it asks for.
+pub const DRIVEN: [&str; 5] = ["uart16550", "parallel", "mc146818", "i8042", "acpi-pm"];
+
 /// The devices that a PC has besides, where firmware looks for them. Who adds a device to this machine adds it here.
 pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
     let debug_console =
@@ -78,6 +81,17 @@ pub fn label(devices: &mut [PlannedDevice]) {
     }
 }
 
+/// `NAME[,OPTION=VALUE]…`, where the option `to` says in which file what the device prints goes.
+pub fn named(spec: &str) -> Result<PlannedDevice> {
+    let (name, mut options) = parse_device(spec)?;
+    let to = options.iter().position(|option| option.name == "to").map(|at| options.remove(at).value);
+    let mut device = planned(&name, options, Vec::new());
+    if let Some(path) = to {
+        device.outlet = Outlet::File(PathBuf::from(path));
+    }
+    Ok(device)
+}
+
 /// `NAME[,OPTION=VALUE]…`
 pub fn parse_device(spec: &str) -> Result<(String, Vec<Setting>)> {
     let mut parts = spec.split(',');
@@ -133,6 +147,17 @@ pub fn apply_host_programs(specs: &[String], devices: &mut [PlannedDevice]) -> R
         device.program = Some(PathBuf::from(path));
     }
     Ok(())
+}
+
+/// A number of bytes, or with K, M or G.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.char_indices().last()? {
+        (at, 'K' | 'k') => (&text[..at], 1 << 10),
+        (at, 'M' | 'm') => (&text[..at], 1 << 20),
+        (at, 'G' | 'g') => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ mod machine;
 mod operate;
 mod policy;
 mod ps;
+mod qtest;
+mod rtc;
 mod run;
 mod table;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some(run::bench::ANSWERER) => return run::bench::answer(),
         // What `attack` starts, and nothing else.
         Some(role) if role.starts_with(run::attack::hostile::ROLE) => run::attack::hostile::run(role),
+        Some(name) if name.rsplit('/').next() == Some(qtest::NAME) => return qtest_system(),
         Some(run::attack::CARELESS) => {
             run::attack::be_careless();
             return ExitCode::SUCCESS;
@@ -46,11 +49,22 @@ fn main() -> ExitCode {
         Some(role) if role.starts_with(run::attack::VICTIM) => run::attack::be_victim(role),
         _ => {}
     }
-    let asked = args::Args::parse();
-    match act(asked) {
+    finish("cofferdam", act(args::Args::parse()))
+}
+
+/// The machine of a test program that knows us by our second name.
+fn qtest_system() -> ExitCode {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let run = || qtest::run(qtest::parse_words(&words)?, &Signals::hold()?);
+    // As what it stands for: nothing tells a wrong word from another failure.
+    finish(qtest::NAME, run().map_err(|error| anyhow::anyhow!("{error:#}")))
+}
+
+fn finish(name: &str, result: Result<u8>) -> ExitCode {
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("cofferdam: {error:#}");
+            eprintln!("{name}: {error:#}");
             ExitCode::from(if error.is::<args::Usage>() { USAGE } else { FAILED })
         }
     }
@@ -62,6 +76,7 @@ fn act(asked: args::Args) -> Result<u8> {
     match asked.action {
         Action::Demo(demo) => run::demo::demo(&demo, &signals),
         Action::Run(run) => run::run(*run, &signals),
+        Action::Qtest(asked) => qtest::run(asked.setup()?, &signals),
         Action::Ps(ps) => ps::ps(&ps),
         Action::Powerdown(vm) => operate::order(&vm, schema::control::Order::Powerdown),
         Action::Stop(vm) => operate::order(&vm, schema::control::Order::Stop),

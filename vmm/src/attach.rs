@@ -59,8 +59,10 @@ pub struct Assembly {
     /// What threads of linked devices do, each again and again.
     pub pumps: Vec<Box<dyn FnMut() + Send>>,
     reach: Reach,
-    delivery: Arc<dyn Delivery>,
-    bell: Arc<Wake>,
+    /// Where message-signalled interrupts go.
+    pub delivery: Arc<dyn Delivery>,
+    /// Rung when an operation is late.
+    pub bell: Arc<Wake>,
     next_gsi: u32,
     waiting: Vec<(Grant, OwnedFd)>,
 }

@@ -179,7 +179,7 @@ impl Machine {
 
     /// A device that works by itself finishes what it was asked for.
     fn bring_to_rest(&self, device: &Device) {
-        let works = |power: Power| !matches!(power, Power::Switch | Power::Stream | Power::Direct);
+        let works = |power: Power| !matches!(power, Power::Switch | Power::Stream | Power::Direct | Power::Scanout);
         if !device.lane.is_retired() && device.manifest.wishes.iter().any(|wish| works(wish.power)) {
             self.operate(device, Operation::Quiesce);
         }

@@ -164,7 +164,9 @@ fn start<S>(
     let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
     let pins = if config.driven.is_some() { pins.recorded() } else { pins };
     let clock = crate::clock::Clock::new(config.driven.unwrap_or_default());
-    let Assembly { devices, bus, pci, sources, pumps, .. } = assembly;
+    // What is not used any more is closed here: a sealed process has no call for it.
+    let Assembly { devices, bus, pci, sources, pumps, delivery, bell, .. } = assembly;
+    drop((delivery, bell));
     let restarts = config.reach.deadlines > 1;
     let platform = Platform::new(memory, vm, clock).driven(config.driven.is_some());
     let machine = Arc::new(Machine::new(devices, pins, bus, pci, platform, outbox, restarts));

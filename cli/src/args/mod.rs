@@ -5,6 +5,7 @@ mod display;
 mod firmware;
 mod layers;
 mod per_device;
+mod qtest;
 mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
@@ -12,6 +13,7 @@ pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
+pub use qtest::{MachineSpec, QtestArgs};
 pub use run::{IsolateSpec, RunArgs};
 
 use anyhow::Result;
@@ -49,6 +51,8 @@ pub enum Action {
     Demo(DemoArgs),
     /// Run a virtual machine. Exit status: 0 the guest powered off, 3 it panicked, 4 it was reset with --no-reboot.
     Run(Box<RunArgs>),
+    /// Drive a machine without a processor from a test program, over the qtest text protocol.
+    Qtest(QtestArgs),
     /// List running virtual machines and the processes of their devices.
     Ps(PsArgs),
     /// Press a virtual machine's power button.

@@ -2,7 +2,7 @@
 
 use super::layers::{LabelSpec, LayerSpec, demands};
 use super::{CarrierSpec, HelperSpec, SandboxSpec, firmware, usage};
-use crate::{drives, machine};
+use crate::{drives, machine, rtc};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use schema::host::Setting;
@@ -87,6 +87,9 @@ pub struct RunArgs {
     /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. May be repeated.
     #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
     pub device: Vec<String>,
+    /// When the real-time clock begins: utc, localtime, or a date as in 2001-02-28T23:59:58. [default: utc]
+    #[arg(long, value_name = "BASE")]
+    pub rtc: Option<String>,
     /// Names the virtual machine. [default: vm-PID]
     #[arg(long)]
     pub name: Option<String>,
@@ -199,6 +202,7 @@ impl RunArgs {
             carrier: self.carrier.or(file.carrier),
             device: list(self.device, file.device),
             host_program: list(self.host_program, file.host_program),
+            rtc: self.rtc.or(file.rtc),
             name: self.name.or(file.name),
             no_reboot: self.no_reboot || file.no_reboot,
             deadline: self.deadline.or(file.deadline),
@@ -215,7 +219,8 @@ impl RunArgs {
     /// Bytes of guest memory.
     pub fn memory_bytes(&self) -> Result<u64> {
         let text = self.memory.as_deref().unwrap_or("512M");
-        parse_size(text).ok_or_else(|| usage!("--memory {text}: give a number of bytes, or with K, M or G, as in 512M"))
+        machine::parse_size(text)
+            .ok_or_else(|| usage!("--memory {text}: give a number of bytes, or with K, M or G, as in 512M"))
     }
 
     /// Where the debug console goes.
@@ -270,26 +275,16 @@ impl RunArgs {
             devices.push(drives::ide(&self.ide, &self.cdrom)?);
         }
         for spec in &self.device {
-            let (name, options) = machine::parse_device(spec)?;
-            devices.push(machine::planned(&name, options, Vec::new()));
+            devices.push(machine::named(spec)?);
         }
         if self.firmware.is_some() {
             machine::set_up(&mut devices, self)?;
         }
+        rtc::begin(&mut devices, self.rtc.as_deref().unwrap_or("utc"))?;
         machine::label(&mut devices);
         machine::apply_host_programs(&self.host_program, &mut devices)?;
         Ok(devices)
     }
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let (digits, unit) = match text.char_indices().last()? {
-        (at, 'K' | 'k') => (&text[..at], 1 << 10),
-        (at, 'M' | 'm') => (&text[..at], 1 << 20),
-        (at, 'G' | 'g') => (&text[..at], 1 << 30),
-        _ => (text, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -300,12 +295,12 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!(parse_size("512M"), Some(512 << 20));
-        assert_eq!(parse_size("1048576"), Some(1 << 20));
-        assert_eq!(parse_size("6g"), Some(6 << 30));
-        assert_eq!(parse_size("M"), None);
-        assert_eq!(parse_size("12Q"), None);
-        assert_eq!(parse_size("99999999999999G"), None);
+        assert_eq!(machine::parse_size("512M"), Some(512 << 20));
+        assert_eq!(machine::parse_size("1048576"), Some(1 << 20));
+        assert_eq!(machine::parse_size("6g"), Some(6 << 30));
+        assert_eq!(machine::parse_size("M"), None);
+        assert_eq!(machine::parse_size("12Q"), None);
+        assert_eq!(machine::parse_size("99999999999999G"), None);
     }
 
     #[test]

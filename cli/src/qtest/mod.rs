@@ -1,0 +1,289 @@
+//! `cofferdam qtest`: the machine without a processor, driven by a test program.
+//!
+//! The devices are in their sealed processes, as in any other machine. What a guest would do comes as lines of the qtest
+//! protocol; with the virtual clock, so does time.
+
+mod board;
+mod link;
+mod protocol;
+mod qmp;
+mod words;
+
+pub use link::Link;
+pub use words::{NAME, parse as parse_words};
+
+use anyhow::Result;
+use board::Board;
+use link::{Heard, Port};
+use qmp::{Facts, Monitor, Order};
+use schema::manifest::Switch;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+use vmm::supervisor::{Console, ConsolePlan, Ended, Plan, Signals};
+
+/// How long the loop sleeps when nothing happens; everything that matters wakes it.
+const IDLE: Duration = Duration::from_secs(60);
+/// The catalogue name of the watchdog, whose switch is told as another event than the guest's own.
+const WATCHDOG: &str = "ib700";
+
+/// What is to be driven, by whom.
+pub struct Setup {
+    /// The machine.
+    pub plan: Plan,
+    /// Time passes by command alone.
+    pub is_virtual: bool,
+    /// Who drives it.
+    pub test: Link,
+    /// Who else wants to know of it.
+    pub monitors: Vec<Link>,
+    /// Where the conversation is written down.
+    pub log: Option<File>,
+    /// What is done when the guest does something.
+    pub actions: Actions,
+    /// It runs from the start on; this only decides what a monitor is told.
+    pub runs: bool,
+}
+
+/// What is done when a guest does something that ends a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actions {
+    /// It resets the machine: `true`, the run ends.
+    pub reset_ends: bool,
+    /// It powers the machine off.
+    pub power_off: After,
+    /// It says that it panicked.
+    pub panic: After,
+    /// Its watchdog expires.
+    pub watchdog: After,
+}
+
+impl Default for Actions {
+    fn default() -> Actions {
+        Actions { reset_ends: false, power_off: After::PowerOff, panic: After::PowerOff, watchdog: After::Reset }
+    }
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// The machine pauses.
+    Pause,
+    /// It begins anew.
+    Reset,
+    /// It is powered off.
+    PowerOff,
+}
+
+/// Runs it until the test program leaves, or has it end.
+pub fn run(setup: Setup, signals: &Signals) -> Result<u8> {
+    let mut test = Port::open(&setup.test)?;
+    // Before the machine starts: who waits for a greeting waits for nothing else.
+    let monitors = setup.monitors.iter().map(Monitor::open).collect::<Result<Vec<_>>>()?;
+    let mut log = Log { file: setup.log, start: Instant::now() };
+    if test.has_peer() {
+        log.write("I", "OPENED");
+    }
+    let console = Console::open(&ConsolePlan::Quiet)?;
+    let board = Board::start(&setup.plan, console, setup.is_virtual, signals)?;
+    let labels = setup.plan.devices.iter().map(|device| (device.label.clone(), device.device.clone())).collect();
+    let mut session = Session {
+        board,
+        monitors,
+        devices: labels,
+        name: setup.plan.name.clone(),
+        status: if setup.runs { "running" } else { "prelaunch" },
+        actions: setup.actions,
+    };
+    loop {
+        let sources: Vec<BorrowedFd<'_>> =
+            test.source().into_iter().chain(session.monitors.iter().filter_map(|one| one.port().source())).collect();
+        let ended = session.board.wait(&sources, IDLE)?;
+        drop(sources);
+        let done = match ended {
+            Some(ended) => session.ended(ended)?,
+            None => session.serve(&mut test, &mut log)?,
+        };
+        let said = session.board.said();
+        log.write_lines("S", &said);
+        test.say(&said);
+        if let Some(status) = done {
+            return Ok(status);
+        }
+        if !test.is_open() {
+            return Ok(0);
+        }
+    }
+}
+
+struct Session<'a> {
+    board: Board<'a>,
+    monitors: Vec<Monitor>,
+    devices: Vec<(String, String)>,
+    name: String,
+    status: &'static str,
+    actions: Actions,
+}
+
+impl Session<'_> {
+    /// Serves whoever has said something. An exit status, when it is over.
+    fn serve(&mut self, test: &mut Port, log: &mut Log) -> Result<Option<u8>> {
+        match test.look() {
+            Heard::Came => log.write("I", "OPENED"),
+            Heard::Left => {
+                log.write("I", "CLOSED");
+                self.board.forget_listener();
+            }
+            Heard::Said => {
+                let lines = test.lines();
+                lines.iter().for_each(|line| log.write("R", line));
+                if let Some(ended) = self.board.serve(lines.iter().map(String::as_str))? {
+                    return self.ended(ended);
+                }
+            }
+        }
+        while let Some((label, turned)) = self.board.turned() {
+            if let Some(status) = self.turned(&label, turned.switch)? {
+                return Ok(Some(status));
+            }
+        }
+        for at in 0..self.monitors.len() {
+            let facts = Facts { status: self.status, name: &self.name, devices: &self.devices };
+            for order in self.monitors[at].serve(&facts) {
+                if let Some(status) = self.obey(&order)? {
+                    return Ok(Some(status));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn obey(&mut self, order: &Order) -> Result<Option<u8>> {
+        match order {
+            Order::Quit => {
+                self.event("SHUTDOWN", &json!({ "guest": false, "reason": "host-qmp-quit" }));
+                return Ok(Some(0));
+            }
+            Order::Reset => return self.reset(&json!({ "guest": false, "reason": "host-qmp-system-reset" })),
+            Order::Powerdown => {
+                self.board.press_button();
+                self.event("POWERDOWN", &Value::Null);
+            }
+            Order::Run(true) if self.status != "running" => {
+                self.status = "running";
+                self.event("RESUME", &Value::Null);
+            }
+            Order::Run(false) if self.status == "running" => self.pause("paused"),
+            Order::Run(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// A device turned a switch.
+    fn turned(&mut self, label: &str, switch: Switch) -> Result<Option<u8>> {
+        if self.devices.iter().any(|(own, device)| own == label && device == WATCHDOG) {
+            let after = self.actions.watchdog;
+            self.event("WATCHDOG", &json!({ "action": word(after, "none") }));
+            return self.after(after, "watchdog", "guest-reset");
+        }
+        match switch {
+            Switch::Reset => {
+                let reason = json!({ "guest": true, "reason": "guest-reset" });
+                if self.actions.reset_ends {
+                    self.event("SHUTDOWN", &reason);
+                    return Ok(Some(0));
+                }
+                self.reset(&reason)
+            }
+            Switch::PowerOff => self.after(self.actions.power_off, "shutdown", "guest-shutdown"),
+            Switch::Panicked => {
+                let after = self.actions.panic;
+                self.event("GUEST_PANICKED", &json!({ "action": word(after, "run") }));
+                self.after(after, "guest-panicked", "guest-panic")
+            }
+            Switch::Exit => Ok(Some(0)),
+        }
+    }
+
+    fn after(&mut self, after: After, status: &'static str, reason: &str) -> Result<Option<u8>> {
+        match after {
+            After::Nothing => Ok(None),
+            After::Pause => {
+                if status == "shutdown" {
+                    self.event("SHUTDOWN", &json!({ "guest": true, "reason": reason }));
+                }
+                self.pause(status);
+                Ok(None)
+            }
+            After::Reset => self.reset(&json!({ "guest": true, "reason": reason })),
+            After::PowerOff => {
+                self.event("SHUTDOWN", &json!({ "guest": true, "reason": reason }));
+                Ok(Some(0))
+            }
+        }
+    }
+
+    fn pause(&mut self, status: &'static str) {
+        if self.status == "running" {
+            self.event("STOP", &Value::Null);
+        }
+        self.status = status;
+    }
+
+    fn reset(&mut self, data: &Value) -> Result<Option<u8>> {
+        let ended = self.board.reset()?;
+        self.event("RESET", data);
+        ended.map_or(Ok(None), |ended| self.ended(ended))
+    }
+
+    fn event(&mut self, name: &str, data: &Value) {
+        self.monitors.iter_mut().for_each(|monitor| monitor.event(name, data));
+    }
+
+    /// The machine ended of its own accord, or a signal came: that is how a test program ends it.
+    fn ended(&mut self, ended: Ended) -> Result<Option<u8>> {
+        match ended {
+            Ended::Signal(_) => {
+                self.event("SHUTDOWN", &json!({ "guest": false, "reason": "host-signal" }));
+                Ok(Some(0))
+            }
+            Ended::Failed(sentence) => anyhow::bail!("{sentence}"),
+            other => anyhow::bail!("the machine ended although it is driven: {other:?}"),
+        }
+    }
+}
+
+/// The word for what is done; `nothing` is what doing nothing is called here.
+fn word(after: After, nothing: &'static str) -> &'static str {
+    match after {
+        After::Nothing => nothing,
+        After::Pause => "pause",
+        After::Reset => "reset",
+        After::PowerOff => "poweroff",
+    }
+}
+
+/// The conversation, written down: `[R +1.000000] inb 0x70`.
+struct Log {
+    file: Option<File>,
+    start: Instant,
+}
+
+impl Log {
+    fn write(&mut self, direction: &str, line: &str) {
+        if let Some(file) = &mut self.file {
+            // Nobody fails because nobody can read it.
+            let _ = writeln!(file, "[{direction} +{:.6}] {line}", self.start.elapsed().as_secs_f64());
+        }
+    }
+
+    fn write_lines(&mut self, direction: &str, lines: &str) {
+        if self.file.is_some() {
+            lines.lines().for_each(|line| self.write(direction, line));
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! `cofferdam qtest`, driven as test programs drive it: over its standard input, and by its second name over sockets.
+
+mod harness;
+
+use harness::{PATIENCE, Place, text};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A machine on its standard input and output.
+struct Machine {
+    child: Child,
+    to: Box<dyn Write>,
+    from: Box<dyn BufRead>,
+    /// Interrupts that were told since this was emptied.
+    irqs: Vec<String>,
+}
+
+impl Machine {
+    fn start(place: &Place, words: &[&str]) -> Machine {
+        let mut command = place.cofferdam();
+        let mut child = command
+            .arg("qtest")
+            .args(["--rtc", "2001-02-28T23:59:58"])
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Machine { child, to: Box::new(to), from: Box::new(BufReader::new(from)), irqs: Vec::new() }
+    }
+
+    /// Says a line, and gives what is answered after `OK`.
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.to, "{line}").unwrap();
+        self.to.flush().unwrap();
+        self.answer()
+    }
+
+    fn answer(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.from.read_line(&mut line).unwrap() > 0, "it ended: {:?}", self.child.try_wait());
+            let line = line.trim_end();
+            match line.strip_prefix("OK") {
+                Some(answer) => return answer.trim_start().to_owned(),
+                None if line.starts_with("IRQ ") => self.irqs.push(line.to_owned()),
+                None => return line.to_owned(),
+            }
+        }
+    }
+
+    fn number(&mut self, line: &str) -> u64 {
+        let answer = self.ask(line);
+        u64::from_str_radix(answer.trim_start_matches("0x"), 16).unwrap_or_else(|_| panic!("{line}: {answer}"))
+    }
+
+    fn cmos(&mut self, register: u8) -> u64 {
+        self.ask(&format!("outb 0x70 {register}"));
+        self.number("inb 0x71")
+    }
+
+    fn set_cmos(&mut self, register: u8, value: u8) {
+        self.ask(&format!("outb 0x70 {register}"));
+        self.ask(&format!("outb 0x71 {value}"));
+    }
+
+    fn irqs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.irqs)
+    }
+
+    /// Its exit status, once its standard input is closed.
+    fn end(mut self) -> Option<i32> {
+        self.to = Box::new(std::io::sink());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program under its second name, beside the first.
+fn second_name() -> std::path::PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_cofferdam")).with_file_name("cofferdam-qtest-system-x86_64")
+}
+
+#[test]
+fn a_line_that_makes_no_sense_fails_and_the_next_is_answered() {
+    let place = Place::new();
+    let mut machine = Machine::start(&place, &[]);
+    assert_eq!(machine.ask("dance"), "FAIL Unknown command 'dance'");
+    assert_eq!(
+        machine.ask("irq_intercept_in pic"),
+        "FAIL there is no `pic`; the interrupt inputs are those of `ioapic`"
+    );
+    assert!(
+        machine.ask("irq_intercept_out teapot").starts_with("FAIL there is no device `teapot`; there are uart16550, ")
+    );
+    assert_eq!(machine.ask("endianness"), "little");
+    assert_eq!(machine.end(), Some(0), "who leaves ends it");
+}
+
+#[test]
+fn memory_is_what_was_written_however_it_is_read() {
+    let place = Place::new();
+    let mut machine = Machine::start(&place, &[]);
+    machine.ask("writeq 0x1000 0x1122334455667788");
+    assert_eq!(machine.ask("readw 0x1002"), "0x0000000000005566");
+    assert_eq!(machine.ask("b64read 0x1000 8"), "iHdmVUQzIhE=");
+    machine.ask("memset 0x200000 0x100000 0xa5");
+    machine.ask("b64write 0x2fffff 2 AQI=");
+    assert_eq!(machine.ask("read 0x2ffffe 3"), "0xa50102");
+    let long = machine.ask("read 0x200000 0x80000");
+    assert!(long.len() == 2 + 2 * 0x80000 && long[2..].bytes().all(|digit| digit == b'a' || digit == b'5'));
+    assert_eq!(machine.ask("readl 0xf0000000"), "0x00000000ffffffff", "nothing is there");
+}
+
+#[test]
+fn every_isolation_and_carrier_answers_alike() {
+    let place = Place::new();
+    let script = |words: &[&str]| {
+        let mut machine = Machine::start(&place, words);
+        machine.ask("irq_intercept_in ioapic");
+        let mut said = Vec::new();
+        machine.set_cmos(0x0b, 0x12);
+        for _ in 0..3 {
+            said.push(machine.ask("clock_step 700000000"));
+            said.push(machine.cmos(0).to_string());
+            said.push(machine.cmos(0x0c).to_string());
+        }
+        for line in ["outb 0x3fc 8", "outb 0x3f9 2", "inb 0x3fa", "outb 0x64 0xaa", "inb 0x60", "inb 0x379"] {
+            said.push(machine.ask(line));
+        }
+        said.extend(machine.irqs());
+        said
+    };
+    let first = script(&[]);
+    assert!(
+        first.iter().any(|line| line == "IRQ raise 8") && first.iter().any(|line| line == "IRQ lower 8"),
+        "{first:?}"
+    );
+    for words in [["--isolate", "none"], ["--isolate", "class"], ["--sandbox", "strict"], ["--carrier", "socket"]] {
+        assert_eq!(script(&words), first, "{words:?}");
+    }
+}
+
+#[test]
+fn time_passes_by_command_alone_and_the_same_each_time() {
+    let place = Place::new();
+    let run = || {
+        let mut machine = Machine::start(&place, &["--device", "ib700"]);
+        machine.ask("irq_intercept_in ioapic");
+        let mut said = vec![machine.ask("clock_step")];
+        // Eight interrupts a second, each taken.
+        machine.set_cmos(0x0a, 0x2d);
+        machine.set_cmos(0x0b, 0x42);
+        for _ in 0..20 {
+            said.push(machine.ask("clock_step"));
+            said.push(machine.cmos(0x0c).to_string());
+        }
+        said.push(machine.ask("clock_set 5000000000"));
+        said.push([9, 8, 7, 4, 2, 0].map(|register| format!("{:x}", machine.cmos(register))).join("-"));
+        said.extend(machine.irqs());
+        said
+    };
+    let first = run();
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(run(), first);
+    assert_eq!(first[0], "0", "no alarm is due");
+    assert_eq!(first[1], "125000000");
+    assert_eq!(first.iter().filter(|line| *line == "IRQ raise 8").count(), 21);
+    assert_eq!(first[42], "1-3-1-0-0-3", "five seconds after a February's last two");
+}
+
+#[test]
+fn who_listens_to_a_device_hears_it_alone() {
+    let place = Place::new();
+    let mut machine = Machine::start(&place, &["--device", "uart16550,port=0x2f8,irq=4"]);
+    machine.ask("irq_intercept_out uart16550.1");
+    assert_eq!(machine.ask("irq_intercept_in ioapic"), "FAIL IRQ intercept already enabled");
+    for line in ["outb 0x3fc 8", "outb 0x3f9 2", "outb 0x2fc 8", "outb 0x2f9 2"] {
+        machine.ask(line);
+    }
+    assert_eq!(machine.irqs(), ["IRQ raise 4"], "the input was high already");
+    machine.ask("set_irq_in /machine/ioapic unnamed 5 1");
+    assert_eq!(machine.irqs(), Vec::<String>::new());
+}
+
+#[test]
+fn four_serial_ports_and_a_printer_print_where_they_are_told() {
+    let place = Place::new();
+    let files: Vec<String> = (0..4).map(|number| place.path(&format!("{number}")).display().to_string()).collect();
+    let ports = [("uart16550", 0x2f8, 3), ("uart16550", 0x3e8, 4), ("uart16550", 0x2e8, 3), ("parallel", 0x278, 5)];
+    let specs: Vec<String> = ports
+        .iter()
+        .zip(&files)
+        .map(|((name, port, irq), to)| format!("{name},port={port},irq={irq},to={to}"))
+        .collect();
+    let words: Vec<&str> = specs.iter().flat_map(|spec| ["--device", spec]).collect();
+    let mut machine = Machine::start(&place, &words);
+    for (number, (_, port, _)) in ports.iter().take(3).enumerate() {
+        machine.ask(&format!("outb {port} {}", b'0' + number as u8));
+    }
+    for line in ["outb 0x278 0x33", "outb 0x27a 0x05", "outb 0x27a 0x04"] {
+        machine.ask(line);
+    }
+    let until = Instant::now() + PATIENCE;
+    for (number, file) in files.iter().enumerate() {
+        let wanted = number.to_string();
+        while std::fs::read_to_string(file).unwrap_or_default() != wanted {
+            assert!(Instant::now() < until, "port {number} has not printed");
+            machine.ask("endianness");
+        }
+    }
+}
+
+/// A test program that knows the machine by its second name: it listens, and the machine connects.
+struct Program {
+    child: Child,
+    test: Machine,
+    qmp: UnixStream,
+    monitor: BufReader<UnixStream>,
+}
+
+impl Program {
+    fn start(place: &Place, words: &[&str]) -> Program {
+        let (test_path, monitor_path) = (place.path("qtest"), place.path("qmp"));
+        let listen = |path: &Path| UnixListener::bind(path).unwrap();
+        let (tests, monitors) = (listen(&test_path), listen(&monitor_path));
+        let mut child = Command::new(second_name())
+            .env("COFFERDAM_RUNTIME", place.path("run"))
+            .args(["-qtest", &format!("unix:{}", test_path.display()), "-qtest-log"])
+            .arg(place.path("log"))
+            .args(["-chardev", &format!("socket,path={},id=char0", monitor_path.display())])
+            .args(["-mon", "chardev=char0,mode=control", "-display", "none", "-audio", "none", "-accel", "qtest"])
+            .args(words)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let accept = |listener: UnixListener, child: &mut Child| {
+            listener.set_nonblocking(true).unwrap();
+            let until = Instant::now() + PATIENCE;
+            loop {
+                if let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(false).unwrap();
+                    return stream;
+                }
+                if child.try_wait().unwrap().is_some() || Instant::now() > until {
+                    let mut errors = String::new();
+                    let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
+                    panic!("it did not connect: {errors}");
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let test = accept(tests, &mut child);
+        let qmp = accept(monitors, &mut child);
+        let idle = Command::new("true").spawn().unwrap();
+        let test = Machine {
+            child: idle,
+            to: Box::new(test.try_clone().unwrap()),
+            from: Box::new(BufReader::new(test)),
+            irqs: Vec::new(),
+        };
+        let monitor = BufReader::new(qmp.try_clone().unwrap());
+        let mut program = Program { child, test, qmp, monitor };
+        assert!(program.message()["QMP"]["capabilities"].is_array(), "a greeting comes first");
+        assert_eq!(program.execute("qmp_capabilities", json!({})), json!({ "return": {} }));
+        program
+    }
+
+    fn message(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.monitor.read_line(&mut line).unwrap() > 0, "the monitor is closed");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn execute(&mut self, command: &str, arguments: Value) -> Value {
+        writeln!(self.qmp, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
+        loop {
+            let message = self.message();
+            if message.get("event").is_none() {
+                return message;
+            }
+        }
+    }
+
+    /// The data of the next event of this name; others are passed over.
+    fn event(&mut self, name: &str) -> Value {
+        loop {
+            let message = self.message();
+            if message["event"] == name {
+                return message["data"].clone();
+            }
+        }
+    }
+
+    /// Sends it a signal; its exit status.
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn by_its_second_name_it_answers_both_protocols_and_ends_well_on_a_signal() {
+    let place = Place::new();
+    let mut program = Program::start(&place, &["-machine", "pc", "-m", "64", "-rtc", "clock=vm"]);
+    assert_eq!(program.execute("query-status", json!({}))["return"]["status"], "running");
+    let machines = program.execute("query-machines", json!({}));
+    assert!(machines["return"].as_array().unwrap().iter().any(|one| one["name"] == "none"), "{machines}");
+    let types = program.execute("qom-list-types", json!({}));
+    assert!(types["return"].as_array().unwrap().iter().any(|one| one["name"] == "mc146818"));
+    let refused = program.execute("device_add", json!({ "driver": "e1000", "id": "n" }));
+    assert_eq!(refused["error"]["class"], "GenericError");
+    assert_eq!(program.execute("device_del", json!({ "id": "n" }))["error"]["class"], "DeviceNotFound");
+    assert_eq!(program.test.ask("inb 0x71"), program.test.ask("inb 0x71"));
+    assert_eq!(program.terminate(), Some(0));
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    assert!(log.contains("] inb 0x71") && log.contains("OPENED"), "{log}");
+}
+
+#[test]
+fn a_watchdog_that_expires_is_an_event_and_what_follows_is_chosen() {
+    for (action, event) in [("pause", "STOP"), ("reset", "RESET"), ("shutdown", "SHUTDOWN")] {
+        let place = Place::new();
+        let mut program = Program::start(&place, &["-device", "ib700,id=watchdog0", "-watchdog-action", action]);
+        program.test.ask("outb 0x443 14");
+        program.test.ask("clock_step 1000000000");
+        program.test.ask("outb 0x443 13");
+        assert_eq!(program.test.ask("clock_step 3000000000"), "4000000000");
+        assert_eq!(program.test.ask("clock_step 2000000000"), "6000000000");
+        let word = if action == "shutdown" { "poweroff" } else { action };
+        assert_eq!(program.event("WATCHDOG")["action"], word);
+        program.event(event);
+        match action {
+            "shutdown" => assert_eq!(program.child.wait().unwrap().code(), Some(0)),
+            "reset" => assert_eq!(program.test.ask("clock_step 1"), "6000000001", "time goes on"),
+            _ => assert_eq!(program.execute("query-status", json!({}))["return"]["status"], "watchdog"),
+        }
+    }
+}
+
+#[test]
+fn a_panic_is_an_event_however_it_is_told() {
+    let place = Place::new();
+    let mut program = Program::start(&place, &["-action", "panic=none", "-device", "pvpanic"]);
+    assert_eq!(program.test.ask("inb 0x505"), "0x0003");
+    program.test.ask("outb 0x505 1");
+    assert_eq!(program.event("GUEST_PANICKED")["action"], "run");
+
+    let place = Place::new();
+    let mut program = Program::start(&place, &["-action", "panic=pause", "-device", "pvpanic-pci"]);
+    let slot = (1..32).find(|slot| {
+        program.test.ask(&format!("outl 0xcf8 {:#x}", 0x8000_0000u32 | slot << 11));
+        program.test.ask("inl 0xcfc") == "0x111b36"
+    });
+    let function = 0x8000_0000u32 | slot.expect("the function is there") << 11;
+    for (register, value) in [(0x10, 0xd000_0000u32), (4, 2)] {
+        program.test.ask(&format!("outl 0xcf8 {:#x}", function | register));
+        program.test.ask(&format!("outl 0xcfc {value:#x}"));
+    }
+    assert_eq!(program.test.ask("readb 0xd0000000"), "0x0000000000000003");
+    program.test.ask("writeb 0xd0000000 1");
+    assert_eq!(program.event("GUEST_PANICKED")["action"], "pause");
+    program.event("STOP");
+}
+
+#[test]
+fn an_argument_that_makes_no_sense_is_said() {
+    let output = Command::new(second_name()).args(["-device", "teapot"]).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("'teapot' is not a valid device model name"), "{}", text(&output.stderr));
+}
