@@ -213,6 +213,37 @@ pub enum Power {
     Scanout = 9,
 }
 
+impl Power {
+    /// All of them.
+    pub const ALL: [Power; 9] = [
+        Power::Stream,
+        Power::Memory,
+        Power::LowMemory,
+        Power::FileRead,
+        Power::FileWrite,
+        Power::Switch,
+        Power::Direct,
+        Power::Entropy,
+        Power::Scanout,
+    ];
+
+    /// The word a person uses.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Power::Stream => "stream",
+            Power::Memory => "memory",
+            Power::LowMemory => "low-memory",
+            Power::FileRead => "file-read",
+            Power::FileWrite => "file-write",
+            Power::Switch => "switch",
+            Power::Direct => "direct",
+            Power::Entropy => "entropy",
+            Power::Scanout => "scanout",
+        }
+    }
+}
+
 /// What a switch does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]

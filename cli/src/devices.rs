@@ -40,7 +40,8 @@ fn row(manifest: Manifest) -> Row {
     }
 }
 
-fn place(space: Space, length: u64) -> String {
+/// Where a range is, for people.
+pub fn place(space: Space, length: u64) -> String {
     match space {
         Space::Port(first) if length == 1 => format!("port {first:#x}"),
         Space::Port(first) => format!("ports {first:#x} to {:#x}", u64::from(first) + length - 1),
@@ -78,7 +79,10 @@ pub fn devices(asked: &DevicesArgs) -> Result<u8> {
 /// Prints a recipe.
 pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
     let (name, options) = parse_device(&asked.device)?;
-    let recipe = if name == "vmm" {
+    let recipe = if crate::device::is_plugin(&name) {
+        crate::device::ask_one(&name, options, asked.sandbox.all, Carrier::Memory)?
+            .recipe(asked.sandbox.all, Carrier::Memory)
+    } else if name == "vmm" {
         Recipe::vmm(asked.sandbox.all, 1, true, &[], false)
     } else {
         let manifest = BuiltIn

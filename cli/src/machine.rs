@@ -68,6 +68,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         backing,
         program: None,
         outlet: Outlet::Console,
+        plugin: None,
         hostile: None,
     }
 }
@@ -75,9 +76,9 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
 /// Names devices uniquely: the first by its kind, others with a number.
 pub fn label(devices: &mut [PlannedDevice]) {
     for at in 0..devices.len() {
-        let earlier = devices[..at].iter().filter(|other| other.device == devices[at].device).count();
-        let name = &devices[at].device;
-        devices[at].label = if earlier == 0 { name.clone() } else { format!("{name}.{earlier}") };
+        let name = crate::device::label(&devices[at].device);
+        let earlier = devices[..at].iter().filter(|other| crate::device::label(&other.device) == name).count();
+        devices[at].label = if earlier == 0 { name } else { format!("{name}.{earlier}") };
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod catalogue;
+mod device;
 mod devices;
 mod display;
 mod drives;
@@ -86,6 +87,7 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Sendkeys(asked) => display::sendkeys(&asked),
         Action::Logs(vm) => operate::logs(&vm),
         Action::Devices(devices) => devices::devices(&devices),
+        Action::Device(asked) => device::device(&asked.what),
         Action::Recipe(recipe) => devices::recipe(&recipe),
         Action::Policy(asked) => policy::policy(&asked),
         Action::Attack(attack) => run::attack::attack(&attack, &signals),

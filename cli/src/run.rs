@@ -89,6 +89,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     asked.helper.clone().unwrap_or_default().apply(&mut devices)?;
     let isolate = asked.isolate.map_or(Isolate::Device, Isolate::from);
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
+    crate::device::ask(&mut devices, &asked.demands()?)?;
     if asked.firmware.is_some() {
         let manifests = manifests_of(&devices)?;
         let mut extras = firmware::option_roms(&manifests)?;

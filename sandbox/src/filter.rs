@@ -41,6 +41,24 @@ impl Recipe {
 /// The filter that leaves these calls. What is permitted on held descriptors is permitted on no other; a call whose
 /// descriptors are not held is not permitted at all.
 pub(crate) fn compile(permits: &[Permit], held: &[Held]) -> Result<BpfProgram, FilterError> {
+    compile_with(permits, held, SeccompAction::KillProcess)
+}
+
+/// As [`compile`], without descriptors, but about every other call somebody is asked: the listener of the filter.
+pub(crate) fn compile_asking(permits: &[Permit]) -> Result<BpfProgram, FilterError> {
+    /// `SECCOMP_RET_TRACE` and `SECCOMP_RET_USER_NOTIF` of <linux/seccomp.h>; the compiler knows the first alone.
+    const TRACE: u32 = 0x7ff0_0000;
+    const ASK: u32 = 0x7fc0_0000;
+    /// `BPF_RET | BPF_K`.
+    const RETURN: u16 = 0x06;
+    let mut program = compile_with(permits, &[], SeccompAction::Trace(0))?;
+    for instruction in program.iter_mut().filter(|instruction| instruction.code == RETURN && instruction.k == TRACE) {
+        instruction.k = ASK;
+    }
+    Ok(program)
+}
+
+fn compile_with(permits: &[Permit], held: &[Held], otherwise: SeccompAction) -> Result<BpfProgram, FilterError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut unconditional: Vec<Call> = Vec::new();
     for permit in permits {
@@ -65,7 +83,7 @@ pub(crate) fn compile(permits: &[Permit], held: &[Held]) -> Result<BpfProgram, F
             }
         }
     }
-    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, ARCHITECTURE);
+    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, ARCHITECTURE);
     let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
     program.map_err(|error| FilterError::Build(error.into()))
 }
@@ -301,6 +319,34 @@ mod tests {
             (9, foreign[1], KILL),
         ] {
             assert_eq!(answer(&program, Call::IOCTL, &[number, request]), expected, "{number} {request:#x}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_permitted_at_once_what_a_sealed_one_has_and_is_asked_about_what_loading_takes() {
+        const ASK: u32 = 0x7fc0_0000;
+        let recipe =
+            Recipe::plugin(Level::Seccomp, &crate::recipe::tests::device("it", &[]), Carrier::Memory, Vec::new());
+        let loading = recipe.loading.as_ref().expect("a plugin loads");
+        let outer = compile(&loading.calls, &[]).expect("a filter");
+        let inner = compile_asking(&recipe.calls).expect("a filter");
+        let both = |call: Call, arguments: &[u64]| (answer(&outer, call, arguments), answer(&inner, call, arguments));
+        for call in [Call::READ, Call::WRITE, Call::FUTEX, Call::BRK, Call::EXIT] {
+            assert_eq!(both(call, &[3]), (ALLOW, ALLOW), "{}", call.name);
+        }
+        for call in [Call::OPENAT, Call::RECVMSG, Call::EXECVEAT, Call::CLOSE] {
+            assert_eq!(both(call, &[3]), (ALLOW, ASK), "{}", call.name);
+        }
+        let executable = [0, 4096, 4];
+        assert_eq!(both(Call::MMAP, &executable), (ALLOW, ASK), "a library is mapped while it loads alone");
+        for name in ["sendmsg", "clone", "execve", "ptrace"] {
+            let number = match name {
+                "sendmsg" => libc::SYS_sendmsg,
+                "clone" => libc::SYS_clone,
+                "execve" => libc::SYS_execve,
+                _ => libc::SYS_ptrace,
+            };
+            assert_eq!(answer(&outer, Call { number, name }, &[3]), KILL, "{name}");
         }
     }
 

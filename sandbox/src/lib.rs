@@ -15,6 +15,7 @@ mod audit;
 mod code;
 mod confine;
 mod filter;
+mod gate;
 mod group;
 pub mod label;
 pub mod policy;
@@ -27,11 +28,12 @@ mod strict;
 pub use audit::{Audit, audit};
 pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without, seal_thread};
 pub use filter::FilterError;
+pub use gate::Gate;
 pub use label::{Label, Module};
 pub use process::{Child, End, Program};
 pub use recipe::{
     Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
-    Mode, Named, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Stage, Value, kvm,
+    Loading, Mode, Named, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Shown, Stage, Value, kvm,
 };
 pub use shed::shed;
-pub use spawn::{Lack, SpawnError, Start, spawn, spawn_with_helper};
+pub use spawn::{Lack, SpawnError, Start, spawn, spawn_with, spawn_with_helper};

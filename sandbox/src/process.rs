@@ -2,7 +2,9 @@
 
 #![allow(unsafe_code)] // waitid on a process descriptor, which nix wraps without the details needed here.
 
+use crate::gate::Gate;
 use crate::group::Group;
+use crate::recipe::{Recipe, Resource, Stage, Value};
 use crate::spawn::Lack;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::{Display, Formatter};
@@ -45,6 +47,8 @@ pub struct Child {
     pub helper: Option<i32>,
     /// Becomes readable when it ends.
     pub pidfd: OwnedFd,
+    /// What lets it load, if it is a plugin that is not sealed yet.
+    pub(crate) gate: Option<Gate>,
     end: Option<End>,
     lacks: Vec<Lack>,
     /// Last: it can be removed once the process is gone.
@@ -53,7 +57,7 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Child {
-        Child { pid, helper: None, pidfd, end: None, lacks: Vec::new(), group: None }
+        Child { pid, helper: None, pidfd, gate: None, end: None, lacks: Vec::new(), group: None }
     }
 
     /// Keeps what was done for it before it started its program.
@@ -66,6 +70,25 @@ impl Child {
     #[must_use]
     pub fn lacks(&self) -> &[Lack] {
         &self.lacks
+    }
+
+    /// Seals a plugin from outside: closes its gate, and lowers its limits to those that `recipe` has once it is sealed. Any
+    /// other process does that to itself.
+    pub fn seal(&mut self, recipe: &Recipe) -> io::Result<()> {
+        if recipe.loading.is_none() {
+            return Ok(());
+        }
+        if let Some(gate) = self.gate.take() {
+            gate.close();
+        }
+        for limit in recipe.limits_at(Stage::Sealed) {
+            let most = match limit.value {
+                Value::Exactly(most) => most,
+                Value::LargestFile => crate::audit::largest_writable(self.pid)?,
+            };
+            lower(self.pid, limit.resource, most)?;
+        }
+        Ok(())
     }
 
     /// Kills it with SIGKILL; [`Child::reap`] tells when it is gone. One that is gone already is no error.
@@ -117,6 +140,21 @@ impl Child {
         });
         self.end
     }
+}
+
+/// Sets a limit of another process, or leaves the one that is already lower.
+fn lower(pid: i32, resource: Resource, most: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let change = |new: *const libc::rlimit64, old: *mut libc::rlimit64| {
+        // SAFETY: each is null or a structure that lives until the call returns.
+        match unsafe { libc::prlimit64(pid, resource.number(), new, old) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    change(std::ptr::null(), &mut limit)?;
+    let most = most.min(limit.rlim_max);
+    change(&libc::rlimit64 { rlim_cur: most, rlim_max: most }, std::ptr::null_mut())
 }
 
 impl Drop for Child {

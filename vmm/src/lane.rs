@@ -13,9 +13,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// What was granted of it; each carrier takes some.
 #[derive(Default)]
 pub struct LaneGrants {
-    request: Option<Region<ReadWrite>>,
-    reply: Option<Wake>,
-    packets: Option<Packets>,
+    pub(crate) request: Option<Region<ReadWrite>>,
+    pub(crate) reply: Option<Wake>,
+    pub(crate) packets: Option<Packets>,
     asked: Option<PipeWriter>,
     answers: Option<PipeReader>,
     answer_region: Option<Region<ReadOnly>>,

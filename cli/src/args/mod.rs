@@ -2,6 +2,7 @@
 
 mod bench;
 mod display;
+mod device;
 mod firmware;
 mod layers;
 mod per_device;
@@ -10,6 +11,7 @@ mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
 pub use display::{ScreenshotArgs, SendkeysArgs};
+pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
@@ -71,6 +73,8 @@ pub enum Action {
     Logs(VmArgs),
     /// List the devices there are, from their manifests.
     Devices(DevicesArgs),
+    /// Plugins: devices that are programs of their own, in any language.
+    Device(DeviceArgs),
     /// Show what the process of a device may do, each line with its reason.
     Recipe(RecipeArgs),
     /// Write out the policy for SELinux or AppArmor that gives labels their meaning.

@@ -84,8 +84,10 @@ pub struct RunArgs {
     /// [default: memory]
     #[arg(long, value_name = "CARRIER[,DEVICE=CARRIER]…")]
     pub carrier: Option<CarrierSpec>,
-    /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. May be repeated.
-    #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
+    /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. A path is a plugin, a program
+    /// of its own: `./sensor.py,base=0x440`; `grant=POWER+POWER` says what it may have, `file=PATH` what it works on.
+    /// May be repeated.
+    #[arg(long, value_name = "NAME|PATH[,OPTION=VALUE]…")]
     pub device: Vec<String>,
     /// When the real-time clock begins: utc, localtime, or a date as in 2001-02-28T23:59:58. [default: utc]
     #[arg(long, value_name = "BASE")]

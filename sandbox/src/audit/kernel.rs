@@ -51,15 +51,7 @@ fn is_dumpable(process: &Process) -> Option<bool> {
     }
 }
 
-pub(super) fn check_dumpable(
-    differences: &mut Vec<String>,
-    notes: &mut Vec<String>,
-    process: &Process,
-    recipe: &Recipe,
-) {
-    if recipe.layer(LayerName::Undumpable).is_none_or(|layer| !layer.required) {
-        return;
-    }
+pub(super) fn check_dumpable(differences: &mut Vec<String>, notes: &mut Vec<String>, process: &Process) {
     match is_dumpable(process) {
         Some(false) => {}
         Some(true) => differences.push("it is dumpable: other processes of its user may trace it".to_owned()),

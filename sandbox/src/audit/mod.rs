@@ -6,6 +6,7 @@
 mod descriptors;
 mod kernel;
 mod memory;
+mod view;
 
 use crate::recipe::{HelperForm, LayerName, Recipe, Stage, Value};
 use descriptors::Descriptor;
@@ -78,15 +79,25 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     }
     check_namespaces(&mut differences, &process, recipe)?;
     if recipe.layer(LayerName::Root).is_some_and(|layer| layer.required) {
-        check_root(&mut differences, &process)?;
+        match &recipe.loading {
+            None => check_root(&mut differences, &process)?,
+            Some(loading) => view::check(&mut differences, &process, &loading.view)?,
+        }
     }
     check_limits(&mut differences, &process, recipe, stage, descriptors::largest_writable(&descriptors))?;
     descriptors::compare(&mut differences, &descriptors, recipe, stage);
     memory::compare(&mut differences, &maps, recipe, stage);
-    kernel::check_dumpable(&mut differences, &mut audit.notes, &process, recipe);
+    if recipe.has_at(LayerName::Undumpable, stage) {
+        kernel::check_dumpable(&mut differences, &mut audit.notes, &process);
+    }
     kernel::check_conditional(&mut differences, &mut audit, &process, &status, recipe)?;
     audit.differences = differences;
     Ok(audit)
+}
+
+/// Bytes of the largest file that a process may write.
+pub(crate) fn largest_writable(pid: i32) -> io::Result<u64> {
+    Ok(descriptors::largest_writable(&descriptors::of(&Process { pid }, false)?))
 }
 
 /// The directory of a process in `/proc`.

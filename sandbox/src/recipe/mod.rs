@@ -10,6 +10,7 @@ mod host;
 pub mod kvm;
 mod layer;
 mod limit;
+mod plugin;
 mod show;
 mod vmm;
 
@@ -18,6 +19,7 @@ pub use descriptor::{Count, DescriptorKind, Keep, Mode, Share};
 pub use helper::{Helper, HelperForm};
 pub use layer::{Layer, LayerName, Part};
 pub use limit::{GroupLimits, Limit, Resource, Value};
+pub use plugin::{Loading, Shown};
 
 use crate::label::Label;
 use schema::host::Level;
@@ -53,6 +55,8 @@ pub struct Recipe {
     pub calls: Vec<Permit>,
     /// Who makes other calls for it, where it needs any.
     pub helper: Option<Helper>,
+    /// What it has until it is sealed, if it is a plugin.
+    pub loading: Option<Loading>,
 }
 
 /// A moment at which a process is looked at.
@@ -88,6 +92,7 @@ impl Recipe {
             number: 1,
             calls: Vec::new(),
             helper: None,
+            loading: None,
         }
     }
 
@@ -210,6 +215,7 @@ impl Recipe {
         self.layers.retain(|have| have.name != layer);
         if layer == LayerName::Filter {
             self.calls.clear();
+            self.loading.iter_mut().for_each(|loading| loading.calls.clear());
         }
         self
     }
@@ -266,4 +272,4 @@ impl Recipe {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

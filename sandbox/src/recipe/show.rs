@@ -64,6 +64,13 @@ impl Display for Recipe {
                 (share.name.to_owned(), format!("{}{bytes}", share.mode), &share.because)
             }),
         )?;
+        if let Some(loading) = &self.loading {
+            let rows = loading.view.iter().map(|shown| {
+                let from = if shown.from == shown.at { String::new() } else { format!("is {}", shown.from.display()) };
+                (shown.at.display().to_string(), from, &shown.because)
+            });
+            section(f, "Files", "what it sees, to read, and opens no more once it is sealed", rows)?;
+        }
         if self.is_filtered() {
             section(
                 f,
@@ -73,6 +80,7 @@ impl Display for Recipe {
                         "seccomp mode 1: any other kills the process, and so does reading the TSC; conditions hold where \
                          mode 1 is not to be had, by a filter"
                     }
+                    _ if self.loading.is_some() => "what is left once it is sealed",
                     _ => "any other, or with other arguments, kills the process",
                 },
                 self.calls.iter().map(|permit| (permit.call.name.to_owned(), permit.conditions(), &permit.because)),
@@ -80,6 +88,14 @@ impl Display for Recipe {
         } else {
             writeln!(f, "\nSystem calls: not filtered at this level")
         }?;
+        if let Some(loading) = self.loading.as_ref().filter(|loading| !loading.calls.is_empty()) {
+            section(
+                f,
+                &format!("System calls while it loads: {}", loading.calls.len()),
+                "once it is sealed the kernel refuses those that are not left; any other kills the process",
+                loading.calls.iter().map(|permit| (permit.call.name.to_owned(), permit.conditions(), &permit.because)),
+            )?;
+        }
         self.helper.as_ref().map_or(Ok(()), |helper| write!(f, "\n{helper}"))
     }
 }

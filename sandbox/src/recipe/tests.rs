@@ -2,7 +2,7 @@ use super::*;
 use schema::lane::Carrier;
 use schema::manifest::{Class, Manifest, Power, Wish};
 
-fn device(name: &str, powers: &[Power]) -> Manifest {
+pub(crate) fn device(name: &str, powers: &[Power]) -> Manifest {
     let wish = |power: &Power| Wish {
         power: *power,
         name: "it".into(),

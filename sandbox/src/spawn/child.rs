@@ -4,8 +4,12 @@
 //! system calls alone, on data that was prepared before. Each failure is reported as a step and an error number, and
 //! ends it.
 
+use super::Filters;
+use super::view::{Mount, View};
 use std::ffi::{CStr, c_char, c_int};
 use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
 
 /// What the child needs, prepared by its parent.
 pub(super) struct Plan {
@@ -37,6 +41,10 @@ pub(super) struct Plan {
     pub no_new_privs: bool,
     /// Highest number of a capability.
     pub last_capability: u32,
+    /// What its root shows, of a plugin.
+    pub view: Option<View>,
+    /// Its filters, of a plugin.
+    pub filters: Option<Filters>,
 }
 
 /// What a process becomes by its exec.
@@ -45,8 +53,8 @@ pub(super) struct Role {
     pub channel: c_int,
     /// What to execute.
     pub program: c_int,
-    /// For exec.
-    pub argv: [*const c_char; 2],
+    /// For exec; the last one is null.
+    pub argv: Vec<*const c_char>,
     /// Resource numbers and limits.
     pub limits: Vec<(u32, u64)>,
 }
@@ -74,6 +82,7 @@ steps! {
     Label "taking its label (attr/exec)"
     Private "making its mounts private"
     Mount "mounting an empty root"
+    Show "showing it what it is loaded from"
     Pivot "changing to the empty root"
     Detach "detaching the host's file systems"
     Directory "changing to its directory"
@@ -88,6 +97,10 @@ steps! {
     Capabilities "giving up all capabilities"
     Privileges "refusing new privileges"
     Signals "resetting signals"
+    Executable "denying memory that is both writable and executable"
+    Rules "denying rights to files (Landlock)"
+    Filter "installing its system call filters"
+    Gate "waiting for its gate"
     Exec "executing the program"
 }
 
@@ -99,24 +112,44 @@ pub(super) const SETTLED: u8 = 1;
 /// The parent's word: go on, and become user 0 of your namespace.
 pub(super) const SETTLED_AS_OWN_USER: u8 = 2;
 
+/// The parent's word: who is asked about calls is there.
+pub(super) const GATE_IS_OPEN: u8 = 3;
+/// In place of a step: the number at which the child has the listener of its filter.
+const LISTENER: u32 = u32::MAX;
+
+/// What a child reports.
+pub(super) enum Report {
+    /// Its filter asks here.
+    Listener(c_int),
+    /// A step failed.
+    Failed(Step, io::Error),
+}
+
 /// What [`run`] reported. A number that is no step cannot come from our own code; it is shown as the last one.
-pub(super) fn parse_report(bytes: [u8; REPORT_BYTES]) -> (Step, io::Error) {
+pub(super) fn parse_report(bytes: [u8; REPORT_BYTES]) -> Report {
     let [a, b, c, d, e, f, g, h] = bytes;
-    let step = Step::ALL.get(u32::from_ne_bytes([a, b, c, d]) as usize).copied().unwrap_or(Step::Exec);
-    (step, io::Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h])))
+    let (step, number) = (u32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
+    if step == LISTENER {
+        return Report::Listener(number);
+    }
+    let step = Step::ALL.get(step as usize).copied().unwrap_or(Step::Exec);
+    Report::Failed(step, io::Error::from_raw_os_error(number))
+}
+
+fn report(to: c_int, what: u32, number: c_int) {
+    let mut report = [0; REPORT_BYTES];
+    report[..4].copy_from_slice(&what.to_ne_bytes());
+    report[4..].copy_from_slice(&number.to_ne_bytes());
+    // SAFETY: the buffer is on this stack. If the write fails, the parent sees the end of this process.
+    unsafe { libc::write(to, report.as_ptr().cast(), REPORT_BYTES) };
 }
 
 /// Confines this process and executes the program. Never returns.
 pub(super) fn run(plan: &Plan) -> ! {
     let Err((step, errno)) = confine_and_exec(plan);
-    let mut report = [0; REPORT_BYTES];
-    report[..4].copy_from_slice(&(step as u32).to_ne_bytes());
-    report[4..].copy_from_slice(&errno.to_ne_bytes());
-    // SAFETY: the buffer is on this stack. If the write fails, the parent sees the end of this process.
-    unsafe {
-        libc::write(plan.report, report.as_ptr().cast(), REPORT_BYTES);
-        libc::_exit(127)
-    }
+    report(plan.report, step as u32, errno);
+    // SAFETY: ends this process.
+    unsafe { libc::_exit(127) }
 }
 
 type Failure = (Step, c_int);
@@ -134,7 +167,12 @@ fn check(step: Step, result: impl Into<i64>) -> Result<i64, Failure> {
 
 fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     die_with(plan.supervisor)?;
-    if await_settled(plan.go)? == SETTLED_AS_OWN_USER {
+    let word = await_settled(plan.go)?;
+    if let Some(view) = &plan.view {
+        // As the user that the supervisor is, who may look into its folders; mounted once there is a root to mount in.
+        find(view)?;
+    }
+    if word == SETTLED_AS_OWN_USER {
         become_own_user()?;
         // A change of the user takes it back.
         die_with(plan.supervisor)?;
@@ -161,7 +199,7 @@ fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
         write_file(Step::Label, file.as_ptr(), text)?;
     }
     if plan.empty_root {
-        enter_empty_root()?;
+        enter_root(plan.view.as_ref())?;
     }
     let role = match &plan.helper {
         // It shares all of its parent's namespaces, and is confined from here on as its parent is.
@@ -190,6 +228,12 @@ fn confine_and_exec(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
         check(Step::Privileges, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     }
     reset_signals()?;
+    if let Some(view) = &plan.view {
+        confine_plugin(view)?;
+    }
+    if let Some(filters) = &plan.filters {
+        install(filters, plan)?;
+    }
     let environment: [*const c_char; 1] = [std::ptr::null()];
     // SAFETY: all pointers are to strings and null-terminated arrays that live until the call replaces this memory.
     check(Step::Exec, unsafe {
@@ -256,12 +300,16 @@ fn write_file(step: Step, path: *const c_char, text: &[u8]) -> Result<(), Failur
     Ok(())
 }
 
-/// Mounts an empty tmpfs over the root, steps onto it and lets the old one go.
-fn enter_empty_root() -> Result<(), Failure> {
+/// Mounts an empty tmpfs over the root, steps onto it, mounts in it what is to be shown, and lets the old one go.
+fn enter_root(view: Option<&View>) -> Result<(), Failure> {
     let none = std::ptr::null::<c_char>();
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
-    // One inode is the root directory itself: nothing can be added even if it were writable.
-    let options = c"size=4k,nr_inodes=1,mode=0555";
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    // One inode is the root directory itself: nothing can be added even if it were writable. A view takes folders, and files
+    // to mount on; it is made read-only once they are there.
+    let (flags, options) = match view {
+        None => (flags | libc::MS_RDONLY, c"size=4k,nr_inodes=1,mode=0555"),
+        Some(_) => (flags, c"size=64k,nr_inodes=4k,mode=0755"),
+    };
     // SAFETY: all strings are null-terminated constants.
     unsafe {
         check(Step::Private, libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
@@ -271,6 +319,12 @@ fn enter_empty_root() -> Result<(), Failure> {
         )?;
         // "/" is still the directory below the new mount; its "..", itself, is looked up through what is mounted on it.
         check(Step::Mount, libc::chdir(c"/..".as_ptr()))?;
+        if let Some(view) = view {
+            for mount in &view.shown {
+                show(mount)?;
+            }
+            set_attributes(c".", libc::MOUNT_ATTR_RDONLY, 0)?;
+        }
         if libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) == 0 {
             // The old root now lies on top of the new one.
             check(Step::Detach, libc::umount2(c".".as_ptr(), libc::MNT_DETACH))?;
@@ -284,6 +338,115 @@ fn enter_empty_root() -> Result<(), Failure> {
         check(Step::Directory, libc::chdir(c"/".as_ptr()))?;
     }
     Ok(())
+}
+
+/// Opens what a view shows.
+fn find(view: &View) -> Result<(), Failure> {
+    for mount in &view.shown {
+        // SAFETY: the path is null-terminated.
+        let found = check(Step::Show, unsafe { libc::open(mount.from.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
+        mount.found.store(found as c_int, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// A descriptor of this process by its path in /proc, which ends with a zero; made without allocating.
+fn path_of(descriptor: c_int) -> [u8; 32] {
+    const FOLDER: &[u8] = b"/proc/self/fd/";
+    let mut path = [0; 32];
+    path[..FOLDER.len()].copy_from_slice(FOLDER);
+    let (mut left, mut end) = (descriptor.unsigned_abs(), FOLDER.len());
+    loop {
+        path[end] = b'0' + (left % 10) as u8;
+        (left, end) = (left / 10, end + 1);
+        if left == 0 {
+            break;
+        }
+    }
+    path[FOLDER.len()..end].reverse();
+    path
+}
+
+/// Mounts one file or folder, read-only, in the root that is being made: the directory that this process is in. Its own root
+/// is still the old one.
+fn show(mount: &Mount) -> Result<(), Failure> {
+    let none = std::ptr::null::<c_char>();
+    let made = |result: c_int| match result {
+        0.. => Ok(result),
+        _ if errno() == libc::EEXIST => Ok(0),
+        _ => Err((Step::Show, errno())),
+    };
+    // SAFETY: all strings are null-terminated and live as long as the plan.
+    unsafe {
+        for folder in &mount.folders {
+            made(libc::mkdir(folder.as_ptr(), 0o755))?;
+        }
+        if mount.is_folder {
+            made(libc::mkdir(mount.at.as_ptr(), 0o755))?;
+        } else {
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
+            let file = made(libc::open(mount.at.as_ptr(), flags, 0o444))?;
+            if file > 0 {
+                libc::close(file);
+            }
+        }
+        let bind = libc::MS_BIND | libc::MS_REC;
+        let found = path_of(mount.found.load(Ordering::Relaxed));
+        check(Step::Show, libc::mount(found.as_ptr().cast(), mount.at.as_ptr(), none, bind, none.cast()))?;
+    }
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(&mount.at, attributes, libc::AT_RECURSIVE)
+}
+
+/// Adds attributes to a mount: none is taken away, so those of the host's own stay.
+fn set_attributes(at: &CStr, attributes: u64, flags: c_int) -> Result<(), Failure> {
+    let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the string is null-terminated, and `change` is as long as is said.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, at.as_ptr(), flags, &change, size_of_val(&change))
+    };
+    check(Step::Show, result).map(drop)
+}
+
+/// What a host of ours does to itself once its program has started is done here for a plugin, whose program is not trusted
+/// to. Both layers are inherited by it. Where the kernel has not one of them, the audit shows that.
+fn confine_plugin(view: &View) -> Result<(), Failure> {
+    /// `PR_SET_MDWE` and `PR_MDWE_REFUSE_EXEC_GAIN` of <linux/prctl.h>, since Linux 6.3.
+    const MDWE: (c_int, libc::c_ulong) = (65, 1);
+    // SAFETY: no memory is passed.
+    unsafe {
+        if libc::prctl(MDWE.0, MDWE.1, 0, 0, 0) < 0 && errno() != libc::EINVAL {
+            return Err((Step::Executable, errno()));
+        }
+        if let Some(rules) = &view.rules {
+            check(Step::Rules, libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0))?;
+        }
+    }
+    Ok(())
+}
+
+/// Installs both filters: first the one that asks. Somebody must answer before the other can be added, for that is a call too,
+/// and one that the other will not permit again.
+fn install(filters: &Filters, plan: &Plan) -> Result<(), Failure> {
+    let program = |code: &seccompiler::BpfProgram| libc::sock_fprog {
+        len: code.len() as u16,
+        // Only read, and of the same layout: see <linux/filter.h>.
+        filter: code.as_ptr().cast_mut().cast(),
+    };
+    let add = |program: &libc::sock_fprog, flags: libc::c_ulong| {
+        // SAFETY: the program and its instructions outlive the call.
+        let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, program) };
+        check(Step::Filter, result)
+    };
+    let (outer, inner) = (program(&filters.outer), program(&filters.inner));
+    let listener = add(&inner, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)? as c_int;
+    report(plan.report, LISTENER, listener);
+    let mut word = 0u8;
+    // SAFETY: one byte of this stack.
+    match check(Step::Gate, unsafe { libc::read(plan.go, std::ptr::from_mut(&mut word).cast(), 1) as i64 })? {
+        1 => add(&outer, 0).map(drop),
+        _ => Err((Step::Gate, libc::ESRCH)),
+    }
 }
 
 /// Leaves descriptor 3 to the program, and 0 to 2 filled: Rust's runtime, finding one of them closed, opens /dev/null

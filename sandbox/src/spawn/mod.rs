@@ -4,19 +4,24 @@
 
 mod child;
 mod settle;
+mod view;
 
+use crate::filter;
+use crate::gate::Gate;
 use crate::label::Label;
 use crate::process::{Child, Program};
-use crate::recipe::{HelperForm, LayerName, Recipe, Stage, Value};
+use crate::recipe::{HelperForm, LayerName, Loading, Recipe, Stage, Value};
 use child::{Plan, Role, Step};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schema::host::Level;
+use seccompiler::BpfProgram;
 use settle::Settled;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
+use view::View;
 
 /// A child has executed its program within this, or is killed. It does some forty system calls; only a machine that
 /// thrashes takes longer than some milliseconds.
@@ -77,8 +82,10 @@ pub struct Lack {
 pub struct Start<'a> {
     /// It.
     pub program: &'a Program,
-    /// Its only argument.
+    /// The name that it is started by.
     pub argv0: &'a str,
+    /// Its arguments.
+    pub arguments: &'a [String],
     /// What becomes its descriptor 3.
     pub channel: OwnedFd,
 }
@@ -88,7 +95,12 @@ pub struct Start<'a> {
 ///
 /// The child dies with the *thread* that calls this: call it from one that lives as long as the process.
 pub fn spawn(program: &Program, argv0: &str, channel: OwnedFd, recipe: &Recipe) -> Result<Child, SpawnError> {
-    start(Start { program, argv0, channel }, None, recipe)
+    spawn_with(Start { program, argv0, arguments: &[], channel }, recipe)
+}
+
+/// As [`spawn()`], with arguments.
+pub fn spawn_with(start: Start<'_>, recipe: &Recipe) -> Result<Child, SpawnError> {
+    self::start(start, None, recipe)
 }
 
 /// As [`spawn()`], with a helper beside it: a child of the first process of its process namespace. So the two end together,
@@ -128,7 +140,17 @@ fn start(host: Start<'_>, helper: Option<Start<'_>>, recipe: &Recipe) -> Result<
         drop_capabilities: recipe.layer(LayerName::Capabilities).is_some(),
         no_new_privs: recipe.layer(LayerName::NoNewPrivs).is_some(),
         last_capability: last_capability(),
+        view: None,
+        filters: None,
     };
+    if let Some(loading) = &recipe.loading {
+        let mut view = View::prepare(&loading.view)?;
+        view.rules = view.rules.filter(|_| recipe.layer(LayerName::Landlock).is_some()).map(lifted).transpose()?;
+        plan.view = Some(view);
+        if recipe.is_filtered() {
+            plan.filters = Some(Filters::of(loading, recipe)?);
+        }
+    }
     let namespaces = Namespaces::of(recipe);
     let mut child = namespaces.clone_with(|flags| {
         plan.user_namespace = flags & libc::CLONE_NEWUSER as u64 != 0;
@@ -143,21 +165,36 @@ fn start(host: Start<'_>, helper: Option<Start<'_>>, recipe: &Recipe) -> Result<
     let word = if own_user { child::SETTLED_AS_OWN_USER } else { child::SETTLED };
     // One that died meanwhile is found below.
     let _ = nix::unistd::write(&settled_write, &[word]);
-    await_exec(report, &mut child)?;
+    await_exec(report, &settled_write, &mut child)?;
     Ok(child)
+}
+
+/// The two filters that a plugin has from its first instruction on: what kills, and what asks.
+pub(super) struct Filters {
+    pub(super) outer: BpfProgram,
+    pub(super) inner: BpfProgram,
+}
+
+impl Filters {
+    fn of(loading: &Loading, recipe: &Recipe) -> Result<Filters, SpawnError> {
+        let outer = filter::compile(&loading.calls, &[]).map_err(io::Error::other)?;
+        let inner = filter::compile_asking(&recipe.calls).map_err(io::Error::other)?;
+        Ok(Filters { outer, inner })
+    }
 }
 
 /// A program to start, at numbers that the child can use.
 struct Ready {
-    argv0: CString,
+    argv: Vec<CString>,
     channel: OwnedFd,
     program: OwnedFd,
 }
 
 impl Ready {
     fn new(start: Start<'_>) -> io::Result<Ready> {
-        let argv0 = CString::new(start.argv0)?;
-        Ok(Ready { argv0, channel: lifted(start.channel)?, program: lifted_copy(start.program.as_fd())? })
+        let words = std::iter::once(start.argv0).chain(start.arguments.iter().map(String::as_str));
+        let argv = words.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Ready { argv, channel: lifted(start.channel)?, program: lifted_copy(start.program.as_fd())? })
     }
 
     /// Who may execute it.
@@ -169,7 +206,7 @@ impl Ready {
         Role {
             channel: self.channel.as_raw_fd(),
             program: self.program.as_raw_fd(),
-            argv: [self.argv0.as_ptr(), std::ptr::null()],
+            argv: self.argv.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect(),
             limits: limits(recipe),
         }
     }
@@ -356,25 +393,36 @@ fn restore_signals(before: &libc::sigset_t) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
-/// Waits until the child's end of the pipe is closed by its exec, or has brought an error.
-fn await_exec(report: OwnedFd, child: &mut Child) -> Result<(), SpawnError> {
-    let mut watched = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+/// Waits until the child's end of the pipe is closed by its exec, or has brought an error. A plugin's gate is opened when it
+/// asks for that.
+fn await_exec(report: OwnedFd, go: &OwnedFd, child: &mut Child) -> Result<(), SpawnError> {
+    let mut report = std::fs::File::from(report);
     loop {
+        let mut watched = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
         match poll(&mut watched, PollTimeout::from(SPAWN_MS)) {
-            Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => return Err(SpawnError::Prepare(error.into())),
             // The child is killed as it is dropped.
             Ok(0) => return Err(SpawnError::Late),
-            Ok(_) => break,
+            Ok(_) => {}
+        }
+        let mut bytes = [0; child::REPORT_BYTES];
+        match report.read_exact(&mut bytes) {
+            // Closed without a word: by exec, or because it was killed. Then there is nothing more to find out.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+        }
+        match child::parse_report(bytes) {
+            child::Report::Listener(number) => {
+                child.gate = Some(Gate::open(&child.pidfd, number)?);
+                let _ = nix::unistd::write(go, &[child::GATE_IS_OPEN]);
+            }
+            child::Report::Failed(step, error) => {
+                return Err(SpawnError::Step { what: step.sentence(), hint: hint(step, &error), error });
+            }
         }
     }
-    let mut text = Vec::new();
-    std::fs::File::from(report).take(child::REPORT_BYTES as u64).read_to_end(&mut text)?;
-    if let Ok(bytes) = <[u8; child::REPORT_BYTES]>::try_from(text.as_slice()) {
-        let (step, error) = child::parse_report(bytes);
-        return Err(SpawnError::Step { what: step.sentence(), hint: hint(step, &error), error });
-    }
-    // Closed without a word: by exec, or because it was killed. Then there is nothing more to find out.
     match child.reap(Duration::ZERO) {
         Some(end @ crate::End::Killed(_)) => Err(SpawnError::Died(end)),
         _ => Ok(()),
@@ -398,7 +446,7 @@ fn hint(step: Step, error: &io::Error) -> String {
             " (its user may not execute the program, or its label may not: see the kernel's log)".into()
         }
         (Step::Label, _) => " (is the policy that `cofferdam policy` writes installed?)".into(),
-        (Step::Private | Step::Mount | Step::Pivot, _) => denied(error),
+        (Step::Private | Step::Mount | Step::Show | Step::Pivot, _) => denied(error),
         _ => String::new(),
     }
 }

@@ -84,6 +84,8 @@ fn lack(settled: &mut Settled, recipe: &Recipe, layer: LayerName, why: &str, rem
 pub(super) fn own_user(recipe: &Recipe, program_mode: u32) -> Result<(), &'static str> {
     /// Others may execute.
     const EXECUTE_OTHERS: u32 = 0o001;
+    /// Others may read.
+    const READ_OTHERS: u32 = 0o004;
     if recipe.layer(LayerName::OwnUser).is_none() {
         return Err("its recipe does not ask for it");
     }
@@ -92,6 +94,14 @@ pub(super) fn own_user(recipe: &Recipe, program_mode: u32) -> Result<(), &'stati
     }
     if program_mode & EXECUTE_OTHERS == 0 {
         return Err("other users may not execute the program");
+    }
+    let shown = recipe.loading.iter().flat_map(|loading| &loading.view);
+    for shown in shown {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&shown.from).map_or(0, |found| found.permissions().mode());
+        if mode & READ_OTHERS == 0 {
+            return Err("other users may not read what it is loaded from");
+        }
     }
     Ok(())
 }

@@ -143,6 +143,11 @@ pub struct DeviceObjects {
 }
 
 impl DeviceObjects {
+    /// The switch of this wish.
+    pub fn switch(&self, wish: u32) -> Option<&Wake> {
+        self.switches.iter().find(|(have, _)| *have == wish).map(|(_, switch)| switch)
+    }
+
     /// Makes what `manifest` asks for.
     pub fn create(device: &PlannedDevice, carrier: Carrier, manifest: &Manifest) -> Result<DeviceObjects> {
         let state = Region::create(
@@ -254,6 +259,14 @@ impl Objects {
         let recipe = demands.apply(Recipe::host_with(level, manifests, carriers, helper).with_guest_memory(guest))?;
         let class = manifests.first().context("a host has a device")?.class;
         self.mac.label(recipe, class.name())
+    }
+
+    /// The recipe of a plugin, with room for the guest memory that it is granted, and what the operator says of layers. It has
+    /// no label: policies name our own program.
+    pub fn plugin_recipe(&self, demands: &Demands, device: &PlannedDevice, level: Level) -> Result<Recipe> {
+        let plugin = device.plugin.as_ref().context("not a plugin")?;
+        let guest = self.guest_memory_bytes(&[&plugin.manifest]);
+        Ok(demands.apply(plugin.recipe(level, device.carrier).with_guest_memory(guest))?)
     }
 
     /// Bytes of guest memory that a host of these devices holds.

@@ -41,6 +41,8 @@ pub struct Host {
     number: usize,
     program: Rc<Program>,
     role: String,
+    /// What a plugin's program is started with.
+    arguments: Vec<String>,
     recipe: Recipe,
     cpu: Option<usize>,
     devices: Vec<Hosted>,
@@ -108,18 +110,27 @@ impl Host {
         let declared: Vec<Manifest> = devices.iter().map(|device| device.manifest.clone()).collect();
         let carriers: Vec<Carrier> = devices.iter().map(|device| device.assignment.carrier).collect();
         let hostile = group.devices.iter().find_map(|device| plan.devices[*device].hostile.as_ref());
-        let recipe = objects
-            .host_recipe(&plan.demands, group.level, &declared, &carriers, group.helper)?
-            .without_parts(hostile.map_or(&[], |hostile| &hostile.without));
+        let recipe = match group.devices.as_slice() {
+            [only] if plan.devices[*only].plugin.is_some() => {
+                objects.plugin_recipe(&plan.demands, &plan.devices[*only], group.level)?
+            }
+            _ => objects.host_recipe(&plan.demands, group.level, &declared, &carriers, group.helper)?,
+        };
+        let recipe = recipe.without_parts(hostile.map_or(&[], |hostile| &hostile.without));
         objects.add_helper(number, &recipe)?;
-        let role = hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned();
+        let plugin = group.devices.iter().find_map(|device| plan.devices[*device].plugin.as_ref());
+        let (role, arguments) = match plugin {
+            Some(plugin) => (plugin.program.argv0.clone(), plugin.program.arguments.clone()),
+            None => (hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned(), Vec::new()),
+        };
         let cpu = plan.pins.map(|pins| pins.hosts);
         Ok(Host {
-            process: begin(&program, &role, &group.name, &recipe, cpu)?,
+            process: begin(&program, &role, &arguments, &group.name, &recipe, cpu)?,
             group,
             number,
             program,
             role,
+            arguments,
             recipe,
             cpu,
             devices,
@@ -256,7 +267,7 @@ impl Host {
         for device in &mut self.devices {
             device.assignment.poisoned = device.poison.is_some();
         }
-        self.process = begin(&self.program, &self.role, &self.group.name, &self.recipe, self.cpu)?;
+        self.process = begin(&self.program, &self.role, &self.arguments, &self.group.name, &self.recipe, self.cpu)?;
         self.process.patience = SETUP_AGAIN;
         self.introduce()?;
         self.equip(objects)
@@ -281,8 +292,15 @@ impl Hosted {
 }
 
 /// Spawns an incarnation.
-fn begin(program: &Program, role: &str, name: &str, recipe: &Recipe, cpu: Option<usize>) -> Result<Process> {
-    let process = Process::spawn(program, role, name, recipe.clone())?;
+fn begin(
+    program: &Program,
+    role: &str,
+    arguments: &[String],
+    name: &str,
+    recipe: &Recipe,
+    cpu: Option<usize>,
+) -> Result<Process> {
+    let process = Process::spawn_with(program, role, arguments, name, recipe.clone())?;
     if let Some(cpu) = cpu {
         process.pids().try_for_each(|pid| pin(pid, cpu))?;
     }

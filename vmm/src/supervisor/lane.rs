@@ -1,6 +1,7 @@
 //! The kernel objects of a device's lane: what each of its two ends is granted, by carrier.
 
 use super::grants::Bundle;
+use crate::lane::LaneGrants;
 use anyhow::Result;
 use imc::lane::{ANSWER_REGION_BYTES, REQUEST_BYTES, prepare_virtqueues};
 use imc::{Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, Wake, pipe};
@@ -112,6 +113,20 @@ impl LaneObjects {
             // In the state region, or in queues that the VMM empties.
             _ => Ok(()),
         }
+    }
+
+    /// The VMM's end of it, for this process itself.
+    pub(super) fn ours(&self) -> Result<LaneGrants> {
+        let mut grants = LaneGrants::default();
+        match self {
+            LaneObjects::Memory { request, reply } => {
+                grants.request = Some(request.region.try_clone()?);
+                grants.reply = Some(reply.try_clone()?);
+            }
+            LaneObjects::Socket { vmm, .. } => grants.packets = Some(vmm.try_clone()?),
+            _ => anyhow::bail!("a stand has lanes over `memory` and `socket` alone"),
+        }
+        Ok(grants)
     }
 
     /// Grants the host's end to it, as that of its device `number`.

@@ -16,11 +16,13 @@ mod mac;
 mod open;
 pub mod operator;
 mod plan;
+mod plugin;
 mod process;
 mod reach;
 mod relay;
 pub mod runtime;
 mod screen;
+mod stand;
 mod timing;
 mod vm;
 mod window;
@@ -35,8 +37,10 @@ pub use plan::{
     Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins, Plan,
     PlannedDevice,
 };
+pub use plugin::{CARRIERS, Plugin, PluginProgram};
 pub use reach::{Reached, reach};
 pub use screen::{Frame, Screen};
+pub use stand::{Seen, Stand};
 pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
 pub use vm::{Ended, Signals, Told, Vm};
 pub use window::GuestWindow;

@@ -1,6 +1,7 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
 use super::mac::LabelChoice;
+use super::plugin::Plugin;
 use sandbox::{HelperForm, LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
@@ -100,6 +101,8 @@ pub struct PlannedDevice {
     pub outlet: Outlet,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
     pub program: Option<PathBuf>,
+    /// The plugin that it is, if it is not of this program.
+    pub plugin: Option<Plugin>,
     /// Who is in its host's place, if it is not a host.
     pub hostile: Option<Hostile>,
 }
@@ -217,10 +220,11 @@ impl Plan {
         );
         self.devices
             .iter()
-            .map(|device| {
-                catalogue
+            .map(|device| match &device.plugin {
+                Some(plugin) => Ok(plugin.manifest.clone()),
+                None => catalogue
                     .manifest(&device.device, &device.options)
-                    .map_err(|sentence| anyhow::anyhow!("device {}: {sentence}", device.label))
+                    .map_err(|sentence| anyhow::anyhow!("device {}: {sentence}", device.label)),
             })
             .collect()
     }
@@ -256,11 +260,21 @@ impl Plan {
     pub fn groups(&self, manifests: &[Manifest]) -> anyhow::Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
         if self.isolate == Isolate::None {
+            let plugin = self.devices.iter().find(|device| device.plugin.is_some());
+            anyhow::ensure!(
+                plugin.is_none(),
+                "--isolate none: plugin {} is a program of its own and cannot be linked into the VMM; use --isolate device",
+                plugin.map_or("", |device| &device.label)
+            );
             return Ok(groups);
         }
         for (index, (device, manifest)) in self.devices.iter().zip(manifests).enumerate() {
             let together = match self.isolate {
-                Isolate::Class => groups.iter().position(|group| manifests[group.devices[0]].class == manifest.class),
+                _ if device.plugin.is_some() => None,
+                Isolate::Class => groups.iter().position(|group| {
+                    let first = group.devices[0];
+                    manifests[first].class == manifest.class && self.devices[first].plugin.is_none()
+                }),
                 _ if device.program.is_some() => None,
                 _ => groups.iter().position(|group| {
                     group.devices.iter().any(|other| {
@@ -292,7 +306,7 @@ impl Plan {
                 }
                 None => groups.push(Group {
                     name: match self.isolate {
-                        Isolate::Class => manifest.class.name().to_owned(),
+                        Isolate::Class if device.plugin.is_none() => manifest.class.name().to_owned(),
                         _ => device.label.clone(),
                     },
                     level: device.level,
@@ -347,6 +361,7 @@ mod tests {
             backing: Vec::new(),
             program: None,
             outlet: Outlet::Console,
+            plugin: None,
             hostile: None,
         };
         Plan {

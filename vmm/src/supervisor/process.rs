@@ -49,6 +49,17 @@ struct Helper {
 impl Process {
     /// Starts it in its sandbox, and beside it the helper that its recipe has.
     pub fn spawn(program: &Program, role: &str, name: &str, recipe: Recipe) -> Result<Process> {
+        Process::spawn_with(program, role, &[], name, recipe)
+    }
+
+    /// As [`Process::spawn`], with arguments.
+    pub fn spawn_with(
+        program: &Program,
+        role: &str,
+        arguments: &[String],
+        name: &str,
+        recipe: Recipe,
+    ) -> Result<Process> {
         let channel = || -> Result<(Channel, Channel)> {
             let (ours, theirs) = Channel::pair().context("making a channel")?;
             ours.refuse_descriptors();
@@ -57,7 +68,8 @@ impl Process {
         let starting = || format!("starting {name}");
         let (ours, theirs) = channel()?;
         let Some(helper) = recipe.helper_of(HelperForm::Process) else {
-            let child = sandbox::spawn(program, role, theirs.into(), &recipe).with_context(starting)?;
+            let start = Start { program, argv0: role, arguments, channel: theirs.into() };
+            let child = sandbox::spawn_with(start, &recipe).with_context(starting)?;
             return Ok(Process {
                 name: name.to_owned(),
                 channel: ours,
@@ -72,8 +84,8 @@ impl Process {
         let (ours_of_helper, theirs_of_helper) = channel()?;
         // Never another program, whatever the host is: it is trusted.
         let own = Program::current().context("opening this program, to start a helper from")?;
-        let host = Start { program, argv0: role, channel: theirs.into() };
-        let start = Start { program: &own, argv0: HELPER_ROLE, channel: theirs_of_helper.into() };
+        let host = Start { program, argv0: role, arguments, channel: theirs.into() };
+        let start = Start { program: &own, argv0: HELPER_ROLE, arguments: &[], channel: theirs_of_helper.into() };
         let child = sandbox::spawn_with_helper(host, start, &recipe).with_context(starting)?;
         let pid = child.helper.context("a helper without a number")?;
         let helper = Some(Helper { channel: ours_of_helper, recipe: helper.clone(), pid });
@@ -146,7 +158,10 @@ impl Process {
                 Some(helper) => objects.grant_helper(&mut helper.channel, host, devices, self.patience),
                 None => Ok(()),
             });
-        granted.with_context(|| format!("granting to {}", self.name))
+        granted.map_err(|error| {
+            let words = self.last_words();
+            anyhow!("granting to {}: {error:#}{words}", self.name)
+        })
     }
 
     /// After the grants: map and construct. The helper first, which tells the host what it has.
@@ -156,7 +171,8 @@ impl Process {
 
     /// Gives up all that is not needed any more.
     pub fn seal(&mut self) -> Result<()> {
-        self.ask_each::<_, Empty>(&Seal).map(drop)
+        self.ask_each::<_, Empty>(&Seal)?;
+        self.child.seal(&self.recipe).with_context(|| format!("sealing {}", self.name))
     }
 
     /// After the grants: attach, seal, and look at it from outside. Only then may a range be routed to it.
@@ -164,6 +180,12 @@ impl Process {
         self.attach()?;
         self.seal()?;
         self.require_clean(Stage::Sealed)
+    }
+
+    /// Asks it alone.
+    pub fn ask<C: Body, R: Body>(&mut self, call: &C) -> Result<R> {
+        let answer = self.channel.call(call, &[], self.patience);
+        answer.map(|(answer, _)| answer).map_err(|error| self.failed(error))
     }
 
     /// Asks its helper, if it has one, then itself.

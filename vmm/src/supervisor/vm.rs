@@ -178,7 +178,10 @@ impl Vm {
         let program = Rc::new(program);
         let mut hosts = Vec::new();
         for (number, group) in groups.into_iter().enumerate() {
-            let other = group.devices.iter().find_map(|device| plan.devices[*device].program.as_ref());
+            let other = group.devices.iter().find_map(|device| {
+                let device = &plan.devices[*device];
+                device.plugin.as_ref().map(|plugin| &plugin.program.executable).or(device.program.as_ref())
+            });
             let other = other.map(|path| {
                 Program::open(path).with_context(|| format!("program {}: cannot be opened", path.display()))
             });

@@ -1,0 +1,136 @@
+//! Plugins on the command line: `./sensor.py,base=0x440,grant=switch+memory,file=disk.img`.
+
+use crate::args::usage;
+use crate::catalogue::BuiltIn;
+use crate::machine::{parse_device, planned};
+use anyhow::Result;
+use schema::host::{Level, Setting};
+use schema::lane::Carrier;
+use schema::manifest::{Manifest, Power};
+use std::path::Path;
+use vmm::supervisor::{Backing, Demands, PlannedDevice, Plugin, Stand};
+
+/// Says which powers a plugin may have. A device's own option may not have this name.
+const GRANT: &str = "grant";
+/// Says what is behind a plugin's file, once for each.
+const FILE: &str = "file";
+
+/// Whether a device on the command line is a plugin: a path, where devices of the catalogue have a name.
+pub fn is_plugin(device: &str) -> bool {
+    device.contains('/')
+}
+
+/// How a plugin is called where a device is named: as its program without what comes after the dot.
+pub fn label(device: &str) -> String {
+    let name = Path::new(device).file_stem().map(|name| name.to_string_lossy().into_owned());
+    name.filter(|_| is_plugin(device)).unwrap_or_else(|| device.to_owned())
+}
+
+/// Has each plugin among the devices of a machine declare what it is, and refuses what was not granted.
+pub fn ask(devices: &mut [PlannedDevice], demands: &Demands) -> Result<()> {
+    for device in devices.iter_mut().filter(|device| is_plugin(&device.device)) {
+        let said = Said::of(&device.device, std::mem::take(&mut device.options))?;
+        let path = Path::new(&device.device);
+        let asked = Plugin::ask(path, &said.options, device.level, device.carrier, demands);
+        let plugin = asked.map_err(|error| usage!("--device {error:#}"))?;
+        plugin.check_wishes(&said.granted).map_err(|error| usage!("--device: {error:#}"))?;
+        let files = |wish: &&schema::manifest::Wish| matches!(wish.power, Power::FileRead | Power::FileWrite);
+        let wanted = plugin.manifest.wishes.iter().filter(files).count();
+        if wanted != said.files.len() {
+            return Err(usage!(
+                "--device: plugin {} works on {wanted} files, and {} are given; give `file=PATH` for each",
+                device.device,
+                said.files.len()
+            ));
+        }
+        (device.options, device.backing) = (said.options, said.files);
+        device.plugin = Some(plugin);
+    }
+    Ok(())
+}
+
+/// Has one plugin declare what it is, whatever it wishes for.
+pub fn ask_one(path: &str, options: Vec<Setting>, level: Level, carrier: Carrier) -> Result<Plugin> {
+    let said = Said::of(path, options)?;
+    Plugin::ask(Path::new(path), &said.options, level, carrier, &Demands::default())
+        .map_err(|error| usage!("{error:#}"))
+}
+
+/// A plugin that can be started: what it declares, and how strictly it is confined.
+pub struct Checked {
+    pub manifest: Manifest,
+    pub level: Level,
+}
+
+/// Has a plugin, with the options that are given behind its path, declare what it is.
+pub fn checked(spec: &str, level: Level) -> Result<Checked> {
+    let (path, options) = parse_device(spec)?;
+    if !is_plugin(&path) {
+        return Err(usage!("{path}: give a plugin by its path, as ./{path}"));
+    }
+    Ok(Checked { manifest: ask_one(&path, options, level, Carrier::Memory)?.manifest, level })
+}
+
+/// A device, plugin or not, on a stand. Whatever it wishes for it gets, but for files.
+pub fn stand(spec: &str, carrier: Carrier, level: Level) -> Result<Stand> {
+    let (name, mut options) = parse_device(spec)?;
+    let mut backing = Vec::new();
+    let plugin = if is_plugin(&name) {
+        let said = Said::of(&name, options)?;
+        (options, backing) = (said.options, said.files);
+        Some(ask_one(&name, options.clone(), level, carrier)?)
+    } else {
+        None
+    };
+    let mut device = planned(&name, options, backing);
+    device.label = label(&name);
+    (device.level, device.carrier, device.plugin) = (level, carrier, plugin);
+    Stand::start(&device, &BuiltIn)
+}
+
+/// What was said of a plugin.
+struct Said {
+    options: Vec<Setting>,
+    granted: Vec<Power>,
+    files: Vec<Backing>,
+}
+
+impl Said {
+    fn of(plugin: &str, settings: Vec<Setting>) -> Result<Said> {
+        let mut said = Said { options: Vec::new(), granted: Vec::new(), files: Vec::new() };
+        for setting in settings {
+            match setting.name.as_str() {
+                GRANT => {
+                    for word in setting.value.split('+') {
+                        let power = Power::ALL.into_iter().find(|power| power.name() == word);
+                        said.granted.push(power.ok_or_else(|| {
+                            let have = Power::ALL.map(Power::name).join(", ");
+                            usage!("--device {plugin}: `{word}` is no power that could be granted; there are {have}")
+                        })?);
+                    }
+                }
+                FILE => said.files.push(Backing::Path(setting.value.into())),
+                _ => said.options.push(setting),
+            }
+        }
+        Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_power_that_is_none_cannot_be_granted() {
+        let grant = vec![Setting { name: GRANT.into(), value: "switch+root".into() }];
+        let sentence = Said::of("./it", grant).err().expect("refused").to_string();
+        assert!(sentence.contains("`root`") && sentence.contains("low-memory"), "{sentence}");
+    }
+
+    #[test]
+    fn a_plugin_is_told_from_a_device_by_its_path() {
+        assert!(is_plugin("./sensor.py") && is_plugin("/usr/lib/sensor") && !is_plugin("uart16550"));
+        assert_eq!((label("./a/sensor.py"), label("uart16550")), ("sensor".into(), "uart16550".into()));
+    }
+}

@@ -1,0 +1,69 @@
+"""Write devices for Cofferdam virtual machines in Python.
+
+A device is registers in, interrupts out. It opens nothing, has no thread, and no clock but the ``now`` of each access. All
+that a guest could observe of it is its *state*: plain fields in memory that outlives the process. What the guest sees of a
+state without asking, its *outputs*, is a function of the state; both take effect at once, when a call returns. A process that
+is killed at any moment has done an operation or it has not.
+"""
+
+from .declare import (
+    Line,
+    Option,
+    Range,
+    Register,
+    Wish,
+    device,
+    doorbell,
+    flag,
+    isa,
+    memory,
+    memory_bar,
+    number,
+    pci,
+    pin,
+    port_bar,
+    ports,
+    text,
+    wish,
+)
+from .model import Access, Device, NoRegister, Outputs
+from .host import log, run
+from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers
+from .state import State, u8, u16, u32, u64
+
+__all__ = [
+    "Access",
+    "Bell",
+    "Device",
+    "GuestMemory",
+    "Latch",
+    "Line",
+    "NoRegister",
+    "Option",
+    "OutsideGrant",
+    "Outputs",
+    "Powers",
+    "Range",
+    "Register",
+    "State",
+    "Wish",
+    "device",
+    "doorbell",
+    "flag",
+    "isa",
+    "log",
+    "memory",
+    "memory_bar",
+    "number",
+    "pci",
+    "pin",
+    "port_bar",
+    "ports",
+    "run",
+    "text",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "wish",
+]

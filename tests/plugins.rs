@@ -1,0 +1,164 @@
+//! Plugins: programs of somebody else's that are devices.
+
+mod harness;
+#[path = "harness/python.rs"]
+mod python;
+
+use harness::{Place, kvm, lives, send, text, wait_until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What the program says of a plugin, which it refuses.
+fn refused(place: &Place, words: &[&str]) -> String {
+    let output = place.run(words);
+    assert_eq!(output.status.code(), Some(2), "{words:?}: {}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+/// A program of this text, which may be executed.
+fn program(place: &Place, name: &str, content: &[u8]) -> PathBuf {
+    let path = place.file(name, content);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The plugin that is crooked in this way: it is what it is called.
+fn crooked(place: &Place, how: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_cofferdam")).with_file_name("examples").join("crooked_plugin");
+    program(place, how, &fs::read(built).expect("build the examples first: cargo build -p cofferdam --examples"))
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_a_sentence() {
+    let place = Place::new();
+    let plain = place.file("plain", b"#!/bin/sh\n");
+    let noise = program(&place, "noise", b"neither this nor that");
+    let nobody = program(&place, "nobody", b"#!/nowhere/python\n");
+    let unknown = program(&place, "unknown", b"#!/usr/bin/env no-such-program\n");
+    for (plugin, sentence) in [
+        (place.path("missing"), "cannot be found"),
+        (place.path("."), "is not a file"),
+        (plain, "is not executable; say `chmod +x"),
+        (noise, "is neither a program for x86-64 nor a script"),
+        (nobody, "its interpreter, /nowhere/python"),
+        (unknown, "there is no program `no-such-program`"),
+    ] {
+        let said = refused(&place, &["device", "describe", plugin.to_str().unwrap()]);
+        assert!(said.contains(sentence) && said.lines().count() == 1, "{}: {said}", plugin.display());
+    }
+    assert!(refused(&place, &["device", "describe", "uart16550"]).contains("by its path"));
+}
+
+#[test]
+fn a_plugin_that_is_not_what_it_should_be_is_refused_before_a_guest_starts() {
+    let place = Place::new();
+    for (how, sentence) in [
+        ("another-protocol", "speaks protocol 9"),
+        ("dies-at-once", "ended by itself with code 3"),
+        ("dies-when-assigned", "ended by itself with code 3"),
+        ("two-devices", "it declares 2 devices, and a plugin is one"),
+        ("no-device", "it declares 0 devices"),
+        ("range-of-no-length", "ranges.length"),
+        ("huge-state", "stateBytes"),
+        ("starts-a-program", "killed by the kernel for a system call"),
+        ("opens-a-socket", "the socket was refused"),
+        ("wishes-for-memory", "wishes for `memory` (to look at everything), which it was not granted"),
+    ] {
+        let plugin = crooked(&place, how);
+        let output = place.run(&["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(sentence), "{how}: {said}");
+    }
+}
+
+#[test]
+fn a_plugin_that_does_not_seal_itself_is_refused_and_one_that_goes_on_opening_files_cannot() {
+    let place = Place::new();
+    for (how, sentence) in [
+        ("never-seals", "did not answer in time"),
+        ("dies-when-sealed", "ended by itself with code 3"),
+        ("keeps-a-memfd", "of a kind that its recipe does not keep"),
+        ("stays-dumpable", "it is dumpable"),
+    ] {
+        let plugin = crooked(&place, how);
+        let output = place.run(&["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
+        let said = text(&output.stderr);
+        if how == "stays-dumpable" && said.is_empty() {
+            println!("SKIPPED: this kernel (before 6.16) does not show whether a process is dumpable");
+            continue;
+        }
+        assert!(!output.status.success() && said.contains(sentence), "{how}: {said}");
+    }
+}
+
+#[test]
+fn a_sealed_plugin_opens_nothing_whatever_it_tries() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let plugin = crooked(&place, "opens-files-once-sealed");
+    let vm = place.start("open", &harness::tick_guest(), &["--device", plugin.to_str().unwrap()]);
+    vm.wait_until_running();
+    let log = || text(&place.run(&["logs", "open"]).stdout);
+    wait_until("it has tried", || log().contains("tried"));
+    assert!(log().contains("tried to open its own program: os error 38"), "{}", log());
+    let row = vm.host("opens-files-once-sealed");
+    assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+}
+
+#[test]
+fn a_plugin_in_python_declares_what_it_is() {
+    let Some(interpreter) = python::interpreter() else { return };
+    let place = Place::new();
+    let plugin = python::example("ib700", interpreter, &place.path(""));
+    let shown = place.run(&["device", "describe", "--json", plugin.to_str().unwrap()]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["ranges"][1]["place"], "port 0x443");
+    assert_eq!(shown["wishes"][0]["power"], "switch");
+    let with = |options: &str| format!("{},{options}", plugin.display());
+    let said = refused(&place, &["device", "describe", &with("action=explode")]);
+    assert!(said.contains("`explode` is not reset, poweroff or panic"), "{said}");
+    let said = refused(&place, &["device", "describe", &with("speed=9")]);
+    assert!(said.contains("there is no option `speed`; there are: action"), "{said}");
+    let said = refused(&place, &["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
+    assert!(said.contains("wishes for `switch`") && said.contains("add `grant=switch`"), "{said}");
+}
+
+/// A guest that winds the watchdog for two seconds, says so, and stands still.
+const GUEST_THAT_STANDS_STILL: &[u8] = &[
+    0x66, 0xba, 0x43, 0x04, // mov dx, 0x443
+    0xb0, 0x0e, // mov al, 14
+    0xee, // out dx, al
+    0xec, // in al, dx
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xee, // out dx, al
+    0xeb, 0xfe, // jmp .
+];
+
+#[test]
+fn a_watchdog_in_python_ends_a_guest_that_stands_still_over_each_carrier_and_also_after_a_restart() {
+    let Some(interpreter) = python::interpreter() else { return };
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let plugin = python::example("ib700", interpreter, &place.path(""));
+    let device = format!("{},grant=switch", plugin.display());
+    for carrier in ["memory", "socket"] {
+        let carriers = format!("memory,ib700={carrier}");
+        let words = ["--device", &device, "--carrier", &carriers, "--no-reboot"];
+        let mut vm = place.start(carrier, GUEST_THAT_STANDS_STILL, &words);
+        vm.wait_for_output();
+        let row = vm.host("ib700");
+        assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+        assert_eq!(row["seccomp_mode"], 2);
+        let pid = row["pid"].as_i64().unwrap();
+        send(pid as i32, libc::SIGKILL);
+        assert_eq!(vm.wait(), Some(4), "{carrier}: the watchdog has reset the machine; it said: {}", vm.errors());
+        assert!(!lives(pid));
+        assert_eq!(vm.console(), [0xff], "its ports can only be written");
+    }
+}
