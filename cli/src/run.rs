@@ -122,6 +122,9 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
 
 fn manifests_of(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
     let manifest = |device: &PlannedDevice| {
+        if let Some(plugin) = &device.plugin {
+            return Ok(plugin.manifest.clone());
+        }
         let found = BuiltIn.manifest(&device.device, &device.options);
         found.map_err(|sentence| usage!("device {}: {sentence}", device.label))
     };

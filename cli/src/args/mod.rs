@@ -1,8 +1,8 @@
 //! The command line, and `--config`, which says the same as the flags of `run`.
 
 mod bench;
-mod display;
 mod device;
+mod display;
 mod firmware;
 mod layers;
 mod per_device;
@@ -10,8 +10,8 @@ mod qtest;
 mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
-pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs};
+pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};

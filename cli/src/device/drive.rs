@@ -11,34 +11,41 @@ use vmm::supervisor::Stand;
 /// Reads operations from standard input, a line each, and prints the answers.
 pub fn drive(asked: &DriveArgs) -> Result<u8> {
     let mut stand = stand(&asked.device, asked.carrier, asked.sandbox.all)?;
+    let mut now = 0;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         if words.is_empty() || words[0].starts_with('#') {
             continue;
         }
-        println!("{}", step(&mut stand, &words).map_err(|error| usage!("{line}: {error:#}"))?);
+        println!("{}", step(&mut stand, &words, &mut now).map_err(|error| usage!("{line}: {error:#}"))?);
     }
+    // A device is told that it is to turn a switch by what it has committed, and turns it after it has answered. So only once it
+    // has answered another operation is it known whether it has.
+    let _ = stand.ask(&Request { operation: Operation::Quiesce, range: 0, width: 1, offset: 0, value: 0, now });
+    let wishes = (0..).zip(&stand.manifest().wishes);
+    let turned: Vec<&str> =
+        wishes.filter(|(wish, _)| stand.turned(*wish).is_some()).map(|(_, wish)| wish.name.as_str()).collect();
+    println!("switches turned: {}", if turned.is_empty() { "none".to_owned() } else { turned.join(", ") });
     Ok(0)
 }
 
 /// Does what one line says; gives what there is to see afterwards.
-fn step(stand: &mut Stand, words: &[&str]) -> Result<String> {
+fn step(stand: &mut Stand, words: &[&str], now: &mut u64) -> Result<String> {
     let reply = if words == ["restart"] {
         stand.restart()?;
         "restarted".to_owned()
     } else {
-        match stand.ask(&request(words)?) {
+        let request = request(words)?;
+        *now = request.now.max(*now);
+        match stand.ask(&request) {
             Ok(value) => format!("{value:#x}"),
             Err(error) => format!("no answer: {error}"),
         }
     };
     let seen = stand.seen()?;
-    let wishes = 0..stand.manifest().wishes.len() as u32;
-    let turned: Vec<String> =
-        wishes.filter_map(|wish| Some(format!(" switch {wish} turned with {}", stand.turned(wish)?))).collect();
     let deadline = seen.deadline.map_or("none".to_owned(), |deadline| deadline.to_string());
-    Ok(format!("{reply}  levels {:#x}  deadline {deadline}  unknown {}{}", seen.levels, seen.unknown, turned.concat()))
+    Ok(format!("{reply}  levels {:#x}  deadline {deadline}  unknown {}", seen.levels, seen.unknown))
 }
 
 /// `read RANGE OFFSET WIDTH NOW`, `write RANGE OFFSET WIDTH VALUE NOW`, `alarm NOW`, `button NOW`, `reset NOW`.
