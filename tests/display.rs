@@ -99,6 +99,72 @@ fn a_picture_outlives_the_displays_host() {
     assert_eq!(vm.host("vga")["differences"], serde_json::json!([]));
 }
 
+/// The font of Debian's VGA BIOS: a glyph of sixteen lines for each character.
+struct Font(Vec<u8>);
+
+impl Font {
+    /// Where the distribution keeps it.
+    const ROM: &str = "/usr/share/seabios/vgabios-stdvga.bin";
+    /// Lines of a character.
+    const LINES: usize = 16;
+    /// Dots of a character on the screen; the ninth is space.
+    const DOTS: usize = 9;
+    /// How the letter A looks in every VGA.
+    const A: [u8; 16] = [0, 0, 0x10, 0x38, 0x6c, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
+
+    fn read() -> Option<Font> {
+        let rom = std::fs::read(Font::ROM).ok()?;
+        let letter = rom.windows(Font::LINES).position(|glyph| glyph == Font::A).expect("a letter in the VGA BIOS");
+        let start = letter - Font::LINES * usize::from(b'A');
+        Some(Font(rom[start..start + 256 * Font::LINES].to_vec()))
+    }
+
+    /// The text that a picture shows, line by line; what is no character of ASCII is a question mark.
+    fn read_lines(&self, picture: &Picture) -> Vec<String> {
+        let (columns, rows) = (picture.size.0 as usize / Font::DOTS, picture.size.1 as usize / Font::LINES);
+        (0..rows).map(|row| (0..columns).map(|column| self.character(picture, column, row)).collect()).collect()
+    }
+
+    fn character(&self, picture: &Picture, column: usize, row: usize) -> char {
+        let glyph: Vec<u8> = (0..Font::LINES)
+            .map(|line| {
+                let dot = |dot| picture.at(column * Font::DOTS + dot, row * Font::LINES + line) != [0, 0, 0];
+                (0..8).fold(0, |bits, at| bits << 1 | u8::from(dot(at)))
+            })
+            .collect();
+        let found = (b' '..0x7f).find(|character| {
+            let at = usize::from(*character) * Font::LINES;
+            self.0[at..at + Font::LINES] == glyph[..]
+        });
+        found.map_or('?', char::from)
+    }
+}
+
+#[test]
+fn firmwares_text_is_read_off_its_screen() {
+    if !kvm() {
+        return;
+    }
+    let Some(font) = Font::read() else {
+        println!("SKIPPED: {} is missing (Debian package seabios)", Font::ROM);
+        return;
+    };
+    let place = Place::new();
+    let vm = place.start_with("firmware", &["--firmware", "bios-256k.bin"]);
+    vm.wait_until_running();
+    let mut lines = Vec::new();
+    wait_until("the firmware has found nothing to boot", || {
+        let picture = Picture::take(&place, "firmware");
+        if picture.size == (720, 400) {
+            lines = font.read_lines(&picture);
+        }
+        lines.iter().any(|line| line.starts_with("No bootable device."))
+    });
+    assert!(lines[0].starts_with("SeaBIOS (version "), "{lines:#?}");
+    let unknown = lines.iter().flat_map(|line| line.chars()).filter(|character| *character == '?').count();
+    assert!(unknown <= 1, "only the cursor is no character: {lines:#?}");
+}
+
 #[test]
 fn a_display_that_hangs_is_said_so() {
     if !kvm() {

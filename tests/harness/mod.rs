@@ -108,13 +108,16 @@ impl Place {
     /// Starts a VM that runs a micro guest, its console in a file.
     pub fn start(&self, name: &str, guest: &[u8], words: &[&str]) -> Vm<'_> {
         let image = self.file(&format!("{name}.guest"), guest);
+        self.start_with(name, &[&["--flat", image.to_str().expect("a path of ours")], words].concat())
+    }
+
+    /// Starts a VM that runs what these words say, its console in a file.
+    pub fn start_with(&self, name: &str, words: &[&str]) -> Vm<'_> {
         let console = self.path(&format!("{name}.console"));
         let errors = self.path(&format!("{name}.errors"));
         let child = self
             .cofferdam()
             .arg("run")
-            .arg("--flat")
-            .arg(image)
             .args(["--memory", "64M", "--name", name, "--console"])
             .arg(format!("file={}", console.display()))
             .args(words)

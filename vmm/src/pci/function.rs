@@ -171,6 +171,10 @@ impl Function {
             let target = Target::Vectors { device };
             function.add_bar(identity.vector_bar, Space::Memory, VECTOR_BAR_BYTES, target, &mut assign)?;
         }
+        // Fixed ports answer in any case; drivers and firmware look whether the function says that it decodes some.
+        if manifest.ranges.iter().any(|range| matches!(range.space, Where::Port(_))) {
+            command |= COMMAND_PORTS;
+        }
         for bar in &function.bars {
             command |= match bar.space {
                 Space::Port => COMMAND_PORTS,
