@@ -42,6 +42,8 @@ static SO_FAR: AtomicU64 = AtomicU64::new(0);
 static HAS_FOUND: AtomicBool = AtomicBool::new(false);
 /// An incarnation that goes on beside its successor has this many steps more.
 const OVERLAP_STEPS: u64 = 100_000;
+/// And it has so long: where nobody asks it for anything any more, no step comes.
+const OVERLAP_SECONDS: u32 = 30;
 
 fn main() {
     // SAFETY: a live static. Volatile: the file may say another thing than the source.
@@ -102,7 +104,11 @@ fn end_and_go_on(step: Step) {
     match BESIDE.load(Ordering::Relaxed) {
         // SAFETY: there is one thread, and nothing that a fork would leave half done.
         0 if is_last(step) => match unsafe { libc::fork() } {
-            0 => BESIDE.store(OVERLAP_STEPS, Ordering::Relaxed),
+            0 => {
+                BESIDE.store(OVERLAP_STEPS, Ordering::Relaxed);
+                // SAFETY: no memory is passed. Nothing here catches the signal, so it ends the process.
+                unsafe { libc::alarm(OVERLAP_SECONDS) };
+            }
             _ => exit(ENDED_AFTER + step as i32),
         },
         0 => {}
