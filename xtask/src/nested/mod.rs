@@ -85,9 +85,9 @@ pub fn scenarios(top: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// How often the outer machine is started for one scenario. Under emulation a guest has been seen to stand still or to reset by
-/// itself, in about one boot of a hundred, and the outer kernel to panic in KVM; the cause is not known. What fails so often
-/// running is no accident.
+/// How often the outer machine is started for one scenario. Under emulation a guest stands still or resets by itself in about one
+/// boot of a hundred: the emulator may deliver an injected interrupt twice (docs/decisions/0009). What fails so often running is
+/// no accident.
 const STARTS_MAX: u32 = 3;
 
 /// A device host of the tests, which is built beside the program as an example.
