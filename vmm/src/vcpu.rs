@@ -143,7 +143,7 @@ impl Vcpu {
     }
 
     /// Where the guest was, for people who must find out why it could not go on. After a shutdown a kernel on an AMD processor
-    /// shows the registers as after a reset: those of the guest are lost (AMD APM volume 2, 15.14.3).
+    /// may show the registers as after a reset: those of the guest are undefined then (AMD APM volume 2, 15.14.3).
     fn whereabouts(&self) -> String {
         let (regs, sregs) = match (self.fd.get_regs(), self.fd.get_sregs()) {
             (Ok(regs), Ok(sregs)) => (regs, sregs),
