@@ -1,0 +1,104 @@
+//! A machine that answers the qtest protocol: ours, or the oracle.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// Lines that are under way at once: fewer than the pipes between us hold.
+pub const UNDER_WAY: usize = 256;
+
+/// One access to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    pub write: bool,
+    pub port: u16,
+    pub width: u8,
+    pub value: u32,
+}
+
+impl Access {
+    pub const fn read(port: u16) -> Access {
+        Access { write: false, port, width: 1, value: 0 }
+    }
+
+    pub const fn write(port: u16, value: u8) -> Access {
+        Access { write: true, port, width: 1, value: value as u32 }
+    }
+
+    /// As the protocol says it.
+    pub fn line(&self) -> String {
+        let letter = match self.width {
+            1 => 'b',
+            2 => 'w',
+            _ => 'l',
+        };
+        if self.write {
+            format!("out{letter} {:#x} {:#x}\n", self.port, self.value)
+        } else {
+            format!("in{letter} {:#x}\n", self.port)
+        }
+    }
+}
+
+/// What came of it: what was read, and the level of each interrupt input afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub value: u64,
+    pub inputs: u32,
+}
+
+pub struct Machine {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+    inputs: u32,
+}
+
+impl Machine {
+    /// Starts it, and listens to its interrupts.
+    pub fn start(mut command: Command) -> Machine {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the machine starts");
+        let (to, from) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut machine = Machine { child, to, from: BufReader::new(from), inputs: 0 };
+        machine.to.write_all(b"irq_intercept_in ioapic\n").expect("it listens");
+        machine.answer();
+        machine
+    }
+
+    /// Makes these accesses.
+    pub fn play(&mut self, accesses: &[Access]) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(accesses.len());
+        for some in accesses.chunks(UNDER_WAY) {
+            let lines: String = some.iter().map(Access::line).collect();
+            self.to.write_all(lines.as_bytes()).expect("it listens");
+            answers.extend(some.iter().map(|_| self.answer()));
+        }
+        answers
+    }
+
+    fn answer(&mut self) -> Answer {
+        loop {
+            let mut line = String::new();
+            assert!(self.from.read_line(&mut line).expect("it answers") > 0, "it ended: {:?}", self.child.try_wait());
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["IRQ", verb, input] => {
+                    let bit = input.parse::<u32>().ok().and_then(|input| 1u32.checked_shl(input)).unwrap_or(0);
+                    self.inputs = if *verb == "raise" { self.inputs | bit } else { self.inputs & !bit };
+                }
+                ["OK", rest @ ..] => {
+                    let value =
+                        rest.first().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+                    return Answer { value: value.unwrap_or(0), inputs: self.inputs };
+                }
+                _ => panic!("it said: {line}"),
+            }
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
