@@ -30,6 +30,8 @@ std::arch::global_asm!(
     ".balign 16",
     include_str!("../guests/meter.s"),
     ".balign 16",
+    include_str!("../guests/firmware.s"),
+    ".balign 16",
     include_str!("../guests/floppy.s"),
     ".balign 16",
     include_str!("../guests/display.s"),
@@ -61,6 +63,7 @@ guest!(floppy_guest, cofferdam_floppy_guest_start, cofferdam_floppy_guest_end);
 guest!(display_guest, cofferdam_display_guest_start, cofferdam_display_guest_end);
 guest!(ide_guest, cofferdam_ide_guest_start, cofferdam_ide_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
+guest!(firmware_guest, cofferdam_firmware_start, cofferdam_firmware_end);
 guest!(venom_aim, cofferdam_venom_guest_aim, cofferdam_venom_guest_end);
 
 /// A place for one test: its own runtime folder and files.
