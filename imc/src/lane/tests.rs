@@ -77,7 +77,8 @@ const PLAIN: Header = Header {
     now: 0,
 };
 
-/// A posted register of kind 0 at 0 and of kind 1 at 1; a shadow register at 2 that tolerates two writes of kind 0.
+/// A posted register of kind 0 at 0 and of kind 1 at 1; a shadow register at 2 that tolerates two writes of kind 0; in another
+/// range, an area of kind 2.
 fn manifest() -> Manifest {
     let register = |offset, kind| Register { range: 0, offset, width: 1, kind };
     Manifest {
@@ -89,6 +90,7 @@ fn manifest() -> Manifest {
             register(0, RegisterKind::Posted(0)),
             register(1, RegisterKind::Posted(1)),
             register(2, RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 2 }] }),
+            Register { range: 1, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 2, length: 0x10 } },
         ],
         lines: vec![],
         vectors: 0,
@@ -567,6 +569,23 @@ fn write_is_posted_only_while_the_committed_mask_allows_it() {
     assert!(!posted(0, 50), "the alarm comes first");
     host.event(Header { postable: 0b11, deadline: None, ..PLAIN });
     assert!(!posted(3, 50), "no posted register");
+}
+
+#[test]
+fn write_is_posted_anywhere_in_an_area_and_not_across_its_ends() {
+    let objects = Objects::new();
+    let (lane, mut host) = (objects.lane(SOON), objects.host());
+    host.event(Header { postable: 0b100, ..PLAIN });
+    let posted = |range, offset, width| lane.write(range, offset, width, 1, 0) == Ok(());
+    for (offset, width) in [(0x100, 4), (0x101, 2), (0x10c, 4), (0x10f, 1)] {
+        assert!(posted(1, offset, width), "{offset:#x}, {width}");
+    }
+    for (range, offset, width) in
+        [(0, 0x100, 4), (1, 0xff, 1), (1, 0xff, 4), (1, 0x10d, 4), (1, 0x110, 1), (1, 0x100, 8)]
+    {
+        assert!(!posted(range, offset, width), "{range}, {offset:#x}, {width}");
+        host.step();
+    }
 }
 
 #[test]
