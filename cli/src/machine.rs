@@ -12,7 +12,7 @@ use vmm::supervisor::{Backing, Outlet, PlannedDevice};
 pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
 
 /// The devices of a PC that a test program drives, whatever else it asks for.
-pub const DRIVEN: [&str; 5] = ["uart16550", "parallel", "mc146818", "i8042", "acpi-pm"];
+pub const DRIVEN: [&str; 6] = ["uart16550", "parallel", "mc146818", "i8042", "acpi-pm", "speaker"];
 
 /// The devices that a PC has besides, where firmware looks for them. Who adds a device to this machine adds it here.
 pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {

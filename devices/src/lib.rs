@@ -13,6 +13,7 @@ mod ide;
 mod mc146818;
 mod parallel;
 mod pvpanic;
+mod speaker;
 mod uart16550;
 mod vga;
 mod virtio_block;
@@ -41,6 +42,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<pvpanic::Pvpanic<pvpanic::Pci>>(pvpanic::PCI_NAME),
     Registration::of::<ib700::Ib700>(ib700::NAME),
     Registration::of::<parallel::Parallel>(parallel::NAME),
+    Registration::of::<speaker::Speaker>(speaker::NAME),
     Registration::of::<debug_console::DebugConsole>(debug_console::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<floppy::Floppy>(floppy::NAME),
