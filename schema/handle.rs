@@ -24,6 +24,8 @@ pub enum Kind {
     Kvm = 8,
     /// One end of a SEQPACKET pair that carries data alone, never descriptors.
     Packets = 9,
+    /// A connected unix stream socket.
+    Socket = 10,
 }
 
 /// What the holder of a descriptor may do with it. Rights only shrink; each is enforced by the kernel object itself.

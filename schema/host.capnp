@@ -39,7 +39,7 @@ enum Purpose {
   memory @7;      # guest memory; `base`: guest address
   file @8;
   stream @9;      # the pair of rings; `number`: which wish
-  bell @10;       # eventfd of the relay for stream `number`
+  bell @10;       # eventfd of the relay for stream or frames `number`
   switch @11;     # `number`: value of Manifest.Switch
   direct @12;     # memory of a direct range; `number`: which wish
   packets @13;    # a lane's end, on the `socket` carrier
@@ -49,6 +49,8 @@ enum Purpose {
   helperRegion @17;  # host-wide, also to the helper: what it is asked, what it answers, and the bytes
   helperWake @18;    # host-wide, also to the helper: the eventfd that the helper sleeps on
   scanout @19;       # where a display draws what it shows, `Display.Scanout` first; `number`: which wish
+  frames @20;        # the pair of frame rings, also to the net relay; `number`: which wish
+  network @21;       # to the net relay alone: the tap or socket that frames go to and come from
 }
 
 struct Grant {

@@ -17,6 +17,14 @@ pub const VALUE_MAX: usize = 4096;
 /// Bytes of the region between a host and its helper: a page of what is asked and answered, and room for data. A request of
 /// the kernel's usual size, 4 KiB to 256 KiB, is one question.
 pub const HELPER_REGION_BYTES: u64 = (4 << 10) + (256 << 10);
+/// Longest network frame: a header of 14 bytes, a VLAN tag of 4, and 1500 of content. The checksum is not part of it.
+pub const FRAME_MAX: usize = 1518;
+/// Bytes for one frame in a ring: its length, the frame, and room up to a multiple of a cache line.
+pub const FRAME_SLOT_BYTES: usize = 1536;
+/// Frames in one ring; a power of two. As many as a window of TCP on a fast line has under way.
+pub const FRAME_SLOTS: u32 = 256;
+/// Bytes of the region of a net device: a page of indices, and the rings of what it sends and of what it receives.
+pub const FRAMES_REGION_BYTES: u64 = (4 << 10) + 2 * FRAME_SLOTS as u64 * FRAME_SLOT_BYTES as u64;
 /// The code with which a host ends whose helper has ended: a signal's handler has no other words.
 pub const HELPER_GONE: i32 = 102;
 /// Longest sentence of a log line, a refusal or a report. A longer one is cut when it is sent: it is for people.
@@ -105,7 +113,7 @@ pub enum Purpose {
     File = 8,
     /// The pair of rings; `number` is the index of the wish.
     Stream = 9,
-    /// The relay's eventfd for the stream of wish `number`.
+    /// The relay's eventfd for the stream or the frames of wish `number`.
     Bell = 10,
     /// A switch; `number` is the index of the wish.
     Switch = 11,
@@ -125,6 +133,10 @@ pub enum Purpose {
     HelperWake = 18,
     /// Where a display draws what it shows; `number` is the index of the wish.
     Scanout = 19,
+    /// The pair of frame rings, also to the net relay; `number` is the index of the wish.
+    Frames = 20,
+    /// To the net relay alone: the tap or socket that frames go to and come from.
+    Network = 21,
 }
 
 /// One capability handed to a device or its VMM.

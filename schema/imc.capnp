@@ -17,6 +17,7 @@ enum Kind {
   tap @7;
   kvm @8;        # /dev/kvm; only ever sent to the VMM
   packets @9;    # SOCK_SEQPACKET end that carries data alone, never descriptors
+  socket @10;    # connected unix stream socket; only ever sent to a net relay
 }
 
 struct Handle {

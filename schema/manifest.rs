@@ -211,11 +211,13 @@ pub enum Power {
     Entropy = 8,
     /// A picture for people, drawn when one is wanted.
     Scanout = 9,
+    /// A pair of rings of network frames to the outside.
+    Frames = 10,
 }
 
 impl Power {
     /// All of them.
-    pub const ALL: [Power; 9] = [
+    pub const ALL: [Power; 10] = [
         Power::Stream,
         Power::Memory,
         Power::LowMemory,
@@ -225,6 +227,7 @@ impl Power {
         Power::Direct,
         Power::Entropy,
         Power::Scanout,
+        Power::Frames,
     ];
 
     /// The word a person uses.
@@ -240,6 +243,7 @@ impl Power {
             Power::Direct => "direct",
             Power::Entropy => "entropy",
             Power::Scanout => "scanout",
+            Power::Frames => "frames",
         }
     }
 }

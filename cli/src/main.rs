@@ -1,7 +1,7 @@
 //! `cofferdam`: a virtual machine monitor that trusts no device.
 //!
-//! One program in three roles, told apart by the name it was started with: the command a person types, which is also the
-//! supervisor; the VMM; and a device host. This crate is the only one that sees both sides.
+//! One program in several roles, told apart by the name it was started with: the command a person types, which is also the
+//! supervisor; the VMM; a device host, and its helper; a net relay. This crate is the only one that sees both sides.
 
 mod args;
 mod catalogue;
@@ -12,6 +12,7 @@ mod drives;
 mod firmware;
 mod keys;
 mod machine;
+mod nic;
 mod operate;
 mod policy;
 mod ps;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     match std::env::args_os().next().as_deref().and_then(|name| name.to_str()) {
         Some("cofferdam: host") => device_host::run(::devices::catalogue()),
         Some("cofferdam: helper") => device_host::help(::devices::catalogue()),
+        Some(vmm::supervisor::RELAY_ROLE) => device_host::relay(),
         Some("cofferdam: vmm") => vmm::serve::run(&catalogue::Linked),
         // What `bench spawn` compares with: a program of this size that does nothing.
         Some("cofferdam: empty") => return ExitCode::SUCCESS,

@@ -38,6 +38,7 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     let mut operators = Operators::new(runtime::Entry::claim(&plan.name)?);
     let mut console = Console::open(&console_plan)?;
     warn(&plan);
+    plan.open_networks()?;
     plan.shed_privileges()?;
     let mut journal = Journal::default();
     loop {
@@ -102,7 +103,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     } else if asked.boot.is_some() || !asked.fw_cfg.is_empty() || asked.debug_console.is_some() {
         return Err(usage!("--boot, --fw-cfg and --debug-console are for firmware; give --firmware FILE as well"));
     }
-    let name = asked.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()));
+    let name = asked.vm_name();
     runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;
     Ok(Plan {
         name,

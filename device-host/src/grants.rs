@@ -6,10 +6,11 @@ use device::manifest::{Manifest, Power};
 use device::{BlockStore, Bulk, GuestMemory, KernelRandom, Powers, RawFile};
 use imc::lane::{HostLane, Rest, StateWriter};
 use imc::{
-    Capability, DeviceEnd, PAGE_BYTES, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, STREAM_BYTES, Wake,
+    Capability, DeviceEnd, FramesDevice, PAGE_BYTES, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region,
+    STREAM_BYTES, Wake,
 };
 use sandbox::{DescriptorKind, Held, Mode};
-use schema::host::{Grant, Purpose};
+use schema::host::{FRAME_MAX, FRAMES_REGION_BYTES, Grant, Purpose};
 use schema::lane::Carrier;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -76,6 +77,7 @@ pub(crate) struct DeviceGrants {
     streams: Vec<(u32, Region<ReadWrite>)>,
     direct: Vec<(u32, Region<ReadWrite>)>,
     scanouts: Vec<(u32, Region<ReadWrite>)>,
+    frames: Vec<(u32, Region<ReadWrite>)>,
     bells: Vec<(u32, Wake)>,
     switches: Vec<(u32, Wake)>,
 }
@@ -139,8 +141,16 @@ impl DeviceGrants {
                 }
                 numbered(&mut self.streams, number, region, "stream")?;
             }
+            Purpose::Frames => {
+                wished(&[Power::Frames])?;
+                let region: Region<ReadWrite> = receive(grant, descriptor)?;
+                if region.bytes() < FRAMES_REGION_BYTES {
+                    return Err(format!("the region of frames {number} is too small"));
+                }
+                numbered(&mut self.frames, number, region, "frames")?;
+            }
             Purpose::Bell => {
-                wished(&[Power::Stream])?;
+                wished(&[Power::Stream, Power::Frames])?;
                 numbered(&mut self.bells, number, receive(grant, descriptor)?, "bell")?;
             }
             Purpose::Switch => {
@@ -155,6 +165,7 @@ impl DeviceGrants {
                 wished(&[Power::Scanout])?;
                 numbered(&mut self.scanouts, number, receive(grant, descriptor)?, "scanout")?;
             }
+            Purpose::Network => return Err("what frames go to is not for a device".into()),
             Purpose::Wake | Purpose::Irq | Purpose::HelperRegion | Purpose::HelperWake => {
                 return Err("a grant for the whole host came for one device".into());
             }
@@ -226,9 +237,17 @@ impl DeviceGrants {
                 _ => {}
             }
         }
+        let mut bell_of = |number| {
+            let at = self.bells.iter().position(|(wish, _)| *wish == number);
+            at.map(|at| self.bells.swap_remove(at).1).ok_or_else(|| missing("bell"))
+        };
+        for (number, region) in self.frames {
+            let bell = bell_of(number)?;
+            let mapping = region.map().map_err(|error| format!("frames {number} cannot be mapped: {error}"))?;
+            powers.frames.push((number, Box::new(Frames(FramesDevice::new(mapping, bell)))));
+        }
         for (number, region) in self.streams {
-            let bell = self.bells.iter().position(|(wish, _)| *wish == number);
-            let (_, bell) = self.bells.swap_remove(bell.ok_or_else(|| missing("bell"))?);
+            let bell = bell_of(number)?;
             let mapping = region.map().map_err(|error| format!("stream {number} cannot be mapped: {error}"))?;
             powers.streams.push((number, Box::new(Stream(DeviceEnd::new(mapping, bell)))));
         }
@@ -352,6 +371,30 @@ impl device::Stream for Stream {
     }
     fn publish(&self, out_head: u32, in_tail: u32) {
         self.0.publish(out_head, in_tail);
+    }
+    fn published(&self) -> (u32, u32) {
+        self.0.published()
+    }
+}
+
+/// A pair of rings of frames as a device uses it.
+struct Frames(FramesDevice);
+
+impl device::Frames for Frames {
+    fn has(&self, received: u32) -> bool {
+        self.0.has(received)
+    }
+    fn receive(&self, received: u32, into: &mut [u8; FRAME_MAX]) -> Option<usize> {
+        self.0.receive(received, into)
+    }
+    fn has_room(&self, sent: u32) -> bool {
+        self.0.has_room(sent)
+    }
+    fn send(&self, sent: u32, frame: &[u8]) {
+        self.0.send(sent, frame);
+    }
+    fn publish(&self, sent: u32, received: u32) {
+        self.0.publish(sent, received);
     }
     fn published(&self) -> (u32, u32) {
         self.0.published()

@@ -1,6 +1,7 @@
 //! The process that runs devices, and the loop it runs them in.
 //!
-//! [`run()`] is the body of a device host: confined, granted, sealed, then nothing but its lanes. [`link()`] makes the same
+//! [`run()`] is the body of a device host: confined, granted, sealed, then nothing but its lanes; [`relay()`] that of the process
+//! that has a network in place of a net device's host. [`link()`] makes the same
 //! device in the VMM's own process, for comparison. Both drive it through an [`Engine`], which knows states and commits; a
 //! device knows neither processes nor lanes.
 
@@ -8,6 +9,7 @@ mod engine;
 mod grants;
 mod helper;
 mod link;
+mod net;
 mod run;
 mod serve;
 
@@ -17,6 +19,7 @@ mod tests;
 pub use engine::Engine;
 pub use helper::help;
 pub use link::{Linked, link};
+pub use net::relay;
 pub use run::run;
 pub use serve::{Ended, Host};
 

@@ -117,6 +117,15 @@ impl Setup {
         Ok((assign, chosen))
     }
 
+    /// Takes the assignment of a process that is to be no device. Says how strictly it is confined.
+    pub(crate) fn assign_nothing(&mut self) -> Result<Level, String> {
+        let (call, assign, _) = self.next::<Assign>()?;
+        let nothing = if assign.devices.is_empty() { Ok(()) } else { Err("a relay cannot be a device".to_owned()) };
+        self.or_refuse(call, nothing)?;
+        self.channel.reply(call, &Manifests { manifests: Vec::new() }, &[]).map_err(|error| error.to_string())?;
+        Ok(assign.level)
+    }
+
     /// Takes grants until it is told to attach.
     pub(crate) fn grants<R: Role>(&mut self, mut role: R) -> Result<Ready<R::Work>, String> {
         loop {

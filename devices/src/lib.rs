@@ -13,13 +13,16 @@ mod ide;
 mod mc146818;
 mod parallel;
 mod pvpanic;
+mod rtl8139;
 mod speaker;
 mod uart16550;
 mod vga;
 mod virtio_block;
 mod virtio_entropy;
+mod virtio_net;
 
 mod declare;
+mod ethernet;
 mod latch;
 
 #[cfg(test)]
@@ -51,6 +54,8 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<fw_cfg::FwCfg>(fw_cfg::NAME),
     Registration::of::<virtio_block::VirtioBlock>(virtio_block::NAME),
     Registration::of::<virtio_entropy::VirtioEntropy>(virtio_entropy::NAME),
+    Registration::of::<virtio_net::VirtioNet>(virtio_net::NAME),
+    Registration::of::<rtl8139::Rtl8139>(rtl8139::NAME),
 ];
 
 #[cfg(test)]

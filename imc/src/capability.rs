@@ -8,12 +8,13 @@ use crate::{Fault, Frozen};
 use nix::errno::Errno;
 use nix::fcntl::{self, FcntlArg, OFlag, SealFlag};
 use nix::libc;
+use nix::sys::socket::{self, SockType, UnixAddr, sockopt};
 use nix::sys::stat::{self, FileStat, SFlag};
 use nix::sys::uio;
 use schema::{HANDLES_MAX, Handle, Kind};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// A capability: a descriptor whose type says what it is and what may be done with it.
@@ -192,6 +193,44 @@ impl FromVerified for Tap {
     }
 }
 
+/// A connected unix stream socket, by which another program is reached that carries network frames.
+///
+/// What its peer sends beside bytes, descriptors among it, a holder never takes: it reads bytes alone.
+#[derive(Debug)]
+pub struct UnixStream(OwnedFd);
+
+impl UnixStream {
+    /// Takes a connected unix stream socket.
+    ///
+    /// # Errors
+    /// [`Fault::HandleObject`] when it is something else.
+    pub fn new(descriptor: OwnedFd) -> Result<Self, Fault> {
+        check_stream(descriptor.as_fd())?;
+        Ok(UnixStream(descriptor))
+    }
+}
+
+impl AsFd for UnixStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Capability for UnixStream {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Socket, rights: DEVICE_RIGHTS, size: 0 }
+    }
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Socket, DEVICE_RIGHTS)
+    }
+}
+
+impl FromVerified for UnixStream {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        Ok(UnixStream(descriptor))
+    }
+}
+
 impl Capability for Connect {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::Connect, rights: CONNECT_RIGHTS, size: 0 }
@@ -291,6 +330,10 @@ fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Option<Memory>
         Kind::Tap => {
             Tap::accepts(claimed)?;
             check_tap(descriptor)?;
+        }
+        Kind::Socket => {
+            UnixStream::accepts(claimed)?;
+            check_stream(descriptor)?;
         }
         Kind::Stream => check_pipe(descriptor, claimed)?,
         Kind::Packets => check_packets(descriptor, claimed)?,
@@ -410,6 +453,14 @@ fn check_tap(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
         return Err(Fault::HandleObject("it is attached to an interface of IP packets"));
     }
     Ok(())
+}
+
+fn check_stream(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    const NO_STREAM: Fault = Fault::HandleObject("it is not a connected unix stream socket");
+    let kind = socket::getsockopt(&descriptor, sockopt::SockType).map_err(|_| NO_STREAM)?;
+    // Only one that is connected has a peer, and only a unix socket one without an address of another family.
+    let unix = socket::getpeername::<UnixAddr>(descriptor.as_raw_fd()).is_ok();
+    if kind == SockType::Stream && unix { Ok(()) } else { Err(NO_STREAM) }
 }
 
 mod tap {

@@ -13,7 +13,8 @@ use crate::manifest::{
 use crate::wire::manifest_capnp as wire;
 
 enumeration!(Class = wire::Class; Block, Net, Char, Timer, Display, Entropy, System);
-enumeration!(Power = wire::Power; Stream, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy, Scanout);
+enumeration!(Power = wire::Power; Stream, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy, Scanout,
+    Frames);
 enumeration!(Switch = wire::Switch; Reset, PowerOff, Panicked, Exit);
 enumeration!(OptionKind = wire::OptionKind; Number, Text, Flag);
 

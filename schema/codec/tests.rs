@@ -219,7 +219,7 @@ fn messages_of_a_host_travel_unchanged() {
     let sets = [
         &[Wake, Irq, Request, State, Reply, Vector, Memory, File][..],
         &[Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
-        &[HelperRegion, HelperWake, Scanout],
+        &[HelperRegion, HelperWake, Scanout, Frames, Network],
     ];
     for purposes in sets {
         travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, *purpose)).collect() });
@@ -450,15 +450,15 @@ fn header_of_a_scanout_is_the_data_of_its_struct() {
 
 #[test]
 fn numbers_of_plain_enums_are_those_of_the_schema() {
-    assert_eq!(Kind::Kvm as u16, u16::from(imc_capnp::Kind::Kvm));
+    assert_eq!(Kind::Socket as u16, u16::from(imc_capnp::Kind::Socket));
     assert_eq!(Level::Strict as u16, u16::from(host_capnp::Level::Strict));
-    assert_eq!(Purpose::Scanout as u16, u16::from(host_capnp::Purpose::Scanout));
+    assert_eq!(Purpose::Network as u16, u16::from(host_capnp::Purpose::Network));
     assert_eq!(Severity::Debug as u16, u16::from(host_capnp::Severity::Debug));
     assert_eq!(Reason::Failed as u16, u16::from(vmm_capnp::Reason::Failed));
     assert_eq!(Order::Reset as u16, u16::from(control_capnp::Order::Reset));
     assert_eq!(Operation::Refresh as u16, u16::from(lane_capnp::Operation::Refresh));
     assert_eq!(Class::System as u16, u16::from(manifest_capnp::Class::System));
-    assert_eq!(Power::Scanout as u16, u16::from(manifest_capnp::Power::Scanout));
+    assert_eq!(Power::Frames as u16, u16::from(manifest_capnp::Power::Frames));
     assert_eq!(Switch::Exit as u16, u16::from(manifest_capnp::Switch::Exit));
     assert_eq!(OptionKind::Flag as u16, u16::from(manifest_capnp::OptionKind::Flag));
 }

@@ -30,6 +30,8 @@ std::arch::global_asm!(
     ".balign 16",
     include_str!("../guests/meter.s"),
     ".balign 16",
+    include_str!("../guests/echo.s"),
+    ".balign 16",
     include_str!("../guests/firmware.s"),
     ".balign 16",
     include_str!("../guests/floppy.s"),
@@ -62,6 +64,7 @@ guest!(meter_guest, cofferdam_meter_guest_start, cofferdam_meter_guest_end);
 guest!(floppy_guest, cofferdam_floppy_guest_start, cofferdam_floppy_guest_end);
 guest!(display_guest, cofferdam_display_guest_start, cofferdam_display_guest_end);
 guest!(ide_guest, cofferdam_ide_guest_start, cofferdam_ide_guest_end);
+guest!(echo_guest, cofferdam_echo_guest_start, cofferdam_echo_guest_end);
 guest!(venom_guest, cofferdam_venom_guest_start, cofferdam_venom_guest_end);
 guest!(firmware_guest, cofferdam_firmware_start, cofferdam_firmware_end);
 guest!(venom_aim, cofferdam_venom_guest_aim, cofferdam_venom_guest_end);

@@ -321,6 +321,8 @@ impl Granted {
             | Purpose::Stream
             | Purpose::Bell
             | Purpose::Scanout
+            | Purpose::Frames
+            | Purpose::Network
             | Purpose::HelperRegion
             | Purpose::HelperWake => return Ok(false),
         };

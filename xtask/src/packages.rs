@@ -30,6 +30,8 @@ const NEEDS: &[Need] = &[
     Need { program: "secilc", package: "secilc" },
     Need { program: "/usr/share/seabios/vgabios-stdvga.bin", package: "seabios" },
     Need { program: "apparmor_parser", package: "apparmor" },
+    Need { program: "dnsmasq", package: "dnsmasq-base" },
+    Need { program: "passt", package: "passt" },
 ];
 
 /// Where programs lie; an ordinary user's PATH often lacks the last two.

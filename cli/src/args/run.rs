@@ -2,7 +2,7 @@
 
 use super::layers::{LabelSpec, LayerSpec, demands};
 use super::{CarrierSpec, HelperSpec, SandboxSpec, firmware, usage};
-use crate::{drives, machine, rtc};
+use crate::{drives, machine, nic, rtc};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use schema::host::Setting;
@@ -57,6 +57,10 @@ pub struct RunArgs {
     /// An image of a CD for an IDE drive, only to be read; `none` for a drive without a disc. May be repeated.
     #[arg(long, value_name = "ISO|none")]
     pub cdrom: Vec<String>,
+    /// A network card, virtio or rtl8139, and its network: a tap interface, the socket of a passt, or a passt of the VM's own.
+    /// May be repeated.
+    #[arg(long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…]")]
+    pub nic: Vec<String>,
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
@@ -194,6 +198,7 @@ impl RunArgs {
             floppy: list(self.floppy, file.floppy),
             ide: list(self.ide, file.ide),
             cdrom: list(self.cdrom, file.cdrom),
+            nic: list(self.nic, file.nic),
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
             require: if self.require.is_empty() { file.require } else { self.require },
@@ -256,6 +261,11 @@ impl RunArgs {
         self.restart.map_or(RESTARTS, |spec| spec.0)
     }
 
+    /// What the machine is called.
+    pub fn vm_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("vm-{}", std::process::id()))
+    }
+
     /// The machine's devices.
     pub fn devices(&self) -> Result<Vec<PlannedDevice>> {
         let mut devices: Vec<PlannedDevice> = Vec::new();
@@ -275,6 +285,9 @@ impl RunArgs {
         }
         if self.firmware.is_some() || !self.ide.is_empty() || !self.cdrom.is_empty() {
             devices.push(drives::ide(&self.ide, &self.cdrom)?);
+        }
+        for (number, card) in self.nic.iter().enumerate() {
+            devices.push(nic::parse(card, &self.vm_name(), number)?);
         }
         for spec in &self.device {
             devices.push(machine::named(spec)?);

@@ -8,7 +8,7 @@ mod tests;
 
 use crate::declare;
 use device::manifest::{Class, Manifest, OptionKind, OptionSpec, Power};
-use device::virtio::{self, Backend, Broken, Buffers, Chain, FIRST_WISH, Function, Served, Virtio};
+use device::virtio::{self, Backend, Broken, Buffers, FIRST_WISH, Function, Request, Served, Virtio};
 use device::{AttachError, BlockStore, OptionError, Options, Powers};
 use std::io;
 use virtio_bindings::virtio_blk::{
@@ -188,7 +188,7 @@ impl Backend for Block {
         &self.config
     }
 
-    fn serve(&mut self, _: usize, features: u64, chain: &Chain<'_>) -> Result<Served, Broken> {
+    fn serve(&mut self, Request { features, chain, .. }: Request<'_>) -> Result<Served, Broken> {
         let (header, out) = chain.readable.split_at(HEADER_BYTES);
         let (in_, status) = chain.writable.split_at(chain.writable.bytes().saturating_sub(1));
         if header.bytes() != HEADER_BYTES || status.bytes() != 1 {
@@ -210,7 +210,7 @@ impl Backend for Block {
         // A flush may take long: the device looks at its registers before it goes on.
         let flushed = head.kind() == VIRTIO_BLK_T_FLUSH || stable && head.kind() == VIRTIO_BLK_T_OUT;
         let work = if flushed { virtio::WORK_PER_SCAN } else { HEADER_BYTES + out.bytes() + in_.bytes() };
-        Ok(Served { written: written as u32, work })
+        Ok(Served::Done { written: written as u32, work })
     }
 }
 

@@ -358,8 +358,8 @@ mod failures {
         fn config(&self) -> &[u8] {
             self.0.config()
         }
-        fn serve(&mut self, queue: usize, features: u64, chain: &Chain<'_>) -> Result<Served, Broken> {
-            self.0.serve(queue, features, chain)
+        fn serve(&mut self, request: Request<'_>) -> Result<Served, Broken> {
+            self.0.serve(request)
         }
     }
 

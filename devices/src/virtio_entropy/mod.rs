@@ -7,7 +7,7 @@ mod tests;
 
 use crate::declare;
 use device::manifest::{Class, Manifest, Power};
-use device::virtio::{self, Backend, Broken, Chain, Function, Served, Virtio};
+use device::virtio::{self, Backend, Broken, Function, Request, Served, Virtio};
 use device::{AttachError, OptionError, Options, Powers, RandomSource};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
@@ -61,13 +61,13 @@ impl Backend for Entropy {
         &[]
     }
 
-    fn serve(&mut self, _: usize, _: u64, chain: &Chain<'_>) -> Result<Served, Broken> {
+    fn serve(&mut self, request: Request<'_>) -> Result<Served, Broken> {
         // What the driver lets be read has no meaning (5.4.6.1).
-        let (wanted, _) = chain.writable.split_at(CHAIN_MAX);
+        let (wanted, _) = request.chain.writable.split_at(CHAIN_MAX);
         if wanted.bytes() == 0 {
             return Err(Broken::Short);
         }
         wanted.each(|slice| self.source.fill(&slice)).map_err(|_| Broken::Failed)?;
-        Ok(Served { written: wanted.bytes() as u32, work: wanted.bytes() })
+        Ok(Served::Done { written: wanted.bytes() as u32, work: wanted.bytes() })
     }
 }

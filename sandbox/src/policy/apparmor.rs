@@ -4,7 +4,7 @@
 //! a VM's disks have a profile of their own that names them. What a process is handed is checked against its profile only
 //! where who opened it was confined as well: hence a profile for the supervisor, which the program gets by its path.
 
-use super::{VMM, processes};
+use super::{RELAY, VMM, processes};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,11 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
         text.push_str(&one(
             &profile(process),
             program,
-            if process == VMM { "  /dev/kvm rw,\n  /kvm rw,\n  signal,\n" } else { "" },
+            match process {
+                VMM => "  /dev/kvm rw,\n  /kvm rw,\n  signal,\n",
+                RELAY => "  /dev/net/tun rw,\n  /net/tun rw,\n",
+                _ => "",
+            },
         ));
     }
     text

@@ -9,7 +9,10 @@ use schema::manifest::Class;
 /// The word for the VMM among those of device classes.
 pub const VMM: &str = "vmm";
 
-/// What has a label of its own: a device host of each class, and the VMM.
+/// The word for net relays.
+pub const RELAY: &str = "relay";
+
+/// What has a label of its own: a device host of each class, a net relay, and the VMM.
 fn processes() -> impl Iterator<Item = &'static str> {
-    Class::ALL.into_iter().map(Class::name).chain([VMM])
+    Class::ALL.into_iter().map(Class::name).chain([RELAY, VMM])
 }

@@ -4,7 +4,7 @@
 //! as sVirt has it. What a process was handed it may read, write and map; there is no `open` and no `execute` but of the
 //! program that it is.
 
-use super::{VMM, processes};
+use super::{RELAY, VMM, processes};
 use std::fmt::Write;
 
 /// The type of shared memory.
@@ -37,6 +37,9 @@ const FILE_SYSTEMS: [&str; 2] = ["fs_t", "tmpfs_t"];
 /// The type of /dev/kvm.
 const KVM: &str = "kvm_device_t";
 
+/// The type of /dev/net/tun.
+const TUN: &str = "tun_tap_device_t";
+
 /// The module.
 #[must_use]
 pub fn module() -> String {
@@ -60,7 +63,7 @@ pub fn module() -> String {
     for process in processes() {
         let name = process_type(process);
         line(format!("(type {name})\n(roletype object_r {name})\n(typeattributeset cofferdam_process ({name}))"));
-        if process != VMM {
+        if process != VMM && process != RELAY {
             line(format!("(typeattributeset cofferdam_host ({name}))"));
         }
     }
@@ -85,12 +88,13 @@ pub fn module() -> String {
         }
     }
     optional(format!("(allow {} {KVM} (chr_file (read write ioctl getattr)))", process_type(VMM)));
+    optional(format!("(allow {} {TUN} (chr_file (read write getattr ioctl)))", process_type(RELAY)));
     text
 }
 
 /// What may be done by whom.
 fn rules() -> String {
-    let (vmm, block) = (process_type(VMM), process_type("block"));
+    let (vmm, block, relay) = (process_type(VMM), process_type("block"), process_type(RELAY));
     format!(
         "
 ; A supervisor starts them, looks at them and ends them. Without noatsecure the kernel would forget that they die with it.
@@ -122,6 +126,8 @@ getattr getsched setsched)))
 (allow {block} {IMAGE} (blk_file (getattr read write ioctl)))
 (allow {block} {CONTENT} (file (getattr read)))
 (allow {block} {CONTENT} (blk_file (getattr read ioctl)))
+; A net relay has a network: a tap, or a socket that the supervisor connected before it labelled any.
+(allow {relay} cofferdam_starter (unix_stream_socket (read write getattr getopt)))
 ; The VMM has threads, and kicks them.
 (allow {vmm} self (process (fork signal sigchld getsched setsched)))
 "

@@ -5,7 +5,7 @@ use super::{
     Mode, Named, Permit, Recipe, Resource, Share, Stage, Value, helper,
 };
 use schema::display::SCANOUT_BYTES;
-use schema::host::{HELPER_REGION_BYTES, Level};
+use schema::host::{FRAMES_REGION_BYTES, HELPER_REGION_BYTES, Level};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 
@@ -113,23 +113,6 @@ impl Recipe {
     }
 }
 
-impl Recipe {
-    /// Adds what a device behind a tap network interface needs: the tap, and a frame with its header in one call.
-    #[must_use]
-    pub fn keep_tap(self, because: &'static str) -> Recipe {
-        let on = |mode| vec![Condition::On(&[DescriptorKind::Tap], mode)];
-        let recipe = self.keep(DescriptorKind::Tap, Mode::Both, Count::Exactly(1), "tap", because);
-        if !recipe.is_filtered() {
-            return recipe;
-        }
-        recipe.permit(Call::READV, on(Mode::Read), "taking a frame").permit(
-            Call::WRITEV,
-            on(Mode::Write),
-            "giving a frame",
-        )
-    }
-}
-
 /// Shared memory that devices have beside guest memory.
 pub(super) fn shared_bytes(devices: &[Manifest]) -> u64 {
     /// Each of the two copies of a state is put on pages of its own, and a lane has some more.
@@ -142,7 +125,12 @@ pub(super) fn shared_bytes(devices: &[Manifest]) -> u64 {
         });
         bytes.sum::<u64>()
     };
-    let each = |device: &Manifest| 2 * u64::from(device.state_bytes) + u64::from(device.bulk_bytes) + direct(device);
+    let frames = |device: &Manifest| {
+        device.wishes.iter().filter(|wish| wish.power == Power::Frames).count() as u64 * FRAMES_REGION_BYTES
+    };
+    let each = |device: &Manifest| {
+        2 * u64::from(device.state_bytes) + u64::from(device.bulk_bytes) + direct(device) + frames(device)
+    };
     devices.iter().map(|device| each(device) + LANE_BYTES).sum()
 }
 
@@ -217,6 +205,11 @@ pub(super) fn common_limits(recipe: &mut Recipe) {
 
 /// Limits of a host, and of a helper.
 pub(super) fn process_limits(recipe: &mut Recipe, threads: u32) {
+    limits_with_files(recipe, threads, 0, "everything is granted: no descriptor can be made");
+}
+
+/// The same, of a process that once sealed may have this many open files.
+pub(super) fn limits_with_files(recipe: &mut Recipe, threads: u32, files: u64, because_files: &'static str) {
     let mut limit = |resource, value, from, because: &'static str| {
         recipe.limits.push(Limit { resource, value: Value::Exactly(value), from, because: because.into() });
     };
@@ -229,7 +222,7 @@ pub(super) fn process_limits(recipe: &mut Recipe, threads: u32) {
     limit(Resource::DataBytes, HOST_DATA_BYTES, Stage::Confined, "it cannot eat the host's memory");
     limit(Resource::StackBytes, HOST_STACK_BYTES, Stage::Confined, "it cannot eat the host's memory");
     limit(Resource::OpenFiles, SETUP_DESCRIPTORS, Stage::Confined, "grants of up to 64 devices come in");
-    limit(Resource::OpenFiles, 0, Stage::Sealed, "everything is granted: no descriptor can be made");
+    limit(Resource::OpenFiles, files, Stage::Sealed, because_files);
 }
 
 /// What a host may make of files.
@@ -293,7 +286,7 @@ pub(super) fn keep_for(mut recipe: Recipe, device: &Manifest) -> Recipe {
     for wish in &device.wishes {
         let because: Because = format!("{name}: {}", wish.because).into();
         recipe = match wish.power {
-            Power::Stream => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "bell", because),
+            Power::Stream | Power::Frames => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "bell", because),
             Power::Switch => recipe.keep(DescriptorKind::Eventfd, Mode::Write, one, "switch", because),
             _ => recipe,
         };
@@ -349,6 +342,10 @@ pub(super) fn shares(devices: &[Manifest]) -> Vec<Share> {
     };
     if has(devices, &[Power::Stream]) {
         shares.push(share("cofferdam:stream", Mode::Both, None, false, reasons(Power::Stream)));
+    }
+    if has(devices, &[Power::Frames]) {
+        let bytes = wishes(Power::Frames).count() as u64 * FRAMES_REGION_BYTES;
+        shares.push(share("cofferdam:frames", Mode::Both, Some(bytes), false, reasons(Power::Frames)));
     }
     if has(devices, &[Power::Direct]) {
         let bytes = wishes(Power::Direct).map(|(_, wish)| wish.bytes).sum();

@@ -11,6 +11,7 @@ pub mod kvm;
 mod layer;
 mod limit;
 mod plugin;
+mod relay;
 mod show;
 mod vmm;
 
@@ -20,6 +21,7 @@ pub use helper::{Helper, HelperForm};
 pub use layer::{Layer, LayerName, Part};
 pub use limit::{GroupLimits, Limit, Resource, Value};
 pub use plugin::{Loading, Shown};
+pub use relay::Network;
 
 use crate::label::Label;
 use schema::host::Level;

@@ -34,7 +34,7 @@ fn calls(recipe: &Recipe) -> Vec<&'static str> {
     recipe.calls.iter().map(|permit| permit.call.name).collect()
 }
 
-const EVERYTHING: [Power; 9] = [
+const EVERYTHING: [Power; 10] = [
     Power::Stream,
     Power::Memory,
     Power::LowMemory,
@@ -44,11 +44,12 @@ const EVERYTHING: [Power; 9] = [
     Power::Direct,
     Power::Entropy,
     Power::Scanout,
+    Power::Frames,
 ];
 
 #[test]
 fn a_device_of_registers_and_rings_is_left_what_mode_1_leaves() {
-    let recipe = Recipe::host(Level::Seccomp, &[device("uart", &[Power::Stream, Power::Switch])]);
+    let recipe = Recipe::host(Level::Seccomp, &[device("uart", &[Power::Stream, Power::Frames, Power::Switch])]);
     assert_eq!(calls(&recipe), ["read", "write", "exit", "rt_sigreturn"]);
     assert_eq!(recipe.syscalls_allowed(), 4);
 }
@@ -105,6 +106,19 @@ fn no_host_is_left_more_than_twelve_calls_and_no_vmm_more_than_thirty() {
 }
 
 #[test]
+fn a_net_relay_has_one_network_and_little_else() {
+    for network in [Network::Tap, Network::Socket] {
+        let recipe = Recipe::net_relay(Level::Strict, network);
+        assert_eq!(recipe.level, Level::Seccomp);
+        assert!(recipe.syscalls_allowed() <= 12, "{:?}", calls(&recipe));
+        assert!(recipe.memory.iter().all(|share| share.name == "cofferdam:frames"));
+        let held: Vec<_> = recipe.held_at(Stage::Sealed).map(|keep| keep.purpose).collect();
+        assert_eq!(held, ["channel", "network", "bell", "wake"]);
+    }
+    assert_eq!(Recipe::net_relay(Level::Off, Network::Tap).syscalls_allowed(), 0);
+}
+
+#[test]
 fn guest_memory_is_in_the_recipe_of_who_wishes_for_it_alone() {
     let memory = |powers: &[Power]| {
         let recipe = Recipe::host(Level::Seccomp, &[device("it", powers)]);
@@ -144,6 +158,8 @@ fn every_entry_has_a_reason_and_is_printed() {
         Recipe::host(Level::Seccomp, &[device("it", &EVERYTHING)]),
         Recipe::host(Level::Strict, &[device("it", &EVERYTHING)]),
         Recipe::vmm(Level::Seccomp, 2, true, &[device("it", &EVERYTHING)], true),
+        Recipe::net_relay(Level::Seccomp, Network::Tap),
+        Recipe::net_relay(Level::Strict, Network::Socket),
     ] {
         let text = recipe.to_string();
         let helper = recipe.helper_of(HelperForm::Process).map_or(String::new(), Recipe::to_string);

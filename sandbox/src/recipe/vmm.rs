@@ -165,7 +165,7 @@ fn descriptors(mut recipe: Recipe, cpus: u8, kvm: bool, devices: &[Manifest], li
         let own = 4 * each + vectors + switches;
         recipe =
             recipe.keep(Eventfd, Mode::Both, Count::UpTo(own), "device", "the linked devices' own ends of all these");
-        let streams = count(Power::Stream);
+        let streams = count(Power::Stream) + count(Power::Frames);
         if streams > 0 {
             recipe = recipe.keep(Eventfd, Mode::Write, Count::UpTo(streams), "bell", "linked devices ring their relay");
         }
@@ -201,7 +201,7 @@ fn vmm_memory(devices: &[Manifest], carriers: &[Carrier], kvm: bool) -> Vec<Shar
     let share =
         |name, mode, guest, because: &'static str| Share { name, mode, bytes: None, guest, because: because.into() };
     let mut shares = if linked { shares(devices) } else { Vec::new() };
-    shares.retain(|share| matches!(share.name, "cofferdam:stream" | "cofferdam:scanout"));
+    shares.retain(|share| matches!(share.name, "cofferdam:stream" | "cofferdam:scanout" | "cofferdam:frames"));
     shares.extend([
         share("cofferdam:ram", Mode::Both, true, "the guest's memory is this process's memory: KVM wants it so"),
         share("cofferdam:rom", Mode::Read, true, "firmware, which the guest sees as read-only memory"),

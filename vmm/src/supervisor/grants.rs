@@ -5,14 +5,15 @@
 
 use super::lane::LaneObjects;
 use super::mac::{Mac, Relabelled};
+use super::network::{End, Network};
 use super::plan::{Backing, Demands, Isolate, Plan, PlannedDevice, wants_memory};
 use crate::memory;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use nix::fcntl::{Flock, FlockArg};
 use sandbox::{HelperForm, LayerName, Recipe};
 use schema::display::SCANOUT_BYTES;
-use schema::host::{Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
+use schema::host::{FRAMES_REGION_BYTES, Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::fs::{File, OpenOptions};
@@ -62,6 +63,7 @@ impl Image {
     /// Opens and locks it.
     pub fn open(backing: &Backing, readonly: bool) -> Result<Image> {
         match backing {
+            Backing::Network(_) => bail!("a network is no disk"),
             Backing::Memory(content) => {
                 let mut file = File::from(
                     nix::sys::memfd::memfd_create(c"cofferdam:disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
@@ -123,6 +125,17 @@ pub struct StreamObjects {
     pub bell: Wake,
 }
 
+/// The rings of a net device's frames, and what is on their other side.
+pub struct FramesObjects {
+    /// Index of the wish.
+    pub wish: u32,
+    region: Region<ReadWrite>,
+    /// Rung by the host when it has sent or received.
+    bell: Wake,
+    /// Where the frames go, if anywhere.
+    pub network: Option<Network>,
+}
+
 /// The objects of one device.
 pub struct DeviceObjects {
     /// How it is reached.
@@ -136,6 +149,8 @@ pub struct DeviceObjects {
     images: Vec<(u32, Image)>,
     /// Byte streams.
     pub streams: Vec<StreamObjects>,
+    /// Rings of network frames.
+    pub frames: Vec<FramesObjects>,
     direct: Vec<(u32, Region<ReadWrite>)>,
     /// Where displays draw what they show.
     pub scanouts: Vec<(u32, Region<ReadWrite>)>,
@@ -162,6 +177,7 @@ impl DeviceObjects {
             switches: Vec::new(),
             images: Vec::new(),
             streams: Vec::new(),
+            frames: Vec::new(),
             direct: Vec::new(),
             scanouts: Vec::new(),
             memory: None,
@@ -190,6 +206,16 @@ impl DeviceObjects {
                     objects.scanouts.push((index, Region::create("cofferdam:scanout", SCANOUT_BYTES)?));
                 }
                 Power::Entropy => {}
+                Power::Frames => objects.frames.push(FramesObjects {
+                    wish: index,
+                    region: Region::create("cofferdam:frames", FRAMES_REGION_BYTES)?,
+                    bell: Wake::create()?,
+                    network: match backing.next() {
+                        Some(Backing::Network(network)) => Some(network.clone()),
+                        // A card without a cable.
+                        _ => None,
+                    },
+                }),
             }
         }
         Ok(objects)
@@ -288,6 +314,7 @@ impl Objects {
         let devices = self.devices.iter().flat_map(|device| {
             let own = device.streams.iter().map(|stream| stream.region.as_fd());
             let own = own.chain(device.direct.iter().chain(&device.scanouts).map(|(_, region)| region.as_fd()));
+            let own = own.chain(device.frames.iter().map(|frames| frames.region.as_fd()));
             own.chain([device.state.as_fd()]).chain(device.lane.shared_memory())
         });
         guest.chain(devices)
@@ -364,6 +391,26 @@ impl Objects {
         bundle.flush()
     }
 
+    /// Grants to a net relay the rings of `frames`, the network behind them, and the wake of host `host`.
+    pub fn grant_relay(
+        &self,
+        channel: &mut Channel,
+        host: usize,
+        frames: &FramesObjects,
+        network: &End,
+        deadline: Duration,
+    ) -> Result<()> {
+        let mut bundle = Bundle::new(channel, deadline);
+        bundle.add(HOST_WIDE, Purpose::Frames, 0, 0, &frames.region)?;
+        bundle.add(HOST_WIDE, Purpose::Bell, 0, 0, &frames.bell)?;
+        bundle.add(HOST_WIDE, Purpose::Wake, 0, 0, &self.hosts[host].0)?;
+        match network {
+            End::Tap(tap) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, tap)?,
+            End::Socket(socket) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, socket)?,
+        }
+        bundle.flush()
+    }
+
     /// Grants to the VMM its side of device `id`, which host `host` serves; with `linked`, the device's side as well.
     pub fn grant_vmm(
         &self,
@@ -416,6 +463,10 @@ impl Objects {
         for stream in &objects.streams {
             bundle.add(number, Purpose::Stream, stream.wish, 0, &stream.region)?;
             bundle.add(number, Purpose::Bell, stream.wish, 0, &stream.bell)?;
+        }
+        for frames in &objects.frames {
+            bundle.add(number, Purpose::Frames, frames.wish, 0, &frames.region)?;
+            bundle.add(number, Purpose::Bell, frames.wish, 0, &frames.bell)?;
         }
         for (wish, wake) in &objects.switches {
             bundle.add(number, Purpose::Switch, *wish, 0, wake)?;

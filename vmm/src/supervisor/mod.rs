@@ -1,8 +1,8 @@
 //! The supervisor: where ambient authority lives, and nowhere else.
 //!
 //! It opens images and `/dev/kvm`, creates every region, eventfd and channel, spawns and confines the VMM and the device
-//! hosts, grants each what its manifest justifies, audits them from outside, watches them, and relays console bytes. One
-//! thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
+//! hosts, grants each what its manifest justifies, audits them from outside, watches them, and relays console bytes. Frames of
+//! net devices are relayed by processes of their own. One thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
 
 mod cell;
 mod console;
@@ -13,6 +13,8 @@ mod journal;
 mod lane;
 mod lives;
 mod mac;
+mod net_relay;
+mod network;
 mod open;
 pub mod operator;
 mod plan;
@@ -33,6 +35,8 @@ pub use host::HOST_ROLE;
 pub use journal::Journal;
 pub use lives::RESTARTS;
 pub use mac::LabelChoice;
+pub use net_relay::RELAY_ROLE;
+pub use network::{Network, NetworkPlan};
 pub use plan::{
     Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins, Plan,
     PlannedDevice,

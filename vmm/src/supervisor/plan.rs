@@ -1,6 +1,7 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
 use super::mac::LabelChoice;
+use super::network::Network;
 use super::plugin::Plugin;
 use sandbox::{HelperForm, LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
@@ -66,6 +67,8 @@ pub enum Backing {
     Path(PathBuf),
     /// Memory with this content, gone with the VM.
     Memory(Vec<u8>),
+    /// A network, behind a net device's frames.
+    Network(Network),
 }
 
 /// Where what a device says on its streams goes.
@@ -95,7 +98,7 @@ pub struct PlannedDevice {
     pub helper: HelperForm,
     /// What its lane runs over. Devices that are linked are called.
     pub carrier: Carrier,
-    /// What is behind its file wishes, in their order.
+    /// What is behind its wishes for files and frames, in their order.
     pub backing: Vec<Backing>,
     /// Where its streams go.
     pub outlet: Outlet,
@@ -238,6 +241,16 @@ impl Plan {
             made.map_err(|error| anyhow::anyhow!("--require: {who}: {error}"))?;
         }
         Ok(())
+    }
+
+    /// Opens the networks, which takes privileges that are then given up.
+    pub fn open_networks(&self) -> anyhow::Result<()> {
+        let backing = self.devices.iter().flat_map(|device| &device.backing);
+        let networks = backing.filter_map(|backing| match backing {
+            Backing::Network(network) => Some(network),
+            Backing::Path(_) | Backing::Memory(_) => None,
+        });
+        networks.map(Network::open).try_for_each(|opened| opened.map(drop))
     }
 
     /// Gives up, for the life of this process, what it does not take to run this VM. Call before any process is started.

@@ -6,6 +6,7 @@ use super::host::Host;
 use super::input::InputRelay;
 use super::journal::Journal;
 use super::lives::Next;
+use super::net_relay::{NetRelay, Place};
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
 use super::pin;
@@ -115,6 +116,8 @@ pub struct Vm {
     /// Each with the index of its device.
     relays: Vec<(usize, Relay)>,
     inputs: Vec<InputRelay>,
+    nets: Vec<NetRelay>,
+    program: Rc<Program>,
     objects: Objects,
     journal: Journal,
     /// Log lines also go to standard error.
@@ -145,6 +148,7 @@ enum Source {
     Relay(usize),
     /// A guest took some of what people did.
     Taken(usize),
+    Net(usize),
     Input,
     Output,
     Operator,
@@ -207,6 +211,8 @@ impl Vm {
             isolate: plan.isolate,
             relays: Vec::new(),
             inputs: Vec::new(),
+            nets: Vec::new(),
+            program,
             objects,
             journal: Journal::default(),
             verbose,
@@ -286,6 +292,12 @@ impl Vm {
                     self.relays.push((id, Relay::new(stream, &device.outlet, wake)?));
                 }
             }
+            for (frames, rings) in self.objects.devices[id].frames.iter().enumerate() {
+                if rings.network.is_some() {
+                    let place = Place { device: id, frames, host };
+                    self.nets.push(NetRelay::start(plan, &self.objects, place, Rc::clone(&self.program))?);
+                }
+            }
         }
         self.ask::<Start, Empty>(&Start, &[], SETUP)?;
         self.vmm.require_clean(Stage::Sealed)?;
@@ -356,6 +368,7 @@ impl Vm {
                 Source::Relay(at) => self.turn_relay(*at, console),
                 Source::Host(at) => self.hear_host(*at),
                 Source::Taken(at) => self.inputs[*at].turn(),
+                Source::Net(at) => self.hear_net(*at),
                 _ => {}
             }
         }
@@ -428,6 +441,12 @@ impl Vm {
         for (at, input) in self.inputs.iter().enumerate() {
             watch(Source::Taken(at), input.bell(), PollFlags::POLLIN);
         }
+        for (at, net) in self.nets.iter().enumerate().filter(|(_, net)| net.runs()) {
+            match net.used_up(now) {
+                Some(_) => watch(Source::Net(at), net.process.pidfd(), PollFlags::POLLIN),
+                None => net.process.sources().for_each(|fd| watch(Source::Net(at), fd, PollFlags::POLLIN)),
+            }
+        }
         let accepts =
             || self.relays.iter().find(|(_, relay)| relay.is_of_console()).is_some_and(|(_, relay)| relay.accepts());
         if let Some(input) = console.input().filter(|_| accepts()) {
@@ -442,7 +461,9 @@ impl Vm {
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
-        let due = self.hosts.iter().filter_map(Host::due).map(|due| due.saturating_duration_since(now));
+        let due = self.hosts.iter().filter_map(Host::due).chain(self.nets.iter().filter_map(NetRelay::due));
+        let due = due.map(|due| due.saturating_duration_since(now));
+        let due = due.chain(self.nets.iter().filter_map(|net| net.used_up(now)));
         let due = due.chain(self.hosts.iter().filter_map(|host| host.words.used_up(now))).min();
         // Rounded up, so that what is due is not looked for a moment too early, again and again.
         let wait = due.map_or(wait, |due| wait.min(due + Duration::from_micros(999)));
@@ -601,6 +622,25 @@ impl Vm {
         }
     }
 
+    fn hear_net(&mut self, at: usize) {
+        let name = self.nets[at].process.name.clone();
+        let (logs, gone) = self.nets[at].hear();
+        logs.iter().for_each(|log| self.note(log.severity, &name, &log.text));
+        if let Some((why, next)) = gone {
+            self.after_net_death(&name, &why, next);
+        }
+    }
+
+    /// An incarnation of a net relay is gone. No device waits for one.
+    fn after_net_death(&mut self, name: &str, why: &str, next: Next) {
+        let what_next = match next {
+            Next::Restart(pause) if pause.is_zero() => "it is started anew".to_owned(),
+            Next::Restart(pause) => format!("it is started anew in {} ms", pause.as_millis()),
+            Next::Retire => "it is retired, its device has no network any more".to_owned(),
+        };
+        self.note(Severity::Warning, name, &format!("net relay ended: {why}; {what_next}"));
+    }
+
     /// An incarnation of a host is gone. The next one is made when it is due.
     fn after_death(&mut self, at: usize, why: &str, next: Next) {
         let name = self.hosts[at].process.name.clone();
@@ -648,6 +688,14 @@ impl Vm {
         for at in 0..self.hosts.len() {
             if self.hosts[at].due().is_some_and(|due| due <= now) {
                 self.restart(at);
+            }
+        }
+        for at in 0..self.nets.len() {
+            if self.nets[at].due().is_some_and(|due| due <= now)
+                && let Err((why, next)) = self.nets[at].restart(&self.objects)
+            {
+                let name = self.nets[at].process.name.clone();
+                self.after_net_death(&name, &why, next);
             }
         }
     }
@@ -721,6 +769,7 @@ impl Vm {
             rows.push(self.host_status(host, &counted, audit));
             rows.extend(helper_status(host, audit));
         }
+        rows.extend(self.nets.iter().map(|net| net_status(net, audit)));
         rows.push(self.vmm_status(&counted, audit));
         StatusReport { name: self.name.clone(), total: rows.len() as u32, hosts: rows }
     }
@@ -793,9 +842,15 @@ impl Vm {
         for host in &self.hosts {
             host.process.kill();
         }
+        for net in &self.nets {
+            net.process.kill();
+        }
         self.vmm.end();
         for host in &mut self.hosts {
             host.process.end();
+        }
+        for net in &mut self.nets {
+            net.process.end();
         }
     }
 }
@@ -845,6 +900,13 @@ fn helper_status(host: &Host, audit: bool) -> Option<HostStatus> {
         ..HostStatus::default()
     };
     Some(looked_at(row, host.process.audit_helper(Stage::Sealed).transpose()?, audit))
+}
+
+fn net_status(net: &NetRelay, audit: bool) -> HostStatus {
+    let mut row = status_of(&net.process, net.level, "relay".to_owned(), audit);
+    row.restarts = net.restarts();
+    row.state = net.state();
+    row
 }
 
 /// Adds what the kernel shows; with `audit`, what differs from the recipe.

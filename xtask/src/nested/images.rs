@@ -10,10 +10,11 @@ use super::kernel::Kernel;
 use super::{GREEDY, Places};
 use crate::packages;
 
-/// What the outer guest needs to be a host: KVM, its drive. `ccp` is a part of the kernel in some builds.
-const HOST_MODULES: &[&str] = &["ccp", "irqbypass", "kvm", "kvm-amd", "virtio_pci", "virtio_blk"];
+/// What the outer guest needs to be a host: KVM, its drive, taps. `ccp` is a part of the kernel in some builds.
+const HOST_MODULES: &[&str] = &["ccp", "irqbypass", "kvm", "kvm-amd", "virtio_pci", "virtio_blk", "tun"];
 /// The inner guest's drivers for our devices, as far as they are not a part of its kernel.
-const GUEST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio-rng", "button", "evdev", "pvpanic-mmio"];
+const GUEST_MODULES: &[&str] =
+    &["virtio_pci", "virtio_blk", "virtio_net", "virtio-rng", "button", "evdev", "pvpanic-mmio"];
 /// The inner guest's ext4 root: a busybox and some scripts.
 const ROOT_BYTES: u64 = 32 << 20;
 /// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
@@ -69,7 +70,7 @@ impl Images {
             install(&greedy, &host.join("bin").join(GREEDY))?;
         }
         security_modules(places, &host)?;
-        for program in ["mkfs.ext4", "e2fsck"] {
+        for program in ["mkfs.ext4", "e2fsck", "dnsmasq"] {
             let found = packages::find(program).map_err(anyhow::Error::msg)?;
             install_with_libraries(&found, &host)?;
         }

@@ -190,6 +190,7 @@ impl Host {
             | Purpose::AnswerRegion
             | Purpose::HelperRegion
             | Purpose::Direct
+            | Purpose::Frames
             | Purpose::Scanout => {
                 let number = keeps.then(|| descriptor.try_clone()).transpose()?;
                 let region = Region::<ReadWrite>::receive(descriptor, &grant.handle)?;
@@ -208,6 +209,7 @@ impl Host {
             Purpose::Packets => (Channel, Mode::Both),
             Purpose::Asked => (Pipe, Mode::Read),
             Purpose::Answers => (Pipe, Mode::Write),
+            Purpose::Network => bail!("a network is granted to no host"),
         };
         Ok(self.keep(grant, Some(descriptor), kind, mode))
     }

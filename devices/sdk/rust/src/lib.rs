@@ -10,6 +10,7 @@
 //! A call works on a copy of the state. What the guest sees of it, [`Outputs`], is a pure function of the state; both take
 //! effect at once, when the caller commits. A process killed at any moment has therefore either done an operation or not.
 
+mod frames;
 mod model;
 mod options;
 mod powers;
@@ -19,11 +20,13 @@ mod store;
 
 pub mod virtio;
 
+pub use frames::{Frames, TestFrames};
 pub use model::{Attach, Model, Registration};
 pub use options::{OptionError, Options};
 pub use powers::{Bell, Bulk, DirectMemory, GuestMemory, Powers, Stream, TestStream};
 pub use random::{KernelRandom, RandomSource};
 pub use scanout::Scanout;
+pub use schema::host::{FRAME_MAX, FRAME_SLOTS};
 pub use schema::{display, manifest};
 pub use store::{BlockStore, RawFile};
 

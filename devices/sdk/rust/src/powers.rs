@@ -1,6 +1,6 @@
 //! What a device may be given, and the bag it is given in.
 
-use crate::{AttachError, BlockStore, RandomSource, Scanout};
+use crate::{AttachError, BlockStore, Frames, RandomSource, Scanout};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,8 @@ pub type DirectMemory = GuestMemory;
 pub struct Powers {
     /// Streams by wish.
     pub streams: Vec<(u32, Box<dyn Stream>)>,
+    /// Network frames by wish.
+    pub frames: Vec<(u32, Box<dyn Frames>)>,
     /// Guest memory, all that was granted.
     pub memory: Option<GuestMemory>,
     /// What is behind files, by wish.
@@ -45,6 +47,10 @@ impl Powers {
     /// Takes the stream of wish `index`.
     pub fn stream(&mut self, index: u32) -> Result<Box<dyn Stream>, AttachError> {
         take(&mut self.streams, index).ok_or(AttachError::Missing("stream"))
+    }
+    /// Takes the network frames of wish `index`.
+    pub fn frames(&mut self, index: u32) -> Result<Box<dyn Frames>, AttachError> {
+        take(&mut self.frames, index).ok_or(AttachError::Missing("frames"))
     }
     /// Takes the guest memory.
     pub fn memory(&mut self) -> Result<GuestMemory, AttachError> {

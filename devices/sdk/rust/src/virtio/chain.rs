@@ -4,7 +4,7 @@ use super::{Broken, QUEUE_SIZE_MAX};
 use crate::GuestMemory;
 use std::io;
 use virtio_queue::DescriptorChain;
-use vm_memory::{GuestAddress, GuestMemory as _, Permissions, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions, VolatileSlice};
 
 /// Most buffers in a chain: a driver may not use more descriptors than the largest queue has (2.7.5.3.1).
 pub const SEGMENTS_MAX: usize = QUEUE_SIZE_MAX as usize;
@@ -125,6 +125,24 @@ impl<'a> Buffers<'a> {
             Ok(())
         })?;
         Ok(done)
+    }
+
+    /// Where byte `at` is, if there is one.
+    #[must_use]
+    pub fn address(&self, at: u64) -> Option<GuestAddress> {
+        let mut rest = self.skip + Some(at).filter(|at| *at < self.bytes)?;
+        for segment in self.segments {
+            if rest < u64::from(segment.bytes) {
+                return Some(GuestAddress(segment.address.0 + rest));
+            }
+            rest -= u64::from(segment.bytes);
+        }
+        None
+    }
+
+    /// Changes a byte of guest memory whose [address](Buffers::address) an earlier chain of the same request gave.
+    pub fn change(&self, address: GuestAddress, byte: u8) -> io::Result<()> {
+        self.memory.write_obj(byte, address).map_err(io::Error::other)
     }
 
     /// Hands over the bytes in order as pieces of memory, one at a time.

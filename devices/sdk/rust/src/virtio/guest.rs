@@ -262,8 +262,13 @@ impl<B: Backend> Guest<B> {
 
     /// Puts a chain into queue 0's table from descriptor `head` on and makes it available. Rings nothing.
     pub fn submit(&self, head: u16, chain: &[Buffer]) {
-        self.link(DESC, head, chain);
-        self.offer(head);
+        self.submit_to(0, head, chain);
+    }
+
+    /// The same with queue `queue`.
+    pub fn submit_to(&self, queue: u64, head: u16, chain: &[Buffer]) {
+        self.link(DESC + queue * QUEUE_STEP, head, chain);
+        self.offer_to(queue, head);
     }
 
     /// As [`Guest::submit`], by way of an indirect table at `table`.
@@ -275,19 +280,31 @@ impl<B: Backend> Guest<B> {
 
     /// Makes a chain available.
     pub fn offer(&self, head: u16) {
-        let index = self.word(AVAIL + 2);
-        self.set_word(AVAIL + 4 + u64::from(index % self.sizes[0]) * 2, head);
-        self.set_word(AVAIL + 2, index.wrapping_add(1));
+        self.offer_to(0, head);
+    }
+
+    fn offer_to(&self, queue: u64, head: u16) {
+        let (ring, size) = (AVAIL + queue * QUEUE_STEP, self.sizes[queue as usize]);
+        let index = self.word(ring + 2);
+        self.set_word(ring + 4 + u64::from(index % size) * 2, head);
+        self.set_word(ring + 2, index.wrapping_add(1));
     }
 
     /// All that queue 0's device has used so far and has not overwritten: heads and lengths.
     #[must_use]
     pub fn used(&self) -> Vec<(u32, u32)> {
-        let index = self.word(USED + 2);
-        let first = index.saturating_sub(self.sizes[0]);
+        self.used_of(0)
+    }
+
+    /// The same of queue `queue`.
+    #[must_use]
+    pub fn used_of(&self, queue: u64) -> Vec<(u32, u32)> {
+        let (ring, size) = (USED + queue * QUEUE_STEP, self.sizes[queue as usize]);
+        let index = self.word(ring + 2);
+        let first = index.saturating_sub(size);
         (first..index)
             .map(|entry| {
-                let at = USED + 4 + u64::from(entry % self.sizes[0]) * 8;
+                let at = ring + 4 + u64::from(entry % size) * 8;
                 let element: u64 = self.memory.read_obj(GuestAddress(at)).unwrap();
                 (element as u32, (element >> 32) as u32)
             })

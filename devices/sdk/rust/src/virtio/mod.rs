@@ -81,17 +81,60 @@ pub trait Backend: Sized + Send + 'static {
     /// The device configuration; its length is the one that the manifest declares.
     fn config(&self) -> &[u8];
 
-    /// Serves one chain of queue `queue` for a driver that accepted `features`.
-    fn serve(&mut self, queue: usize, features: u64, chain: &Chain<'_>) -> Result<Served, Broken>;
+    /// Serves one chain of a queue.
+    fn serve(&mut self, request: Request<'_>) -> Result<Served, Broken>;
+
+    /// Where a device begins whose state is gone. One without rings to the outside leaves this and the next two as they are.
+    fn positions(&self) -> Positions {
+        Positions::default()
+    }
+
+    /// Whether a chain of `queue` could be served now. Where it cannot, whatever it waits for wakes the host.
+    fn is_ready(&self, _queue: usize, _positions: &Positions) -> bool {
+        true
+    }
+
+    /// The positions are committed: shows them to the other side. Must bear being called again for the same ones.
+    fn publish(&mut self, _positions: &Positions) {}
 }
 
-/// A chain was served.
+/// How far a backend has come in rings to the outside: part of the committed state. What each counts is the backend's affair.
+pub type Positions = [u32; 2];
+
+/// A chain to be served.
+pub struct Request<'a> {
+    /// Number of its queue.
+    pub queue: usize,
+    /// What the driver accepted.
+    pub features: u64,
+    /// Where the backend is. What it does to them counts once the request is done.
+    pub positions: &'a mut Positions,
+    /// Its buffers.
+    pub chain: &'a Chain<'a>,
+    /// How many chains the request has had before this one: those that were answered with [`Served::Part`].
+    pub part: u16,
+}
+
+/// What became of a chain. Bytes written are counted from the first writable one on and without a gap (2.7.8.2); `work` is what
+/// it cost, in bytes moved, or [`WORK_PER_SCAN`] for something that should be the last of its scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served {
-    /// Bytes written, counted from the first writable one on and without a gap (2.7.8.2).
-    pub written: u32,
-    /// What it cost, in bytes moved; [`WORK_PER_SCAN`] for something that should be the last of its scan.
-    pub work: u64,
+pub enum Served {
+    /// It was used, and its request is done.
+    Done {
+        /// Bytes written.
+        written: u32,
+        /// The cost.
+        work: u64,
+    },
+    /// It was used, and its request goes on in the next chain. Should there be none yet, all of it is done again when there is.
+    Part {
+        /// Bytes written.
+        written: u32,
+        /// The cost.
+        work: u64,
+    },
+    /// It was not used: it is there for the next request. The positions have changed.
+    Unused,
 }
 
 /// How a driver broke the rules of a queue. The device then needs a reset.
@@ -150,6 +193,8 @@ struct DoneQueue {
     armed: Option<u16>,
     /// The available index that was last seen to be new.
     seen: Option<u16>,
+    /// The available index at which a request found no end.
+    short: Option<u16>,
     /// Notifications already sent.
     signals: Option<u32>,
 }
@@ -219,13 +264,20 @@ impl<B: Backend> Virtio<B> {
             }
         }
 
+        let positions = &mut state.positions;
         let ring = &mut state.queues[index];
         let mut queue = ring.queue(event_index)?;
         let (mut chains, mut work) = (0, 0);
-        while chains < CHAINS_PER_SCAN && work < WORK_PER_SCAN {
+        // The queue as it was when the request in hand began, and how many chains that has had.
+        let (mut begun, mut part) = (*ring, 0);
+        while (chains < CHAINS_PER_SCAN && work < WORK_PER_SCAN) || part > 0 {
             let available = ring::available(&queue, memory)?;
             if available == ring.next_avail {
                 if done.armed == Some(available) {
+                    if part > 0 {
+                        *ring = begun;
+                        done.short = Some(available);
+                    }
                     return Ok(if chains == 0 { outcome } else { Scan::More });
                 }
                 ring::ask_for_doorbell(&mut queue, memory)?;
@@ -234,15 +286,33 @@ impl<B: Backend> Virtio<B> {
                 // goes on to make entries is bounded by those that are served.
                 continue;
             }
+            if part == 0 && (done.short == Some(available) || !self.backend.is_ready(index, positions)) {
+                return Ok(if chains == 0 { outcome } else { Scan::More });
+            }
             if done.seen != Some(available) {
                 done.seen = Some(available);
                 self.doorbells.fetch_add(1, Ordering::Relaxed);
             }
             let head = ring::take(&mut queue, memory, &mut self.segments)?;
-            let served = self.backend.serve(index, features, &self.segments.chain(memory))?;
-            ring.complete(memory, head, served.written)?;
-            chains += 1;
-            work += served.work;
+            let chain = &self.segments.chain(memory);
+            match self.backend.serve(Request { queue: index, features, positions, chain, part })? {
+                Served::Done { written, work: cost } => {
+                    ring.complete(memory, head, written)?;
+                    (begun, part) = (*ring, 0);
+                    chains += 1;
+                    work += cost;
+                }
+                Served::Part { written, work: cost } => {
+                    ring.complete(memory, head, written)?;
+                    part += 1;
+                    work += cost;
+                }
+                Served::Unused => {
+                    queue = ring.queue(event_index)?;
+                    chains += 1;
+                }
+            }
+            done.short = None;
         }
         Ok(Scan::More)
     }
@@ -280,7 +350,7 @@ impl<B: Backend> Device for Virtio<B> {
     }
 
     fn power_on(&mut self) -> State {
-        let state = State::new(B::QUEUES);
+        let state = State::new(B::QUEUES, self.backend.positions());
         self.done = Done::for_reset(&state);
         state
     }
@@ -309,9 +379,15 @@ impl<B: Backend> Device for Virtio<B> {
 
     fn pending(&self, state: &State) -> bool {
         state.is_running()
-            && state.queues.iter().zip(&self.done.queues).any(|(ring, done)| {
+            && state.queues.iter().zip(&self.done.queues).enumerate().any(|(index, (ring, done))| {
                 ring.is_enabled()
-                    && (ring.has_undecided() || done.armed != Some(ring.next_avail) || ring.has_available(&self.memory))
+                    && (ring.has_undecided()
+                        || match ring.available(&self.memory) {
+                            Some(available) => {
+                                done.short != Some(available) && self.backend.is_ready(index, &state.positions)
+                            }
+                            None => done.armed != Some(ring.next_avail),
+                        })
             })
     }
 
@@ -320,6 +396,7 @@ impl<B: Backend> Device for Virtio<B> {
     }
 
     fn settle(&mut self, state: &State) {
+        self.backend.publish(&state.positions);
         for (ring, done) in state.queues.iter().zip(&mut self.done.queues) {
             if ring.has_undecided() && done.published != Some(ring.next_used) {
                 ring.publish(&self.memory);

@@ -111,10 +111,10 @@ impl Ring {
         .map_err(|_| Broken::Queue)
     }
 
-    /// A cheap look for entries that are not served.
-    pub(super) fn has_available(&self, memory: &GuestMemory) -> bool {
+    /// A cheap look for entries that are not served: the available index, if there are any.
+    pub(super) fn available(&self, memory: &GuestMemory) -> Option<u16> {
         let index = memory.load::<u16>(GuestAddress(self.driver + RING_INDEX), Ordering::Relaxed);
-        index.is_ok_and(|index| u16::from_le(index) != self.next_avail)
+        index.ok().map(u16::from_le).filter(|index| *index != self.next_avail)
     }
 
     /// Writes the next entry of the used ring, behind the published index, and steps on in both rings.

@@ -1,7 +1,7 @@
 //! All of a virtio device that a guest could observe.
 
-use super::QUEUES_MAX;
 use super::ring::Ring;
+use super::{Positions, QUEUES_MAX};
 use crate::GuestMemory;
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
@@ -37,6 +37,8 @@ const ISR_CONFIG: u8 = 1 << 1;
 pub struct State {
     pub(super) driver_features: u64,
     pub(super) queues: [Ring; QUEUES_MAX],
+    /// The backend's, in rings to the outside.
+    pub(super) positions: Positions,
     pub(super) device_feature_select: u32,
     pub(super) driver_feature_select: u32,
     /// Configuration notifications due since power on, modulo 2^32.
@@ -51,18 +53,20 @@ pub struct State {
 }
 
 impl State {
-    /// After power on, for queues of at most these sizes.
-    pub(super) fn new(queues: &[u16]) -> State {
-        let mut state = State { config_vector: NO_VECTOR, ..State::new_zeroed() };
+    /// After power on, for queues of at most these sizes and a backend at these positions.
+    pub(super) fn new(queues: &[u16], positions: Positions) -> State {
+        let mut state = State { config_vector: NO_VECTOR, positions, ..State::new_zeroed() };
         for (index, ring) in state.queues.iter_mut().enumerate() {
             *ring = Ring::new(queues.get(index).copied().unwrap_or(0), 0);
         }
         state
     }
 
-    /// The driver's reset. Counts of notifications go on: they are compared with what was sent.
+    /// The driver's reset. Counts of notifications go on: they are compared with what was sent. So do positions: the other
+    /// side of a ring is not reset.
     pub(super) fn reset(&mut self) {
-        let mut fresh = State { config_vector: NO_VECTOR, config_signals: self.config_signals, ..State::new_zeroed() };
+        let (config_signals, positions) = (self.config_signals, self.positions);
+        let mut fresh = State { config_vector: NO_VECTOR, config_signals, positions, ..State::new_zeroed() };
         for (ring, old) in fresh.queues.iter_mut().zip(&self.queues) {
             *ring = Ring::new(old.size_max, old.signals);
         }

@@ -50,12 +50,12 @@ impl Backend for Echo {
     fn config(&self) -> &[u8] {
         &[1, 2, 3, 4, 5, 6, 7, 8]
     }
-    fn serve(&mut self, _: usize, _: u64, chain: &Chain<'_>) -> Result<Served, Broken> {
+    fn serve(&mut self, Request { chain, .. }: Request<'_>) -> Result<Served, Broken> {
         self.served.fetch_add(1 << 32, Ordering::Relaxed);
         let mut bytes = [0; 4096];
         let count = chain.readable.read(&mut bytes).map_err(|_| Broken::Failed)?;
         let written = chain.writable.write(&bytes[..count]).map_err(|_| Broken::Failed)?;
-        Ok(Served { written: written as u32, work: chain.readable.bytes() + chain.writable.bytes() })
+        Ok(Served::Done { written: written as u32, work: chain.readable.bytes() + chain.writable.bytes() })
     }
 }
 

@@ -1,0 +1,182 @@
+//! The process between a network and a net device's host, over all its incarnations.
+//!
+//! It holds the network, the host does not; neither can do what the other can. Nothing of it is missed when it ends: the next
+//! one goes on with the rings, and frames may be lost or doubled, as on a wire.
+
+use super::grants::{FramesObjects, Objects};
+use super::lives::{EndedBy, Lives, Next};
+use super::network::Network;
+use super::plan::Plan;
+use super::process::Process;
+use crate::quota::Quota;
+use anyhow::{Context, Result};
+use imc::Packet;
+use sandbox::{Program, Recipe, Stage, policy};
+use schema::host::{Level, Log};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The role of this program in which it is a net relay.
+pub const RELAY_ROLE: &str = "cofferdam: net";
+/// An incarnation after the first answers a set-up call within this: the console waits meanwhile.
+const SETUP_AGAIN: Duration = Duration::from_secs(5);
+/// Log lines of a relay that are heard in [`LINES_PERIOD`]: it says one, at its end.
+const LINES_MAX: u32 = 16;
+/// See [`LINES_MAX`].
+const LINES_PERIOD: Duration = Duration::from_secs(1);
+
+/// A net relay.
+pub struct NetRelay {
+    /// Its incarnation of now, or the last one.
+    pub process: Process,
+    /// How it is confined.
+    pub level: Level,
+    program: Rc<Program>,
+    recipe: Recipe,
+    place: Place,
+    lives: Lives,
+    state: State,
+    words: Quota,
+}
+
+/// How a relay is.
+enum State {
+    /// It runs, since then.
+    Runs(Instant),
+    /// It ended, and is started anew then.
+    BacksOff(Instant, String),
+    /// It ended for good: the cable is pulled.
+    Retired(String),
+}
+
+/// Which frames a relay is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Index of the device.
+    pub device: usize,
+    /// Index among the device's frames.
+    pub frames: usize,
+    /// Index of the host.
+    pub host: usize,
+}
+
+impl Place {
+    fn frames(self, objects: &Objects) -> &FramesObjects {
+        &objects.devices[self.device].frames[self.frames]
+    }
+
+    fn network(self, objects: &Objects) -> Result<&Network> {
+        self.frames(objects).network.as_ref().context("frames that go nowhere")
+    }
+}
+
+impl NetRelay {
+    /// Starts the relay of the frames at `place`: confined, granted, sealed and audited.
+    pub fn start(plan: &Plan, objects: &Objects, place: Place, program: Rc<Program>) -> Result<NetRelay> {
+        let device = &plan.devices[place.device];
+        let recipe = plan.demands.apply(Recipe::net_relay(device.level, place.network(objects)?.kind()))?;
+        let recipe = objects.mac.label(recipe, policy::RELAY)?;
+        let name = format!("{} net relay", device.label);
+        let mut relay = NetRelay {
+            process: Process::spawn(&program, RELAY_ROLE, &name, recipe.clone())?,
+            level: recipe.level,
+            program,
+            recipe,
+            place,
+            lives: Lives::new(plan.restarts),
+            state: State::Runs(Instant::now()),
+            words: Quota::new(LINES_MAX, LINES_PERIOD, Instant::now()),
+        };
+        relay.equip(objects)?;
+        Ok(relay)
+    }
+
+    fn equip(&mut self, objects: &Objects) -> Result<()> {
+        self.process.greet()?;
+        self.process.require_clean(Stage::Confined)?;
+        self.process.assign(self.level, Vec::new(), &[])?;
+        let network = self.place.network(objects)?.open()?;
+        let (host, frames) = (self.place.host, self.place.frames(objects));
+        let granted = objects.grant_relay(&mut self.process.channel, host, frames, network, self.process.patience);
+        granted.with_context(|| format!("granting to {}", self.process.name))?;
+        self.process.attach_and_seal()?;
+        self.state = State::Runs(Instant::now());
+        Ok(())
+    }
+
+    /// Whether there is an incarnation.
+    pub fn runs(&self) -> bool {
+        matches!(self.state, State::Runs(_))
+    }
+
+    /// Restarts so far.
+    pub fn restarts(&self) -> u32 {
+        self.lives.restarts()
+    }
+
+    /// How it is, in words.
+    pub fn state(&self) -> String {
+        match &self.state {
+            State::Runs(_) => "running".to_owned(),
+            State::BacksOff(_, why) => format!("backing off: {why}"),
+            State::Retired(why) => format!("retired: {why}"),
+        }
+    }
+
+    /// When the next incarnation is due, if one is.
+    pub fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::BacksOff(due, _) => Some(due),
+            _ => None,
+        }
+    }
+
+    /// When it is heard again, if it has said too much.
+    pub fn used_up(&self, now: Instant) -> Option<Duration> {
+        self.words.used_up(now)
+    }
+
+    /// Hears what it says. Gives its log lines; and if it is gone, why and what follows.
+    pub fn hear(&mut self) -> (Vec<Log>, Option<(String, Next)>) {
+        let State::Runs(since) = self.state else { return (Vec::new(), None) };
+        let mut logs = Vec::new();
+        for _ in 0..LINES_MAX {
+            match self.process.channel.receive(Some(Duration::ZERO)).map(|packet| packet.map(Packet::decode::<Log>)) {
+                Ok(Some(Ok((log, _)))) => logs.push(log),
+                Ok(None) => break,
+                // It ends, or talks nonsense and is ended.
+                Ok(Some(Err(_))) | Err(_) => {
+                    self.process.kill();
+                    break;
+                }
+            }
+        }
+        self.words.count(logs.len() as u32, Instant::now());
+        let Some(how) = self.process.reap().map(str::to_owned) else { return (logs, None) };
+        (logs, Some(self.mourn(how, since.elapsed())))
+    }
+
+    fn mourn(&mut self, why: String, lived: Duration) -> (String, Next) {
+        let next = self.lives.died(lived, EndedBy::Others);
+        self.state = match next {
+            Next::Restart(pause) => State::BacksOff(Instant::now() + pause, why.clone()),
+            Next::Retire => State::Retired(why.clone()),
+        };
+        (why, next)
+    }
+
+    /// Makes the next incarnation. If it cannot be made: why, and whether another one follows.
+    pub fn restart(&mut self, objects: &Objects) -> Result<(), (String, Next)> {
+        let from = Instant::now();
+        let made = Process::spawn(&self.program, RELAY_ROLE, &self.process.name, self.recipe.clone());
+        let made = made.and_then(|process| {
+            self.process = process;
+            self.process.patience = SETUP_AGAIN;
+            self.equip(objects)
+        });
+        made.map_err(|error| {
+            self.process.end();
+            self.mourn(format!("could not be started anew: {error:#}"), from.elapsed())
+        })
+    }
+}
