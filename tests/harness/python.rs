@@ -1,5 +1,8 @@
 //! A Python environment for plugins: the SDK as its wheel has it, and pycapnp, once for all tests.
 
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
 use crate::harness::{root, text};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -23,6 +23,7 @@ const NEEDS: &[Need] = &[
     Need { program: "xz", package: "xz-utils" },
     Need { program: "capnp", package: "capnproto" },
     Need { program: "g++", package: "g++" },
+    Need { program: "make", package: "make" },
     Need { program: "/usr/include/capnp/compat/json.h", package: "libcapnp-dev" },
     Need { program: "python3", package: "python3" },
     Need { program: "pip3", package: "python3-pip" },

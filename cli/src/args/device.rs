@@ -1,7 +1,7 @@
 //! The flags of `cofferdam device`.
 
 use super::{Choice, SandboxSpec};
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use schema::lane::Carrier;
 
 #[derive(ClapArgs)]
@@ -19,6 +19,8 @@ pub enum DeviceKind {
     /// Make accesses to a device from a script, without a machine: `read RANGE OFFSET WIDTH NOW`, `write RANGE OFFSET WIDTH VALUE
     /// NOW`, `alarm NOW`, `button NOW`, `reset NOW`, `restart`, a line each, and print the answers.
     Drive(DriveArgs),
+    /// Make a folder with a device to begin with, which works, and the SDK: no network is needed.
+    New(NewArgs),
 }
 
 #[derive(ClapArgs)]
@@ -61,4 +63,21 @@ pub struct DriveArgs {
     /// How strictly it is confined.
     #[arg(long, default_value = "seccomp", value_name = "LEVEL")]
     pub sandbox: SandboxSpec,
+}
+
+#[derive(ClapArgs)]
+pub struct NewArgs {
+    /// The device, and the folder that is made for it.
+    pub name: String,
+    /// The language.
+    #[arg(long, value_enum)]
+    pub lang: NewLanguage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NewLanguage {
+    /// Python 3.11 or later, with pycapnp.
+    Python,
+    /// C++17, with libcapnp.
+    Cpp,
 }

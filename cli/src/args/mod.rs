@@ -10,7 +10,7 @@ mod qtest;
 mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
-pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs};
+pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs, NewArgs, NewLanguage};
 pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;

@@ -3,6 +3,7 @@
 mod check;
 mod describe;
 mod drive;
+mod new;
 mod plugin;
 
 pub use plugin::{Checked, ask, ask_one, checked, is_plugin, label, stand};
@@ -16,5 +17,6 @@ pub fn device(what: &DeviceKind) -> Result<u8> {
         DeviceKind::Describe(asked) => describe::describe(asked),
         DeviceKind::Check(asked) => check::check(asked),
         DeviceKind::Drive(asked) => drive::drive(asked),
+        DeviceKind::New(asked) => new::new(asked),
     }
 }

@@ -1,0 +1,80 @@
+//! `cofferdam device new`: a device to begin with, in a folder that has all it needs.
+
+use crate::args::{NewArgs, NewLanguage, usage};
+use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// A file of the new folder: where it goes, and what is in it.
+type File = (&'static str, &'static str);
+
+macro_rules! files {
+    ($to:literal, $from:literal, $($name:literal)*) => {
+        &[$((concat!($to, $name), include_str!(concat!("../../../", $from, $name)))),*]
+    };
+}
+
+/// The SDK for Python, as its wheel has it.
+const PYTHON: &[File] = files!("cofferdam_device/", "devices/sdk/python/cofferdam_device/",
+    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "state.py");
+const PYTHON_SCHEMA: &[File] =
+    files!("cofferdam_device/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
+/// The SDK for C++.
+const CPP: &[File] = files!("sdk/include/cofferdam/", "devices/sdk/cpp/include/cofferdam/",
+    "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "powers.hpp");
+const CPP_SCHEMA: &[File] = files!("sdk/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
+const CPP_TOOLS: &[File] = files!("sdk/", "devices/sdk/cpp/", "generate.sh");
+
+/// The device itself. `NAME` is replaced, in what they are called and in what they say.
+const PYTHON_DEVICE: &[File] = &[
+    ("NAME.py", include_str!("skeleton/device.py")),
+    ("test_NAME.py", include_str!("skeleton/test_device.py")),
+    ("README.md", include_str!("skeleton/README-python.md")),
+];
+const CPP_DEVICE: &[File] = &[
+    ("NAME.cpp", include_str!("skeleton/device.cpp")),
+    ("Makefile", include_str!("skeleton/Makefile")),
+    ("README.md", include_str!("skeleton/README-cpp.md")),
+];
+
+/// Makes the folder.
+pub fn new(asked: &NewArgs) -> Result<u8> {
+    let name = asked.name.as_str();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if !name.bytes().all(plain) || !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        return Err(usage!("{name}: a device's name is small letters, digits and _, and begins with a letter"));
+    }
+    let (device, sdk): (_, &[&[File]]) = match asked.lang {
+        NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_SCHEMA]),
+        NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_SCHEMA, CPP_TOOLS]),
+    };
+    let folder = Path::new(name);
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(usage!("{name}: is there already; give another name, or move it away"));
+        }
+        made => made.with_context(|| format!("{name}: cannot be made"))?,
+    }
+    for (to, content) in device {
+        write(&folder.join(to.replace("NAME", name)), &content.replace("NAME", name))?;
+    }
+    for (to, content) in sdk.iter().copied().flatten() {
+        write(&folder.join(to), content)?;
+    }
+    println!("{name}: begin with {name}/README.md");
+    Ok(0)
+}
+
+/// A file, with the folders that it lies in; one that begins with an interpreter can be executed.
+fn write(path: &Path, content: &str) -> Result<()> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let mode = if content.starts_with("#!") { 0o755 } else { 0o644 };
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        // Whatever the mask for new files is: a plugin as root runs as another user, who is to read it.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        std::io::Write::write_all(&mut file, content.as_bytes())
+    };
+    write().with_context(|| format!("{}: cannot be written", path.display()))
+}
