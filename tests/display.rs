@@ -5,6 +5,8 @@ mod harness;
 use harness::{Place, Vm, display_guest, idle_guest, kvm, send, text, wait_until};
 use std::fs::File;
 use std::io::BufReader;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A picture as the command wrote it.
 struct Picture {
@@ -197,4 +199,43 @@ fn what_cannot_be_shown_or_typed_is_refused_in_a_sentence() {
     refused(&["sendkeys", "dark", "ü"], "no key types `ü`");
     refused(&["sendkeys", "dark", "--keys", "hyper-x"], "there is no key `hyper`");
     refused(&["sendkeys", "dark"], "TEXT");
+}
+
+/// Looks at the screen until it shows `wanted`.
+fn read_until(place: &Place, font: &Font, wanted: &str) {
+    /// A boot loader that is emulated without hardware, on a loaded machine, takes minutes.
+    const LONG: Duration = Duration::from_secs(600);
+    const PAUSE: Duration = Duration::from_millis(500);
+    let until = Instant::now() + LONG;
+    let mut lines = Vec::new();
+    while !lines.iter().any(|line: &String| line.contains(wanted)) {
+        assert!(Instant::now() < until, "the screen does not show `{wanted}`: {lines:#?}");
+        std::thread::sleep(PAUSE);
+        let picture = Picture::take(place, "display");
+        if picture.size == (720, 400) {
+            lines = font.read_lines(&picture);
+        }
+    }
+}
+
+#[test]
+fn grub_boots_from_a_cd_and_takes_what_is_typed() {
+    const CD: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
+    if !kvm() {
+        return;
+    }
+    let (Some(font), true) = (Font::read(), Path::new(CD).exists()) else {
+        println!("SKIPPED: {} or {CD} is missing (Debian packages seabios and grub-rescue-pc)", Font::ROM);
+        return;
+    };
+    let place = Place::new();
+    let vm = place.start_with("display", &["--firmware", "bios-256k.bin", "--cdrom", CD]);
+    vm.wait_until_running();
+    read_until(&place, &font, "GNU GRUB");
+    // From its menu to its command line, where it lists the one medium that there is.
+    sendkeys(&place, &["c"]);
+    read_until(&place, &font, "grub>");
+    sendkeys(&place, &["ls\\n"]);
+    read_until(&place, &font, "(cd");
+    assert_eq!(vm.host("piix-ide")["state"], "running");
 }

@@ -28,6 +28,7 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3" },
     Need { program: "pip3", package: "python3-pip" },
     Need { program: "strace", package: "strace" },
+    Need { program: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso", package: "grub-rescue-pc" },
     Need { program: "secilc", package: "secilc" },
     Need { program: "/usr/share/seabios/vgabios-stdvga.bin", package: "seabios" },
     Need { program: "apparmor_parser", package: "apparmor" },
