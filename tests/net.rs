@@ -78,10 +78,15 @@ impl Cable {
     }
 
     fn send(&self, content: &[u8]) {
+        assert!(self.try_send(content), "sending: {}", Error::last_os_error());
+    }
+
+    /// False: there is nobody at the other end any more.
+    fn try_send(&self, content: &[u8]) -> bool {
         let frame = [&GUEST[..], &TEST, &TYPE.to_be_bytes(), content].concat();
         // SAFETY: the frame outlives the call.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(sent, frame.len() as isize, "sending: {}", Error::last_os_error());
+        sent == frame.len() as isize
     }
 
     /// The content of the next frame that comes back within `wait`.
@@ -128,8 +133,7 @@ fn start<'a>(place: &'a Place, words: &[&str]) -> Vm<'a> {
 /// Tells the guest to end, and looks that it does and that all was right.
 fn end(mut vm: Vm<'_>, cable: &Cable) {
     let until = Instant::now() + COMES_BACK;
-    while harness::lives(vm.pid().into()) && Instant::now() < until {
-        cable.send(&[b'Q'; 46]);
+    while harness::lives(vm.pid().into()) && Instant::now() < until && cable.try_send(&[b'Q'; 46]) {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(vm.wait(), Some(RIGHT), "{}", vm.errors());
