@@ -7,8 +7,8 @@ use crate::heap;
 use crate::input::Input;
 use device::manifest::{Manifest, Power};
 use device::{
-    Access, Bell, BlockStore, Bulk, DirectMemory, GuestMemory, Model, NoRegister, Options, Powers, RandomSource,
-    Registration, Scan, Scanout, Stream,
+    Access, Bell, BlockStore, Bulk, DirectMemory, FRAME_MAX, Frames, GuestMemory, Model, NoRegister, Options, Powers,
+    RandomSource, Registration, Scan, Scanout, Stream,
 };
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,6 +101,9 @@ struct File(Arc<Mutex<Files>>);
 
 struct Teletype(Arc<Mutex<Rings>>);
 
+/// Frames all of one byte, and as long as that says.
+struct Cable(Arc<Mutex<Rings>>);
+
 struct Counter(AtomicU64);
 
 /// Nothing here is broken by a panic: that ends the run.
@@ -162,6 +165,29 @@ impl Stream for Teletype {
     }
 }
 
+impl Frames for Cable {
+    fn has(&self, received: u32) -> bool {
+        Teletype(self.0.clone()).get(received).is_some()
+    }
+    fn receive(&self, received: u32, into: &mut [u8; FRAME_MAX]) -> Option<usize> {
+        let byte = Teletype(self.0.clone()).get(received)?;
+        into.fill(byte);
+        Some(usize::from(byte) * FRAME_MAX / usize::from(u8::MAX))
+    }
+    fn has_room(&self, _: u32) -> bool {
+        !lock(&self.0).full
+    }
+    fn send(&self, _: u32, frame: &[u8]) {
+        assert!(frame.len() <= FRAME_MAX, "a frame of {} bytes", frame.len());
+    }
+    fn publish(&self, sent: u32, received: u32) {
+        Teletype(self.0.clone()).publish(sent, received);
+    }
+    fn published(&self) -> (u32, u32) {
+        Teletype(self.0.clone()).published()
+    }
+}
+
 impl Bell for Counter {
     fn ring(&self, value: u64) {
         self.0.fetch_add(value, Ordering::Relaxed);
@@ -188,6 +214,7 @@ impl Outside {
                 Power::Switch => powers.switches.push((index, Box::new(counter()))),
                 Power::Entropy => powers.random = Some(Box::new(counter())),
                 Power::Direct => {}
+                Power::Frames => powers.frames.push((index, Box::new(Cable(self.rings.clone())))),
                 Power::Scanout => powers.scanouts.push((index, Scanout::private().expect("memory"))),
             }
         }
