@@ -21,24 +21,19 @@ pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
     let vga = planned("vga", Vec::new(), Vec::new());
     // What its file holds is known when all devices are.
     let fw_cfg = planned("fw-cfg", Vec::new(), Vec::new());
-    Ok(vec![debug_console, vga, fw_cfg])
+    Ok(vec![debug_console, vga, fw_cfg, floppy(&asked.floppy)?])
 }
 
 /// Tells firmware, in the memory of the clock, what this machine is.
 pub fn set_up(devices: &mut [PlannedDevice], asked: &RunArgs) -> Result<()> {
-    /// A drive for diskettes of 1.44 MB, as the memory of the clock has it.
-    const DRIVE: u64 = 4;
     let Some(clock) = devices.iter_mut().find(|device| device.device == "mc146818") else { return Ok(()) };
     let mut set = |name: &str, value: String| clock.options.push(Setting { name: name.into(), value });
     let below: u64 = memory_below_4g(asked.memory_bytes()?);
     set("memory", below.to_string());
     set("memory_above_4g", (asked.memory_bytes()? - below).to_string());
     set("cpus", asked.cpus.unwrap_or(1).to_string());
-    let floppies = match asked.floppy.len() {
-        0 => 0,
-        1 => DRIVE << 4,
-        _ => DRIVE << 4 | DRIVE,
-    };
+    let drives = asked.floppy.iter().map(|image| drive_of(image)).collect::<Result<Vec<u64>>>()?;
+    let floppies = drives.first().map_or(0, |first| first << 4) | drives.get(1).copied().unwrap_or(0);
     set("floppies", floppies.to_string());
     if let Some(order) = &asked.boot {
         set("boot", order.clone());
@@ -123,6 +118,21 @@ pub fn parse_image<'a>(flag: &str, image: &'a str) -> Result<(&'a str, bool)> {
     }
 }
 
+/// The drive that a diskette goes into, as the memory of the clock has it (*IBM Personal System/2 and Personal Computer BIOS
+/// Interface Technical Reference*, diskette drive types).
+fn drive_of(image: &str) -> Result<u64> {
+    let (path, _) = parse_image("--floppy", image)?;
+    // Who opens the image says what is wrong with it.
+    let kib = std::fs::metadata(path).map_or(1440, |file| file.len().div_ceil(1 << 10));
+    Ok(match kib {
+        0..=360 => 1,
+        361..=720 => 3,
+        721..=1200 => 2,
+        1201..=1680 => 4,
+        _ => 5,
+    })
+}
+
 /// A floppy controller with these diskettes in its drives.
 pub fn floppy(images: &[String]) -> Result<PlannedDevice> {
     const DRIVES: [&str; 2] = ["a", "b"];
@@ -174,6 +184,16 @@ mod tests {
         let settings: Vec<(&str, &str)> =
             two.options.iter().map(|option| (option.name.as_str(), option.value.as_str())).collect();
         assert_eq!((settings, two.backing.len()), (vec![("a", "writable"), ("b", "readonly")], 2));
+    }
+
+    #[test]
+    fn a_drive_is_one_for_its_diskette() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kib, kind) in [(160, 1), (360, 1), (720, 3), (1200, 2), (1266, 4), (1440, 4), (1680, 4), (2880, 5)] {
+            let path = folder.path().join("image");
+            std::fs::File::create(&path).unwrap().set_len(kib << 10).unwrap();
+            assert_eq!(drive_of(&format!("{},readonly", path.display())).unwrap(), kind, "{kib} KiB");
+        }
     }
 
     #[test]

@@ -280,7 +280,8 @@ impl RunArgs {
             let options = vec![Setting { name: "readonly".into(), value: if readonly { "on" } else { "off" }.into() }];
             devices.push(machine::planned("virtio-block", options, vec![Backing::Path(PathBuf::from(path))]));
         }
-        if !self.floppy.is_empty() {
+        // Firmware looks for the controller, whether or not there is a diskette.
+        if self.firmware.is_none() && !self.floppy.is_empty() {
             devices.push(machine::floppy(&self.floppy)?);
         }
         if self.firmware.is_some() || !self.ide.is_empty() || !self.cdrom.is_empty() {
@@ -292,7 +293,8 @@ impl RunArgs {
         for spec in &self.device {
             devices.push(machine::named(spec)?);
         }
-        if self.firmware.is_some() {
+        // Without firmware, a kernel looks there for its diskettes all the same.
+        if self.firmware.is_some() || !self.floppy.is_empty() {
             machine::set_up(&mut devices, self)?;
         }
         rtc::begin(&mut devices, self.rtc.as_deref().unwrap_or("utc"))?;
