@@ -102,14 +102,14 @@ fn unknown_words_are_refused_with_what_there_is() {
     let place = Place::new();
     let guest = place.file("guest", &tick_guest());
     let guest = guest.to_str().unwrap();
-    refused(&place, &["run", "--flat", guest, "--device", "floppy"], 2, &["floppy", "uart16550"]);
+    refused(&place, &["run", "--flat", guest, "--device", "teleprinter"], 2, &["teleprinter", "uart16550"]);
     refused(&place, &["run", "--flat", guest, "--device", "debug-exit,color=red"], 2, &["debug-exit", "color", "port"]);
     refused(&place, &["run", "--flat", guest, "--device", "debug-exit,port=red"], 2, &["port", "red"]);
     refused(&place, &["run", "--flat", guest, "--sandbox", "iron"], 2, &["iron", "seccomp"]);
-    refused(&place, &["run", "--flat", guest, "--sandbox", "seccomp,floppy=off"], 2, &["floppy"]);
+    refused(&place, &["run", "--flat", guest, "--sandbox", "seccomp,teleprinter=off"], 2, &["teleprinter"]);
     refused(&place, &["run", "--flat", guest, "--name", "../x"], 2, &["../x"]);
     refused(&place, &["run", "--flat", guest, "--console", "tv"], 2, &["tv", "stdio"]);
-    refused(&place, &["recipe", "floppy"], 2, &["floppy"]);
+    refused(&place, &["recipe", "teleprinter"], 2, &["teleprinter"]);
     refused(&place, &["stop", "nobody"], 1, &["nobody", "cofferdam ps"]);
     refused(&place, &["run", "--frobnicate"], 2, &["frobnicate"]);
 }

@@ -9,6 +9,7 @@ use crate::kvm::{KvmError, Owner, Slot, Slots};
 use crate::lock;
 use crate::memory::{BUS_WINDOW, GuestRam, Piece, SHADOW};
 use imc::Mapping;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -149,7 +150,7 @@ impl Shadow {
     pub fn load(&self, address: u64, width: u8) -> Option<u64> {
         let mut bytes = [0xff; 8];
         let width = usize::from(width).min(bytes.len());
-        for (byte, address) in bytes[..width].iter_mut().zip(address..) {
+        for (byte, address) in bytes[..width].iter_mut().zip(covered(address, width)?) {
             *byte = self.load_byte(address)?;
         }
         bytes[width..].fill(0);
@@ -174,7 +175,8 @@ impl Shadow {
     pub fn store(&self, address: u64, width: u8, value: u64) -> bool {
         let bytes = value.to_le_bytes();
         let width = usize::from(width).min(bytes.len());
-        bytes[..width].iter().zip(address..).all(|(byte, address)| self.store_byte(address, *byte))
+        let Some(addresses) = covered(address, width) else { return false };
+        bytes[..width].iter().zip(addresses).all(|(byte, address)| self.store_byte(address, *byte))
     }
 
     fn store_byte(&self, address: u64, byte: u8) -> bool {
@@ -184,6 +186,12 @@ impl Shadow {
             _ => self.ram.write_obj(byte, GuestAddress(address)).is_ok() || self.rom_offset(address).is_some(),
         }
     }
+}
+
+/// The addresses of an access. `None`: it reaches around the end of all addresses, where nothing is.
+fn covered(address: u64, width: usize) -> Option<RangeInclusive<u64>> {
+    let last = address.checked_add((width as u64).saturating_sub(1))?;
+    Some(address..=last)
 }
 
 #[cfg(test)]
@@ -204,6 +212,15 @@ mod tests {
     /// All segments as one says.
     fn all(bits: u8) -> [u8; REGISTERS] {
         [bits << 4 | bits; REGISTERS]
+    }
+
+    #[test]
+    fn access_around_the_end_of_all_addresses_is_nobodys() {
+        let shadow = shadow(64 << 10);
+        for (address, width) in [(u64::MAX, 1), (u64::MAX, 2), (u64::MAX - 3, 8), (u64::MAX - 7, 8)] {
+            assert_eq!(shadow.load(address, width), None);
+            assert!(!shadow.store(address, width, 0));
+        }
     }
 
     #[test]
