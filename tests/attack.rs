@@ -3,9 +3,11 @@
 mod harness;
 
 use harness::{Place, root, text};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs::File;
 
 /// Numbers of the list of known ways out, which the design was made against: each has an attempt at least.
 const LIST: [u32; 73] = [
@@ -16,7 +18,15 @@ const LIST: [u32; 73] = [
 /// So many attempts at least, of which none is a variant of another.
 const ATTEMPTS: usize = 80;
 
+/// One attack at a time: what an attempt leaves behind in its user's name, a key or a segment of memory, another takes away. Tests
+/// are processes of one program, so that is what they lock.
+fn alone() -> Flock<File> {
+    let program = File::open(std::env::current_exe().unwrap()).unwrap();
+    Flock::lock(program, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap()
+}
+
 fn rows(words: &[&str], status: i32) -> Vec<Value> {
+    let _alone = alone();
     let output = Place::new().cofferdam().arg("attack").args(words).arg("--json").output().unwrap();
     assert_eq!(output.status.code(), Some(status), "attack {words:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("a list of objects")

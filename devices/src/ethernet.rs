@@ -34,7 +34,8 @@ pub(crate) fn mac_option(options: &Options) -> Result<[u8; ADDRESS_BYTES], Optio
     let mut address = [0; ADDRESS_BYTES];
     let mut parts = text.split(':');
     for byte in &mut address {
-        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(refused)?;
+        let digits = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let part = parts.next().filter(digits).ok_or_else(refused)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| refused())?;
     }
     // The lowest bit of the first byte is for groups (3.2.3), and all zeros is nobody.

@@ -16,7 +16,7 @@ network() {
     mkdir -p /tmp/www
     head -c "$FILE_BYTES" /dev/urandom >/tmp/www/file
     httpd -h /tmp/www -p 10.9.0.1:80
-    (while :; do nc -l -p 9 >"$work/upload"; done) &
+    nc -l -p 9 >"$work/upload" &
     uploads=$!
 }
 # same_file VM WORD: what the guest says of the file is so
@@ -46,5 +46,6 @@ check file-arrives-whole-then "its hash, not '$(fact net again)'" same_file net 
 note "$(states net)"
 enter net 'poweroff -f'
 check net-guest-powers-off "status 0" ends net 0
-kill "$uploads" "$(cat /tmp/dnsmasq.pid)"
+kill "$uploads" 2>/dev/null
+kill "$(cat /tmp/dnsmasq.pid)"
 check nothing-is-left "no process" quiet_after

@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn entry_comes_back_as_it_was() {
         assert_eq!(decode(encode(&ACCESS)), Ok(ACCESS));
-        assert_eq!(decode([9 << 32, 0, 0, 0]), Err(9));
+        assert_eq!(decode([10 << 32, 0, 0, 0]), Err(10));
     }
 
     #[test]
