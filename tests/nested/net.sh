@@ -16,7 +16,9 @@ network() {
     mkdir -p /tmp/www
     head -c "$FILE_BYTES" /dev/urandom >/tmp/www/file
     httpd -h /tmp/www -p 10.9.0.1:80
-    nc -l -p 9 >"$work/upload" &
+    # With an input that does not end: at its end it would take leave of the guest, who would stop sending.
+    mkfifo "$work/never"
+    nc -l -p 9 0<>"$work/never" >"$work/upload" &
     uploads=$!
 }
 # same_file VM WORD: what the guest says of the file is so
