@@ -123,7 +123,7 @@ fn meaning_of_a_golden_message_is_what_its_plain_type_says() {
             let number = field.find(|letter: char| letter.is_ascii_digit()).unwrap_or(field.len());
             let (name, number) = (&field[..number], field[number..].parse().unwrap_or(0));
             // A variant is named without the field by which the schema tells it from others.
-            let variant = name == "kind" && plain.iter().any(|word| *word == value);
+            let variant = name == "kind" && plain.contains(&value);
             let said = variant || plain.windows(2 + number).any(|row| row[0] == name && row[1 + number] == value);
             assert!(said || name == "valid", "{}: {field} = {value} is not in {plain:?}", golden.name);
         }
