@@ -5,7 +5,7 @@
 //! one is granted the same kernel objects, and goes on with the state that it finds in them.
 
 use super::grants::Objects;
-use super::lives::{EndedBy, Lives, Next};
+use super::lives::{EndedBy, Lives, Next, SETUP_AGAIN};
 use super::pin;
 use super::plan::{Group, Plan};
 use super::process::Process;
@@ -22,9 +22,6 @@ use std::time::{Duration, Instant};
 
 /// The role of this program in which it is a device host.
 pub const HOST_ROLE: &str = "cofferdam: host";
-/// An incarnation after the first answers a set-up call within this: the console and the other hosts wait meanwhile.
-/// Should a loaded machine take longer, the next one has its turn.
-const SETUP_AGAIN: Duration = Duration::from_secs(5);
 
 /// Log lines of a host that are heard in [`LINES_PERIOD`]: more than one that is in trouble has to say, and too few to keep
 /// a processor busy.
@@ -47,8 +44,8 @@ pub struct Host {
     cpu: Option<usize>,
     devices: Vec<Hosted>,
     deadline: Duration,
-    lives: Lives,
-    state: State,
+    /// How it is, and how often it was started anew.
+    pub lives: Lives,
     /// Why it was killed by us, if it was.
     verdict: Option<String>,
     /// The VMM waits for it no more.
@@ -69,16 +66,6 @@ struct Hosted {
     poison: Option<u32>,
     /// The lane was broken by a violation: it begins anew after this operation.
     broken_after: Option<u32>,
-}
-
-/// How a host is.
-enum State {
-    /// It serves, since then.
-    Runs(Instant),
-    /// It ended, and is started anew then.
-    BacksOff(Instant, String),
-    /// It ended for good.
-    Retired(String),
 }
 
 impl Host {
@@ -136,7 +123,6 @@ impl Host {
             devices,
             deadline: plan.deadline,
             lives: Lives::new(plan.restarts),
-            state: State::Runs(Instant::now()),
             verdict: None,
             given_up: false,
             words: Quota::new(LINES_MAX, LINES_PERIOD, Instant::now()),
@@ -156,40 +142,13 @@ impl Host {
     pub fn equip(&mut self, objects: &Objects) -> Result<()> {
         self.process.grant(objects, self.number, &self.group.devices)?;
         self.process.attach_and_seal()?;
-        self.state = State::Runs(Instant::now());
+        self.lives.begin();
         Ok(())
-    }
-
-    /// Whether there is an incarnation.
-    pub fn runs(&self) -> bool {
-        matches!(self.state, State::Runs(_))
-    }
-
-    /// Restarts so far.
-    pub fn restarts(&self) -> u32 {
-        self.lives.restarts()
-    }
-
-    /// How it is, in words.
-    pub fn state(&self) -> String {
-        match &self.state {
-            State::Runs(_) => "running".to_owned(),
-            State::BacksOff(_, why) => format!("backing off: {why}"),
-            State::Retired(why) => format!("retired: {why}"),
-        }
-    }
-
-    /// When the next incarnation is due, if one is.
-    pub fn due(&self) -> Option<Instant> {
-        match self.state {
-            State::BacksOff(due, _) => Some(due),
-            _ => None,
-        }
     }
 
     /// Ends its incarnation, with the reason.
     pub fn condemn(&mut self, why: String) {
-        if self.runs() {
+        if self.lives.runs() {
             self.verdict.get_or_insert(why);
             self.process.kill();
         }
@@ -198,17 +157,15 @@ impl Host {
     /// The VMM complains of it.
     pub fn accuse(&mut self, late: &Late, text: &str) {
         self.given_up |= late.gave_up;
-        if late.gave_up
-            && let State::BacksOff(_, why) = &self.state
-        {
-            self.state = State::Retired(why.clone());
+        if late.gave_up {
+            self.lives.give_up();
         }
         if late.violation {
             if let Some(device) = self.devices.iter_mut().find(|device| device.index == usize::from(late.device)) {
                 device.broken_after = Some(late.issued).filter(|_| !late.gave_up);
             }
             self.condemn(format!("broke the lane's rules: {text}"));
-        } else if late.gave_up || matches!(self.state, State::Runs(since) if since.elapsed() > self.deadline / 2) {
+        } else if late.gave_up || self.lives.age().is_some_and(|age| age > self.deadline / 2) {
             self.condemn(format!("missed its deadline: {text}"));
         }
         // Of one that is younger: its predecessor was late, or the vcpu waited while there was none.
@@ -216,24 +173,14 @@ impl Host {
 
     /// If all of its incarnation is gone: what that died of, and whether another one follows.
     pub fn bury(&mut self, objects: &Objects) -> Option<(String, Next)> {
-        let State::Runs(since) = self.state else { return None };
+        let age = self.lives.age()?;
         let how = self.process.reap()?.to_owned();
         let ended_by = if self.verdict.is_some() { EndedBy::Us } else { EndedBy::Others };
         let why = self.verdict.take().map_or_else(|| how.clone(), |verdict| format!("{verdict} ({how})"));
         for device in &mut self.devices {
             device.look_at_remains(objects);
         }
-        Some(self.mourn(why, since.elapsed(), ended_by))
-    }
-
-    /// An incarnation is gone, or could not be made.
-    fn mourn(&mut self, why: String, lived: Duration, ended_by: EndedBy) -> (String, Next) {
-        let next = if self.given_up { Next::Retire } else { self.lives.died(lived, ended_by) };
-        self.state = match next {
-            Next::Restart(pause) => State::BacksOff(Instant::now() + pause, why.clone()),
-            Next::Retire => State::Retired(why.clone()),
-        };
-        (why, next)
+        Some(self.lives.mourn(why, age, ended_by, self.given_up))
     }
 
     /// Whether a violation left something in shared memory that has to be wiped, and the VMM's lanes be renewed.
@@ -259,7 +206,8 @@ impl Host {
         let from = Instant::now();
         self.try_restart(objects).map_err(|error| {
             self.process.end();
-            self.mourn(format!("could not be started anew: {error:#}"), from.elapsed(), EndedBy::Others)
+            let why = format!("could not be started anew: {error:#}");
+            self.lives.mourn(why, from.elapsed(), EndedBy::Others, self.given_up)
         })
     }
 

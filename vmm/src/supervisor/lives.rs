@@ -1,7 +1,11 @@
-//! How often a device host may die before it is retired, and how long it is left dead.
+//! The lives of a process that is started anew when it ends: a device host, or a net relay. How it is, how often it may die before
+//! it is retired, and how long it is left dead.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// An incarnation after the first answers a set-up call within this: the console and the other processes wait meanwhile. Should a
+/// loaded machine take longer, the next one has its turn.
+pub const SETUP_AGAIN: Duration = Duration::from_secs(5);
 /// Restarts that a host is given where nobody says otherwise. Half of them come at once, which is enough for what an
 /// operator or a short lack of memory does; the others last some seconds.
 pub const RESTARTS: u32 = 10;
@@ -33,18 +37,82 @@ pub enum Next {
     Retire,
 }
 
-/// The deaths of one host.
+/// How a process is.
+enum State {
+    /// It runs, since then.
+    Runs(Instant),
+    /// It ended, and is started anew then.
+    BacksOff(Instant, String),
+    /// It ended for good.
+    Retired(String),
+}
+
+/// The lives of one process.
 pub struct Lives {
     allowed: u32,
     /// Charged since the last incarnation that grew old.
     charged: u32,
     restarts: u32,
+    state: State,
 }
 
 impl Lives {
-    /// A host that may be started anew so many times, as long as its incarnations die young.
+    /// A process that runs, and may be started anew so many times, as long as its incarnations die young.
     pub fn new(allowed: u32) -> Lives {
-        Lives { allowed, charged: 0, restarts: 0 }
+        Lives { allowed, charged: 0, restarts: 0, state: State::Runs(Instant::now()) }
+    }
+
+    /// An incarnation begins to serve.
+    pub fn begin(&mut self) {
+        self.state = State::Runs(Instant::now());
+    }
+
+    /// Whether there is an incarnation.
+    pub fn runs(&self) -> bool {
+        self.age().is_some()
+    }
+
+    /// How long it has run, if there is one.
+    pub fn age(&self) -> Option<Duration> {
+        match self.state {
+            State::Runs(since) => Some(since.elapsed()),
+            _ => None,
+        }
+    }
+
+    /// When the next incarnation is due, if one is.
+    pub fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::BacksOff(due, _) => Some(due),
+            _ => None,
+        }
+    }
+
+    /// How it is, in words.
+    pub fn state(&self) -> String {
+        match &self.state {
+            State::Runs(_) => "running".to_owned(),
+            State::BacksOff(_, why) => format!("backing off: {why}"),
+            State::Retired(why) => format!("retired: {why}"),
+        }
+    }
+
+    /// If it waits for its next incarnation, it waits no more.
+    pub fn give_up(&mut self) {
+        if let State::BacksOff(_, why) = &self.state {
+            self.state = State::Retired(why.clone());
+        }
+    }
+
+    /// An incarnation is gone, or could not be made, after it `lived` for so long; of one that is `given_up` it was the last. Says
+    /// why, and what follows.
+    pub fn mourn(&mut self, why: String, lived: Duration, ended_by: EndedBy, given_up: bool) -> (String, Next) {
+        let next = if given_up { Next::Retire } else { self.died(lived, ended_by) };
+        self.state = match next {
+            Next::Restart(pause) => State::BacksOff(Instant::now() + pause, why.clone()),
+            Next::Retire => State::Retired(why.clone()),
+        };
+        (why, next)
     }
 
     /// Restarts so far.
@@ -53,7 +121,7 @@ impl Lives {
     }
 
     /// An incarnation has ended after it `lived` for so long.
-    pub fn died(&mut self, lived: Duration, ended_by: EndedBy) -> Next {
+    fn died(&mut self, lived: Duration, ended_by: EndedBy) -> Next {
         if lived >= OLD {
             self.charged = 0;
         }

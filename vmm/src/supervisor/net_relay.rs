@@ -4,7 +4,7 @@
 //! one goes on with the rings, and frames may be lost or doubled, as on a wire.
 
 use super::grants::{FramesObjects, Objects};
-use super::lives::{EndedBy, Lives, Next};
+use super::lives::{EndedBy, Lives, Next, SETUP_AGAIN};
 use super::network::Network;
 use super::plan::Plan;
 use super::process::Process;
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// The role of this program in which it is a net relay.
 pub const RELAY_ROLE: &str = "cofferdam: net";
-/// An incarnation after the first answers a set-up call within this: the console waits meanwhile.
-const SETUP_AGAIN: Duration = Duration::from_secs(5);
 /// Log lines of a relay that are heard in [`LINES_PERIOD`]: it says one, at its end.
 const LINES_MAX: u32 = 16;
 /// See [`LINES_MAX`].
@@ -34,19 +32,9 @@ pub struct NetRelay {
     program: Rc<Program>,
     recipe: Recipe,
     place: Place,
-    lives: Lives,
-    state: State,
+    /// How it is, and how often it was started anew.
+    pub lives: Lives,
     words: Quota,
-}
-
-/// How a relay is.
-enum State {
-    /// It runs, since then.
-    Runs(Instant),
-    /// It ended, and is started anew then.
-    BacksOff(Instant, String),
-    /// It ended for good: the cable is pulled.
-    Retired(String),
 }
 
 /// Which frames a relay is of.
@@ -84,7 +72,6 @@ impl NetRelay {
             recipe,
             place,
             lives: Lives::new(plan.restarts),
-            state: State::Runs(Instant::now()),
             words: Quota::new(LINES_MAX, LINES_PERIOD, Instant::now()),
         };
         relay.equip(objects)?;
@@ -100,35 +87,8 @@ impl NetRelay {
         let granted = objects.grant_relay(&mut self.process.channel, host, frames, network, self.process.patience);
         granted.with_context(|| format!("granting to {}", self.process.name))?;
         self.process.attach_and_seal()?;
-        self.state = State::Runs(Instant::now());
+        self.lives.begin();
         Ok(())
-    }
-
-    /// Whether there is an incarnation.
-    pub fn runs(&self) -> bool {
-        matches!(self.state, State::Runs(_))
-    }
-
-    /// Restarts so far.
-    pub fn restarts(&self) -> u32 {
-        self.lives.restarts()
-    }
-
-    /// How it is, in words.
-    pub fn state(&self) -> String {
-        match &self.state {
-            State::Runs(_) => "running".to_owned(),
-            State::BacksOff(_, why) => format!("backing off: {why}"),
-            State::Retired(why) => format!("retired: {why}"),
-        }
-    }
-
-    /// When the next incarnation is due, if one is.
-    pub fn due(&self) -> Option<Instant> {
-        match self.state {
-            State::BacksOff(due, _) => Some(due),
-            _ => None,
-        }
     }
 
     /// When it is heard again, if it has said too much.
@@ -138,7 +98,7 @@ impl NetRelay {
 
     /// Hears what it says. Gives its log lines; and if it is gone, why and what follows.
     pub fn hear(&mut self) -> (Vec<Log>, Option<(String, Next)>) {
-        let State::Runs(since) = self.state else { return (Vec::new(), None) };
+        let Some(age) = self.lives.age() else { return (Vec::new(), None) };
         let mut logs = Vec::new();
         for _ in 0..LINES_MAX {
             match self.process.channel.receive(Some(Duration::ZERO)).map(|packet| packet.map(Packet::decode::<Log>)) {
@@ -153,16 +113,7 @@ impl NetRelay {
         }
         self.words.count(logs.len() as u32, Instant::now());
         let Some(how) = self.process.reap().map(str::to_owned) else { return (logs, None) };
-        (logs, Some(self.mourn(how, since.elapsed())))
-    }
-
-    fn mourn(&mut self, why: String, lived: Duration) -> (String, Next) {
-        let next = self.lives.died(lived, EndedBy::Others);
-        self.state = match next {
-            Next::Restart(pause) => State::BacksOff(Instant::now() + pause, why.clone()),
-            Next::Retire => State::Retired(why.clone()),
-        };
-        (why, next)
+        (logs, Some(self.lives.mourn(how, age, EndedBy::Others, false)))
     }
 
     /// Makes the next incarnation. If it cannot be made: why, and whether another one follows.
@@ -176,7 +127,7 @@ impl NetRelay {
         });
         made.map_err(|error| {
             self.process.end();
-            self.mourn(format!("could not be started anew: {error:#}"), from.elapsed())
+            self.lives.mourn(format!("could not be started anew: {error:#}"), from.elapsed(), EndedBy::Others, false)
         })
     }
 }

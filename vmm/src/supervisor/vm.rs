@@ -7,7 +7,7 @@ use super::grants::Objects;
 use super::host::Host;
 use super::input::InputRelay;
 use super::journal::Journal;
-use super::lives::Next;
+use super::lives::{Lives, Next};
 use super::net_relay::{NetRelay, Place};
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
@@ -424,7 +424,7 @@ impl Vm {
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
         }
         let now = Instant::now();
-        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.runs()) {
+        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.lives.runs()) {
             if host.words.used_up(now).is_some() {
                 watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
                 continue;
@@ -443,7 +443,7 @@ impl Vm {
         for (at, input) in self.inputs.iter().enumerate() {
             watch(Source::Taken(at), input.bell(), PollFlags::POLLIN);
         }
-        for (at, net) in self.nets.iter().enumerate().filter(|(_, net)| net.runs()) {
+        for (at, net) in self.nets.iter().enumerate().filter(|(_, net)| net.lives.runs()) {
             match net.used_up(now) {
                 Some(_) => watch(Source::Net(at), net.process.pidfd(), PollFlags::POLLIN),
                 None => net.process.sources().for_each(|fd| watch(Source::Net(at), fd, PollFlags::POLLIN)),
@@ -463,7 +463,8 @@ impl Vm {
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
-        let due = self.hosts.iter().filter_map(Host::due).chain(self.nets.iter().filter_map(NetRelay::due));
+        let lives = self.hosts.iter().map(|host| &host.lives).chain(self.nets.iter().map(|net| &net.lives));
+        let due = lives.filter_map(Lives::due);
         let due = due.map(|due| due.saturating_duration_since(now));
         let due = due.chain(self.nets.iter().filter_map(|net| net.used_up(now)));
         let due = due.chain(self.hosts.iter().filter_map(|host| host.words.used_up(now))).min();
@@ -588,7 +589,7 @@ impl Vm {
     }
 
     fn hear_host(&mut self, at: usize) {
-        if !self.hosts[at].runs() {
+        if !self.hosts[at].lives.runs() {
             return;
         }
         let (mut fault, mut logs, mut helper_is_gone) = (None, Vec::new(), false);
@@ -688,12 +689,12 @@ impl Vm {
     fn restart_due(&mut self) {
         let now = Instant::now();
         for at in 0..self.hosts.len() {
-            if self.hosts[at].due().is_some_and(|due| due <= now) {
+            if self.hosts[at].lives.due().is_some_and(|due| due <= now) {
                 self.restart(at);
             }
         }
         for at in 0..self.nets.len() {
-            if self.nets[at].due().is_some_and(|due| due <= now)
+            if self.nets[at].lives.due().is_some_and(|due| due <= now)
                 && let Err((why, next)) = self.nets[at].restart(&self.objects)
             {
                 let name = self.nets[at].process.name.clone();

@@ -29,9 +29,9 @@ impl Vm {
     fn host_status(&self, host: &Host, counted: &Counted, audit: bool) -> HostStatus {
         let class = self.manifests[host.group.devices[0]].class.name().to_owned();
         let mut row = status_of(&host.process, host.group.level, class, audit);
-        row.restarts = host.restarts();
-        row.state = host.state();
-        if host.runs() && audit {
+        row.restarts = host.lives.restarts();
+        row.state = host.lives.state();
+        if host.lives.runs() && audit {
             let declared: Vec<&Manifest> = host.group.devices.iter().map(|at| &self.manifests[*at]).collect();
             let planned = self.objects.guest_memory_bytes(&declared);
             if row.guest_memory_bytes != planned {
@@ -106,8 +106,8 @@ fn helper_status(host: &Host, audit: bool) -> Option<HostStatus> {
 
 fn net_status(net: &NetRelay, audit: bool) -> HostStatus {
     let mut row = status_of(&net.process, net.level, "relay".to_owned(), audit);
-    row.restarts = net.restarts();
-    row.state = net.state();
+    row.restarts = net.lives.restarts();
+    row.state = net.lives.state();
     row
 }
 
