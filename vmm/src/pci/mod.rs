@@ -37,7 +37,7 @@ const RESET_OFFSET: u64 = 1;
 /// Its bit that resets the processor when it rises, and the one that makes that a reset of everything, as it always is here.
 const RESET_CPU: u8 = 1 << 2;
 const RESET_HARD: u8 = 1 << 1;
-/// PIRQ route control registers in the ISA bridge (82371SB, "PIRQRC[A:D]"): an input of the 8259s, unless the top bit is set.
+/// PIRQ route control registers in the ISA bridge (82371SB, "PIRQRCA" to "PIRQRCD"): an input of the 8259s, unless the top bit is set.
 const ROUTES: usize = 0x60;
 const ROUTE_OFF: u8 = 1 << 7;
 const ROUTE_INPUT: u8 = 0x0f;
