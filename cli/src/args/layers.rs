@@ -4,6 +4,7 @@ use super::usage;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use sandbox::{LayerName, Module};
+use schema::host::Level;
 use serde::Deserialize;
 use vmm::supervisor::{Demands, LabelChoice};
 
@@ -79,5 +80,14 @@ impl TryFrom<String> for LabelSpec {
     type Error = String;
     fn try_from(word: String) -> Result<Self, String> {
         word.parse()
+    }
+}
+
+/// The level of `attack --sandbox`: attempts are made in a whole sandbox, so a part of one is no answer.
+pub fn whole_sandbox(word: &str) -> Result<Level, String> {
+    match word {
+        "seccomp" => Ok(Level::Seccomp),
+        "strict" => Ok(Level::Strict),
+        other => Err(format!("`{other}` is not a whole sandbox; there are seccomp and strict")),
     }
 }

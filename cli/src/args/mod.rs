@@ -194,7 +194,7 @@ pub struct AttackArgs {
     #[arg(long)]
     pub json: bool,
     /// The sandbox to attack: seccomp or strict.
-    #[arg(long, default_value = "seccomp", value_name = "LEVEL", value_parser = crate::run::attack::level_named)]
+    #[arg(long, default_value = "seccomp", value_name = "LEVEL", value_parser = layers::whole_sandbox)]
     pub sandbox: Level,
     /// Let a script make a guest's accesses, without a virtual processor.
     #[arg(long)]

@@ -391,12 +391,3 @@ fn show(rows: &[Row]) {
         count(|row| !row.unavailable && matches!(row.without, Outcome::NotRun(_))),
     );
 }
-
-/// The level of `--sandbox`: attempts are made in a whole sandbox, so a part of one is no answer.
-pub fn level_named(word: &str) -> Result<Level, String> {
-    match word {
-        "seccomp" => Ok(Level::Seccomp),
-        "strict" => Ok(Level::Strict),
-        other => Err(format!("`{other}` is not a whole sandbox; there are seccomp and strict")),
-    }
-}
