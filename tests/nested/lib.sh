@@ -1,11 +1,15 @@
 # What scenarios share. Results go to the second serial port, one line each, where the harness reads them:
-#   ALIVE | TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | NOTE text | END
+#   ALIVE | TEST name ok | TEST name FAIL why | TEST name SKIP why | AUDIT name json | BENCH json | PICTURE name hex |
+#   NOTE text | END
 # Everything else goes to the first, which the harness keeps as a log.
 : "${here=}"
 work=/tmp/work
 mkdir -p "$work"
 chmod 1777 "$work"
 guest_memory=256M
+# What inner guests run: $here/kernel-full with $here/guest-full.cpio has drivers for a PC's own devices.
+guest_kernel=$here/kernel
+guest_initrd=$here/guest.cpio
 # Words of every inner guest's command line.
 words="console=ttyS0 quiet panic=-1 tsc=reliable"
 # A boot takes 10 to 20 s on an idle machine.
@@ -69,10 +73,10 @@ start() {
         chmod 666 "$work/$vm.in"
         quoted=
         for argument; do quoted="$quoted '$argument'"; done
-        su -s /bin/sh "$user" -c "exec cofferdam run --name $vm --kernel $here/kernel --initrd $here/guest.cpio \
+        su -s /bin/sh "$user" -c "exec cofferdam run --name $vm --kernel $guest_kernel --initrd $guest_initrd \
             --cmdline '$line' --memory $guest_memory $quoted" 0<>"$work/$vm.in" >"$work/$vm.log" 2>"$work/$vm.err" &
     else
-        cofferdam run --name "$vm" --kernel "$here/kernel" --initrd "$here/guest.cpio" --cmdline "$line" \
+        cofferdam run --name "$vm" --kernel "$guest_kernel" --initrd "$guest_initrd" --cmdline "$line" \
             --memory "$guest_memory" "$@" 0<>"$work/$vm.in" >"$work/$vm.log" 2>"$work/$vm.err" &
     fi
     eval "pid_$vm=$!"
@@ -100,6 +104,12 @@ fact() { tr -d '\r' <"$work/$1.log" | sed -n "s/^GUEST $2 //p" | tail -n 1; }
 
 # amount VM NAME: the same where it is a number, 0 where the guest said nothing
 amount() { said=$(fact "$1" "$2" | tr -cd '0-9'); echo "${said:-0}"; }
+
+# screen VM NAME: what its display shows now, as NAME.png, which the harness keeps under target/xtask/pictures
+screen() {
+    cofferdam screenshot "$1" "$work/$2.png" || return 1
+    tell_harness "PICTURE $2 $(xxd -p "$work/$2.png" | tr -d '\n')"
+}
 
 # enter VM TEXT: types a line on the console. Opened for both ways: that does not wait for a VM which is gone.
 enter() { echo "$2" 1<>"$work/$1.in"; }

@@ -15,6 +15,30 @@ const HOST_MODULES: &[&str] = &["ccp", "irqbypass", "kvm", "kvm-amd", "virtio_pc
 /// The inner guest's drivers for our devices, as far as they are not a part of its kernel.
 const GUEST_MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_net", "virtio-rng", "button", "evdev", "pvpanic-mmio"];
+/// The same for the full kernel: what every machine has a device for.
+const FULL_MODULES: &[&str] = &["virtio_pci", "virtio-rng", "button", "evdev"];
+/// The full kernel's drivers that a guest loads when it wants them, with `load NAME [PARAMETER]…` (tests/nested/guest/load.sh).
+/// A name added here is all that another module needs: those that it depends on are found in the kernel's own list.
+const FULL_MODULES_ON_DEMAND: &[&str] = &[
+    "floppy",
+    "ata_piix",
+    "sd_mod",
+    "sr_mod",
+    "isofs",
+    "crc32c_generic",
+    "ext4",
+    "8139too",
+    "8139cp",
+    "virtio_blk",
+    "virtio_net",
+    "psmouse",
+    "parport_pc",
+    "lp",
+    "ppdev",
+    "ib700wdt",
+    "pvpanic-pci",
+    "bochs",
+];
 /// The inner guest's ext4 root: a busybox and some scripts.
 const ROOT_BYTES: u64 = 32 << 20;
 /// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
@@ -25,9 +49,17 @@ const POLICY_VERSION: &str = "33";
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nguest:x:1000:\n";
 
+/// The kernels that guests run.
+pub struct Kernels {
+    /// The outer guest's, and most inner ones'.
+    pub cloud: Kernel,
+    /// An inner guest's that tries its own drivers on a PC's devices.
+    pub full: Kernel,
+}
+
 /// What the outer machine is started with.
 pub struct Images {
-    /// The kernel of both guests.
+    /// The outer guest's kernel.
     pub kernel: PathBuf,
     /// The outer guest's initramfs.
     pub initramfs: PathBuf,
@@ -36,8 +68,8 @@ pub struct Images {
 }
 
 impl Images {
-    /// Builds them from the tree, the program and the kernel.
-    pub fn build(places: &Places<'_>, kernel: &Kernel) -> Result<Self> {
+    /// Builds them from the tree, the program and the kernels.
+    pub fn build(places: &Places<'_>, kernels: &Kernels) -> Result<Self> {
         let folder = places.work.join("images");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
@@ -53,13 +85,14 @@ impl Images {
         let root_image = folder.join("root.img");
         ext4(&guest, &root_image, ROOT_BYTES)?;
 
-        let mut archive = initramfs(&busybox, &scripts.join("guest/init"), &kernel.modules(GUEST_MODULES)?)?;
-        archive.folder("guest");
-        for script in files(&scripts.join("guest"))? {
-            archive.file(&format!("guest/{}", name_of(&script)), &std::fs::read(&script)?);
-        }
-        let guest_initramfs = folder.join("guest.cpio");
-        std::fs::write(&guest_initramfs, archive.finish())?;
+        let guest_initramfs = |modules: &Modules<'_>| -> Result<Vec<u8>> {
+            let mut archive = initramfs(&busybox, &scripts.join("guest/init"), modules)?;
+            archive.folder("guest");
+            for script in files(&scripts.join("guest"))? {
+                archive.file(&format!("guest/{}", name_of(&script)), &std::fs::read(&script)?);
+            }
+            Ok(archive.finish())
+        };
 
         let host = folder.join("host");
         busybox_root(&host, &busybox)?;
@@ -74,8 +107,13 @@ impl Images {
             let found = packages::find(program).map_err(anyhow::Error::msg)?;
             install_with_libraries(&found, &host)?;
         }
-        std::fs::copy(&kernel.image, host.join("kernel"))?;
-        std::fs::copy(&guest_initramfs, host.join("guest.cpio"))?;
+        let Kernels { cloud, full } = kernels;
+        std::fs::copy(&cloud.image, host.join("kernel"))?;
+        let modules = Modules { kernel: cloud, at_boot: GUEST_MODULES, on_demand: &[] };
+        std::fs::write(host.join("guest.cpio"), guest_initramfs(&modules)?)?;
+        std::fs::copy(&full.image, host.join("kernel-full"))?;
+        let modules = Modules { kernel: full, at_boot: FULL_MODULES, on_demand: FULL_MODULES_ON_DEMAND };
+        std::fs::write(host.join("guest-full.cpio"), guest_initramfs(&modules)?)?;
         std::fs::copy(&root_image, host.join("root.img"))?;
         std::fs::create_dir_all(host.join("etc"))?;
         std::fs::write(host.join("etc/passwd"), PASSWD)?;
@@ -84,9 +122,10 @@ impl Images {
         ext4(&host, &drive, DRIVE_BYTES)?;
 
         let initramfs_file = folder.join("host.cpio");
-        let archive = initramfs(&busybox, &scripts.join("host-init"), &kernel.modules(HOST_MODULES)?)?;
+        let modules = Modules { kernel: cloud, at_boot: HOST_MODULES, on_demand: &[] };
+        let archive = initramfs(&busybox, &scripts.join("host-init"), &modules)?;
         std::fs::write(&initramfs_file, archive.finish())?;
-        Ok(Self { kernel: kernel.image.clone(), initramfs: initramfs_file, drive })
+        Ok(Self { kernel: cloud.image.clone(), initramfs: initramfs_file, drive })
     }
 }
 
@@ -135,22 +174,42 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An archive with busybox, `init`, and the modules with a list of them, in the order in which they load.
-fn initramfs(busybox: &Path, init: &Path, modules: &[PathBuf]) -> Result<Archive> {
+/// Modules of a kernel, by their names.
+struct Modules<'a> {
+    kernel: &'a Kernel,
+    /// What `init` loads.
+    at_boot: &'a [&'a str],
+    /// What a script loads, if it wants it.
+    on_demand: &'a [&'a str],
+}
+
+/// An archive with busybox, `init`, and modules with lists of their files, in the order in which they load: `modules/order` for
+/// those at boot, and one for each that is loaded on demand.
+fn initramfs(busybox: &Path, init: &Path, modules: &Modules<'_>) -> Result<Archive> {
     let mut archive = Archive::default();
     archive.folder("bin");
     archive.program("bin/busybox", &std::fs::read(busybox)?);
     archive.program("init", &std::fs::read(init)?);
     archive.folder("modules");
-    let mut order = String::new();
-    for module in modules {
-        let file = name_of(module);
-        let name = file.trim_end_matches(".xz");
-        archive.file(&format!("modules/{name}"), &read_module(module)?);
-        order.push_str(name);
-        order.push('\n');
+    let mut there = Vec::new();
+    let mut add = |list: &str, names: &[&str]| -> Result<()> {
+        let mut order = String::new();
+        for module in modules.kernel.modules(names)? {
+            let file = name_of(&module).trim_end_matches(".xz").to_owned();
+            order.push_str(&file);
+            order.push('\n');
+            if !there.contains(&file) {
+                archive.file(&format!("modules/{file}"), &read_module(&module)?);
+                there.push(file);
+            }
+        }
+        archive.file(&format!("modules/{list}"), order.as_bytes());
+        Ok(())
+    };
+    add("order", modules.at_boot)?;
+    for name in modules.on_demand {
+        add(&format!("{name}.order"), &[name])?;
     }
-    archive.file("modules/order", order.as_bytes());
     Ok(archive)
 }
 

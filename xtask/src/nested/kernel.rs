@@ -1,4 +1,4 @@
-//! An unmodified Debian kernel and its modules, fetched once with apt-get.
+//! Unmodified Debian kernels and their modules, fetched once with apt-get.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,18 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 use crate::packages;
 
-/// The package that always depends on the newest kernel for virtual machines.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// One of the kernels that Debian builds.
+pub struct Flavour {
+    /// The package that always depends on the newest.
+    package: &'static str,
+    /// Where it is kept.
+    folder: &'static str,
+}
+
+/// The kernel for virtual machines, which starts sooner and has no drivers for a PC's own devices.
+pub const CLOUD: Flavour = Flavour { package: "linux-image-cloud-amd64", folder: "kernel" };
+/// The kernel for computers, with a driver for everything.
+pub const FULL: Flavour = Flavour { package: "linux-image-amd64", folder: "kernel-full" };
 
 /// An unpacked kernel package.
 pub struct Kernel {
@@ -20,8 +30,8 @@ pub struct Kernel {
 }
 
 /// The kernel from an earlier run, or a fresh one.
-pub fn obtain(work: &Path) -> Result<Kernel> {
-    let folder = work.join("kernel");
+pub fn obtain(work: &Path, flavour: &Flavour) -> Result<Kernel> {
+    let folder = work.join(flavour.folder);
     let unpacked = folder.join("unpacked");
     if let Ok(kernel) = open(&unpacked) {
         return Ok(kernel);
@@ -31,9 +41,9 @@ pub fn obtain(work: &Path) -> Result<Kernel> {
         Some(package) => package,
         None => {
             // Old lists name packages that the mirror no longer has.
-            if let Err(first) = download(&folder) {
+            if let Err(first) = download(&folder, flavour.package) {
                 packages::update(&folder);
-                download(&folder).map_err(|second| second.context(format!("{first:#}")))?;
+                download(&folder, flavour.package).map_err(|second| second.context(format!("{first:#}")))?;
             }
             downloaded(&folder)?.context("apt-get download left no package")?
         }
@@ -110,9 +120,9 @@ fn downloaded(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn download(folder: &Path) -> Result<()> {
+fn download(folder: &Path, meta_package: &str) -> Result<()> {
     let depends = Command::new("apt-cache")
-        .args(["depends", "--no-recommends", "--no-suggests", META_PACKAGE])
+        .args(["depends", "--no-recommends", "--no-suggests", meta_package])
         .output()
         .context("apt-cache: is this a Debian?")?;
     let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
@@ -120,7 +130,7 @@ fn download(folder: &Path) -> Result<()> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
-        .with_context(|| format!("apt-cache knows no {META_PACKAGE}"))?;
+        .with_context(|| format!("apt-cache knows no {meta_package}"))?;
     run(Command::new("apt-get").args(["download", package]).current_dir(folder), folder)
 }
 

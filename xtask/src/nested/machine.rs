@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::images::Images;
 use super::{Scenario, audit};
@@ -38,6 +38,8 @@ enum Line<'a> {
     Audit(&'a str, &'a str),
     /// What a bench measured, to be shown as a table.
     Bench(&'a str),
+    /// What a guest's display shows, for people: a name, and a PNG file in hexadecimal.
+    Picture(&'a str, &'a str),
     /// A line for whoever watches.
     Note(&'a str),
     /// The script ran to its end, unless a reason follows.
@@ -60,6 +62,7 @@ impl<'a> Line<'a> {
             },
             "AUDIT" => Self::Audit(name, rest_of_it),
             "BENCH" => Self::Bench(rest),
+            "PICTURE" => Self::Picture(name, rest_of_it),
             "NOTE" => Self::Note(rest),
             "END" => Self::End(rest),
             "ALIVE" => Self::Alive,
@@ -102,7 +105,7 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         };
         heard = Instant::now();
         let parsed = Line::parse(&line);
-        if parsed != Line::Alive {
+        if !matches!(parsed, Line::Alive | Line::Picture(..)) {
             progress.show(&line);
         }
         match parsed {
@@ -121,6 +124,11 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
             Line::Bench(json) => {
                 progress.clear();
                 println!("{}", bench_table(json));
+            }
+            Line::Picture(name, hex) => {
+                if let Err(error) = keep_picture(work, name, hex) {
+                    outcome.add_failure(&named(name), format!("the picture: {error:#}"));
+                }
             }
             Line::Note(text) => {
                 progress.clear();
@@ -148,6 +156,20 @@ pub fn run(scenario: &Scenario, images: &Images, work: &Path) -> Result<Run> {
         outcome.add_failure(&named("log"), format!("the end of {}:\n{}", log.display(), command::tail(&text())));
     }
     Ok(Run::Done(outcome))
+}
+
+/// Writes a picture that a scenario took to `pictures/NAME.png` of our folder.
+fn keep_picture(work: &Path, name: &str, hex: &str) -> Result<()> {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        bail!("`{name}` is no name for one");
+    }
+    let digits: Vec<u32> =
+        hex.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>().context("not hexadecimal")?;
+    let (pairs, []) = digits.as_chunks() else { bail!("half a byte") };
+    let folder = work.join("pictures");
+    std::fs::create_dir_all(&folder)?;
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
+    Ok(std::fs::write(folder.join(format!("{name}.png")), bytes)?)
 }
 
 /// Whether the last thing that a kernel said on this console is why it panicked. What guests said is further up, if it is there.
@@ -242,11 +264,22 @@ mod tests {
         assert_eq!(Line::parse("TEST boots SKIP no disk"), Line::Skipped("boots", "no disk"));
         assert_eq!(Line::parse("AUDIT audit [{\"a\": 1}]"), Line::Audit("audit", "[{\"a\": 1}]"));
         assert_eq!(Line::parse("BENCH []"), Line::Bench("[]"));
+        assert_eq!(Line::parse("PICTURE a 8950\r"), Line::Picture("a", "8950"));
         assert_eq!(Line::parse("ALIVE\r"), Line::Alive);
         assert_eq!(Line::parse("END"), Line::End(""));
         assert_eq!(Line::parse("END with status 2"), Line::End("with status 2"));
         assert_eq!(Line::parse("TEST boots maybe"), Line::Other);
         assert_eq!(Line::parse("qemu: cannot allocate"), Line::Other);
+    }
+
+    #[test]
+    fn picture_is_kept_under_a_name_that_leads_nowhere_else() {
+        let work = tempfile::tempdir().unwrap();
+        for (name, hex) in [("../a", "00"), ("", "00"), ("a", "0"), ("a", "0g")] {
+            assert!(keep_picture(work.path(), name, hex).is_err(), "{name} {hex}");
+        }
+        keep_picture(work.path(), "a-1", "89504e").unwrap();
+        assert_eq!(std::fs::read(work.path().join("pictures/a-1.png")).unwrap(), [0x89, 0x50, 0x4e]);
     }
 
     #[test]

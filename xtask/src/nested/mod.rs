@@ -1,7 +1,7 @@
 //! Tests that boot Linux guests on nested KVM.
 //!
 //! An emulated machine (QEMU's TCG, with SVM) boots Debian's kernel and takes the part of the host; inside it our
-//! program boots the same kernel again. The scenarios are shell scripts under `tests/nested`; each gets an outer
+//! program boots the same kernel again, or the one with drivers for a PC's own devices. The scenarios are shell scripts under `tests/nested`; each gets an outer
 //! machine of its own and reports its tests over a serial port.
 
 mod audit;
@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::packages;
 use crate::report::Outcome;
-use images::Images;
+use images::{Images, Kernels};
 
 /// How long a scenario may take where its file says nothing. Most take a minute or two on two cores.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -128,8 +128,9 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
     {
         return skip_all(&missing);
     }
-    let kernel = match kernel::obtain(&places.work) {
-        Ok(kernel) => kernel,
+    let obtain = |flavour| kernel::obtain(&places.work, flavour);
+    let kernels = match obtain(&kernel::CLOUD).and_then(|cloud| Ok(Kernels { cloud, full: obtain(&kernel::FULL)? })) {
+        Ok(kernels) => kernels,
         Err(error) => return skip_all(&format!("there is no guest kernel: {error:#}")),
     };
     // Two runs would build each other's images away.
@@ -142,7 +143,7 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
     }) {
         return Outcome::fail("lock", error);
     }
-    let images = match Images::build(places, &kernel) {
+    let images = match Images::build(places, &kernels) {
         Ok(images) => images,
         Err(error) => return Outcome::fail("images", format!("{error:#}")),
     };
