@@ -14,9 +14,11 @@ fn run_in(place: &Place, folder: &Path, words: &[&str]) -> std::process::Output 
     place.cofferdam().current_dir(folder).args(words).output().expect("the program starts")
 }
 
-/// What the kit finds: the names of the checks that failed, with their details.
-fn found(place: &Place, plugin: &Path) -> Vec<(String, String)> {
-    let output = place.run(&["device", "check", "--json", "--seconds", "0", plugin.to_str().unwrap()]);
+/// What the kit finds, or one check of it: the names of the checks that failed, with their details.
+fn found(place: &Place, plugin: &Path, only: Option<&str>) -> Vec<(String, String)> {
+    let mut words = vec!["device", "check", "--json", "--seconds", "0", plugin.to_str().unwrap()];
+    words.extend(only.iter().flat_map(|check| ["--only", check]));
+    let output = place.run(&words);
     let rows: Vec<Value> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     let failed: Vec<_> = rows
@@ -38,7 +40,7 @@ fn must_find(check: &str, sentence: &str, replacements: &[(&str, &str)]) {
         text = text.replace(from, to);
     }
     let plugin = python::script(&text, "broken", interpreter, &place.path(""));
-    let failed = found(&place, &plugin);
+    let failed = found(&place, &plugin, Some(check));
     assert!(
         failed.iter().any(|(name, detail)| name == check && detail.contains(sentence)),
         "no {check} with {sentence:?} in {failed:#?}"
@@ -94,6 +96,92 @@ fn a_device_that_is_another_each_time_is_found() {
 }
 
 #[test]
+fn a_device_that_hangs_is_found() {
+    let hangs = [(READ, "        while True:\n            pass\n")];
+    must_find("widths", "no answer within 2 s", &hangs);
+}
+
+#[test]
+fn a_device_that_does_not_know_its_own_state_again_is_found() {
+    let forgets =
+        [("    def temperature(", "    def check(self, state):\n        return False\n\n    def temperature(")];
+    must_find("restart", "killed now and then", &forgets);
+}
+
+#[test]
+fn a_device_that_a_reset_does_not_reset_is_found() {
+    let stays = [
+        ("field=\"limit\", writable=True", "field=\"limit\", on_write=\"keep\""),
+        (
+            "    def temperature(",
+            "    def keep(self, state, at, value):\n        self.kept = state.limit = value\n\n    def temperature(",
+        ),
+        ("state.limit = 0xFFFF", "state.limit = getattr(self, 'kept', 0xFFFF)"),
+    ];
+    must_find("reset", "after a reset", &stays);
+}
+
+#[test]
+fn a_device_that_never_has_enough_memory_is_found() {
+    let hoards = [(READ, "        self.hoard = [*getattr(self, 'hoard', []), bytearray(1 << 26)]\n        return 1\n")];
+    must_find("clock", "MemoryError", &hoards);
+}
+
+#[test]
+fn a_device_that_answers_by_chance_is_found() {
+    let chance = [
+        ("from cofferdam_device", "import random\n\nfrom cofferdam_device"),
+        (READ, "        return random.getrandbits(16)\n"),
+    ];
+    must_find("clock", "asked the same a second time", &chance);
+}
+
+#[test]
+fn a_wish_without_a_reason_is_found() {
+    let wish = "    wishes = [__import__('cofferdam_device').wish('switch', 'off', '', switch='reset')]\n    lines =";
+    must_find("manifest", "a wish has no reason", &[("    lines =", wish)]);
+}
+
+#[test]
+fn a_check_that_there_is_not_is_refused() {
+    let output = Place::new().run(&["device", "check", "./it", "--only", "colour"]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("there is no such check; there are manifest,"), "{said}");
+}
+
+#[test]
+fn a_name_that_is_none_is_refused() {
+    let place = Place::new();
+    for name in ["", "Thermo", "../thermo", "9lives", "a-b"] {
+        let output = run_in(&place, &place.path(""), &["device", "new", "--lang", "rust", "--", name]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(text(&output.stderr).contains("begins with a letter"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_new_device_in_rust_is_built_with_an_empty_registry_and_nothing_is_found() {
+    let place = Place::new();
+    let folder = place.path("");
+    let made = run_in(&place, &folder, &["device", "new", "thermo", "--lang", "rust"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let device = folder.join("thermo");
+    for words in [["test", "--offline"], ["build", "--offline"]] {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(words).current_dir(&device).env("CARGO_HOME", place.path("registry"));
+        // What is said to the cargo that runs this test is not meant for that one.
+        for name in
+            ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+        {
+            cargo.env_remove(name);
+        }
+        let done = cargo.output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", text(&done.stderr));
+    }
+    assert_eq!(found(&place, &device.join("target/debug/thermo"), None), []);
+}
+
+#[test]
 fn a_new_device_in_python_works_and_nothing_is_found() {
     let Some(interpreter) = python::interpreter() else { return };
     let place = Place::new();
@@ -107,7 +195,7 @@ fn a_new_device_in_python_works_and_nothing_is_found() {
     assert!(tests.status.success(), "{}", text(&tests.stderr));
     let source = std::fs::read_to_string(device.join("thermo.py")).unwrap();
     let plugin = python::script(&source, "thermo", interpreter, &device);
-    assert_eq!(found(&place, &plugin), []);
+    assert_eq!(found(&place, &plugin, None), []);
 }
 
 #[test]
@@ -125,5 +213,5 @@ fn a_new_device_in_cpp_is_built_without_a_network_and_nothing_is_found() {
     let device = folder.join("thermo");
     let built = Command::new("make").current_dir(&device).output().unwrap();
     assert!(built.status.success(), "{}", text(&built.stderr));
-    assert_eq!(found(&place, &device.join("thermo")), []);
+    assert_eq!(found(&place, &device.join("thermo"), None), []);
 }

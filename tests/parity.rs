@@ -1,4 +1,4 @@
-//! One device in three languages answers alike: every reply, and all that a guest sees without asking, over made-up
+//! One device in three languages, and in Rust twice, answers alike: every reply, and all that a guest sees without asking, over made-up
 //! accesses with deaths and restarts in between. What these agree on is what the wire means.
 
 #[path = "harness/cpp.rs"]
@@ -6,6 +6,8 @@ mod cpp;
 mod harness;
 #[path = "harness/python.rs"]
 mod python;
+#[path = "harness/rust.rs"]
+mod rust;
 
 use harness::{Place, text};
 use std::io::Write;
@@ -61,8 +63,8 @@ fn script(seed: u64) -> String {
 #[test]
 fn the_watchdogs_in_rust_python_and_cpp_answer_alike_over_each_carrier() {
     let place = Place::new();
-    let mut devices = vec!["ib700".to_owned()];
     let name = |path: PathBuf| path.to_string_lossy().into_owned();
+    let mut devices = vec!["ib700".to_owned(), name(rust::example("ib700", &place.path("")))];
     devices.extend(python::interpreter().map(|found| name(python::example("ib700", found, &place.path("")))));
     devices.extend(cpp::example("ib700", &place.path("")).map(name));
     for seed in [1, 2] {

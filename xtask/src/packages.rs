@@ -27,6 +27,8 @@ const NEEDS: &[Need] = &[
     Need { program: "/usr/include/capnp/compat/json.h", package: "libcapnp-dev" },
     Need { program: "python3", package: "python3" },
     Need { program: "pip3", package: "python3-pip" },
+    Need { program: "cmake", package: "cmake" },
+    Need { program: "pkg-config", package: "pkg-config" },
     Need { program: "strace", package: "strace" },
     Need { program: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso", package: "grub-rescue-pc" },
     Need { program: "secilc", package: "secilc" },

@@ -44,6 +44,9 @@ pub struct CheckArgs {
     /// A list with one object for each check, instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Only this check; may be given more than once.
+    #[arg(long, value_name = "CHECK")]
+    pub only: Vec<String>,
     /// How long accesses are made up, in seconds. [default: 10]
     #[arg(long, value_name = "N")]
     pub seconds: Option<u32>,
@@ -80,4 +83,6 @@ pub enum NewLanguage {
     Python,
     /// C++17, with libcapnp.
     Cpp,
+    /// Rust, with std alone.
+    Rust,
 }

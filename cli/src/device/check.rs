@@ -1,7 +1,7 @@
 //! `cofferdam device check`: the conformance kit, which says of a plugin what it does wrong.
 
-use super::{Checked, stand};
-use crate::args::CheckArgs;
+use super::Checked;
+use crate::args::{CheckArgs, usage};
 use crate::table::table;
 use anyhow::{Result, anyhow, ensure};
 use imc::lane::{LaneError, Request, mask, ones};
@@ -21,6 +21,8 @@ const BETWEEN_DEATHS: usize = 40;
 const FUZZED: Duration = Duration::from_secs(10);
 /// Offsets of a range that are all swept; of a larger range the first and last half of so many.
 const SWEPT: u64 = 4096;
+/// The same where two devices are compared register by register.
+const LOOKED_AT: u64 = 128;
 /// The guest clock moves on at most this far between two accesses.
 const STEP_NS: u64 = 3_000_000_000;
 const WIDTHS: [u8; 4] = [1, 2, 4, 8];
@@ -56,14 +58,15 @@ const CHECKS: [(&str, Check); 10] = [
 
 /// The plugin under test.
 struct Subject {
-    device: String,
+    /// As it was asked for, with its options.
+    spec: String,
     checked: Checked,
     fuzzed: Duration,
 }
 
 impl Subject {
     fn stand(&self, carrier: Carrier) -> Result<Stand> {
-        let mut stand = stand(&self.device, carrier, self.checked.level)?;
+        let mut stand = self.checked.stand(carrier)?;
         stand.set_patience(ANSWER);
         Ok(stand)
     }
@@ -71,12 +74,20 @@ impl Subject {
 
 /// Runs all checks. Status 0: none has failed.
 pub fn check(asked: &CheckArgs) -> Result<u8> {
+    if let Some(unknown) = asked.only.iter().find(|only| CHECKS.iter().all(|(check, _)| check != only)) {
+        return Err(usage!(
+            "--only {unknown}: there is no such check; there are {}",
+            CHECKS.map(|(check, _)| check).join(", ")
+        ));
+    }
     // What cannot be started at all has nothing to be checked.
-    let checked = super::checked(&asked.plugin, asked.sandbox.all)?;
+    let checked = Checked::of(&asked.plugin, asked.sandbox.all)?;
     let fuzzed = asked.seconds.map_or(FUZZED, |seconds| Duration::from_secs(seconds.into()));
-    let subject = Subject { device: asked.plugin.clone(), checked, fuzzed };
+    let subject = Subject { spec: asked.plugin.clone(), checked, fuzzed };
+    let is_asked = |check: &str| asked.only.is_empty() || asked.only.iter().any(|only| only == check);
     let rows: Vec<Row> = CHECKS
         .into_iter()
+        .filter(|(check, _)| is_asked(check))
         .map(|(check, run)| {
             let (result, detail) = match run(&subject) {
                 Ok(Outcome::Passed(detail)) => ("pass", detail),
@@ -101,7 +112,7 @@ pub fn check(asked: &CheckArgs) -> Result<u8> {
 
 /// The parts of the manifest fit, and no two ranges meet.
 fn manifest(subject: &Subject) -> Result<Outcome> {
-    let manifest = &subject.checked.manifest;
+    let manifest = subject.checked.manifest();
     let of = |space: Space| match space {
         Space::Port(first) => Some((0, u64::from(first))),
         Space::Memory(first) => Some((1, first)),
@@ -118,15 +129,15 @@ fn manifest(subject: &Subject) -> Result<Outcome> {
     ensure!(!manifest.summary.is_empty(), "it has no summary: `cofferdam device describe` shows it to people");
     let unexplained = manifest.wishes.iter().find(|wish| wish.because.is_empty());
     ensure!(unexplained.is_none(), "a wish has no reason; whoever grants it wants to know");
-    let again = super::checked(&subject.device, subject.checked.level)?.manifest;
-    ensure!(again == *manifest, "it declares something else when it is asked again");
+    let again = Checked::of(&subject.spec, subject.checked.level)?;
+    ensure!(again.manifest() == manifest, "it declares something else when it is asked again");
     Ok(Outcome::Passed(format!("{} ranges, {} options", manifest.ranges.len(), manifest.options.len())))
 }
 
 /// What the kernel shows of it is what its recipe says, before and after it has worked.
 fn sandbox(subject: &Subject) -> Result<Outcome> {
     let mut stand = subject.stand(Carrier::Memory)?;
-    let mut accesses = Accesses::new(1, &subject.checked.manifest);
+    let mut accesses = Accesses::new(1, subject.checked.manifest());
     for _ in 0..ACCESSES / 4 {
         ask(&mut stand, &accesses.next())?;
     }
@@ -139,37 +150,27 @@ fn sandbox(subject: &Subject) -> Result<Outcome> {
 fn widths(subject: &Subject) -> Result<Outcome> {
     let mut stand = subject.stand(Carrier::Memory)?;
     let (mut registers, mut absent) = (0, 0);
-    for (range, declared) in (0..).zip(&subject.checked.manifest.ranges) {
-        for width in WIDTHS {
-            let offsets = (0..declared.length).filter(|offset| {
-                declared.length <= SWEPT || *offset < SWEPT / 2 || declared.length - *offset <= SWEPT / 2
-            });
-            for offset in offsets.step_by(width.into()) {
-                if offset + u64::from(width) > declared.length {
-                    continue;
-                }
-                let request = Request { operation: Operation::Read, range, width, offset, value: 0, now: 0 };
-                let before = stand.seen()?.unknown;
-                let value = ask(&mut stand, &request)?;
-                let unknown = stand.seen()?.unknown != before;
-                ensure!(
-                    value <= mask(width) && (!unknown || value == ones(width)),
-                    "a read of {width} bytes at {offset:#x} of `{}` gave {value:#x}",
-                    declared.name
-                );
-                if unknown { absent += 1 } else { registers += 1 }
-            }
-        }
+    for request in sweep(subject.checked.manifest(), SWEPT, 0) {
+        let before = stand.seen()?.unknown;
+        let value = ask(&mut stand, &request)?;
+        let unknown = stand.seen()?.unknown != before;
+        let Request { range, width, offset, .. } = request;
+        ensure!(
+            value <= mask(width) && (!unknown || value == ones(width)),
+            "a read of {width} bytes at {offset:#x} of `{}` gave {value:#x}",
+            subject.checked.manifest().ranges[usize::from(range)].name
+        );
+        if unknown { absent += 1 } else { registers += 1 }
     }
     Ok(Outcome::Passed(format!("{registers} reads met a register, {absent} met none")))
 }
 
 /// Two devices that are asked the same at the same times answer the same: they have no clock but `now`, and no chance.
 fn clock(subject: &Subject) -> Result<Outcome> {
-    if subject.checked.manifest.wishes.iter().any(|wish| wish.power == schema::manifest::Power::Entropy) {
+    if subject.checked.manifest().wishes.iter().any(|wish| wish.power == schema::manifest::Power::Entropy) {
         return Ok(Outcome::Skipped("it wishes for entropy, and so may answer by chance".to_owned()));
     }
-    let requests: Vec<Request> = Accesses::new(2, &subject.checked.manifest).take(ACCESSES as usize).collect();
+    let requests: Vec<Request> = Accesses::new(2, subject.checked.manifest()).take(ACCESSES as usize).collect();
     let first = answers(&mut subject.stand(Carrier::Memory)?, &requests)?;
     // A clock of its own would have moved on.
     std::thread::sleep(Duration::from_millis(50));
@@ -180,7 +181,7 @@ fn clock(subject: &Subject) -> Result<Outcome> {
 
 /// After a reset it is as it was after power on.
 fn reset(subject: &Subject) -> Result<Outcome> {
-    let manifest = &subject.checked.manifest;
+    let manifest = subject.checked.manifest();
     let mut stand = subject.stand(Carrier::Memory)?;
     let mut accesses = Accesses::new(3, manifest);
     for _ in 0..ACCESSES / 4 {
@@ -195,7 +196,9 @@ fn reset(subject: &Subject) -> Result<Outcome> {
     let wanted = fresh.seen()?;
     ensure!(!lines || seen.levels == wanted.levels, "its interrupt lines are {:#x} after a reset", seen.levels);
     ensure!(seen.deadline == wanted.deadline, "an alarm of before a reset is still due");
-    let requests: Vec<Request> = Accesses::from(4, manifest, now).take(ACCESSES as usize / 4).collect();
+    // A register that was not reset is read before another write hides it.
+    let random = Accesses::from(4, manifest, now).take(ACCESSES as usize / 4);
+    let requests: Vec<Request> = sweep(manifest, LOOKED_AT, now).chain(random).collect();
     same(&requests, &answers(&mut fresh, &requests)?, &answers(&mut stand, &requests)?, "after a reset")?;
     Ok(Outcome::Passed("as after power on".to_owned()))
 }
@@ -203,7 +206,7 @@ fn reset(subject: &Subject) -> Result<Outcome> {
 /// An alarm comes when it is due and no sooner, and makes itself undone: one that is due for ever would be answered for ever.
 fn deadlines(subject: &Subject) -> Result<Outcome> {
     let mut stand = subject.stand(Carrier::Memory)?;
-    let mut accesses = Accesses::new(5, &subject.checked.manifest);
+    let mut accesses = Accesses::new(5, subject.checked.manifest());
     let mut alarms = 0;
     for _ in 0..ACCESSES {
         ask(&mut stand, &accesses.next())?;
@@ -232,7 +235,7 @@ fn deadlines(subject: &Subject) -> Result<Outcome> {
 
 /// One that is killed again and again answers as one that is not.
 fn restart(subject: &Subject) -> Result<Outcome> {
-    let requests: Vec<Request> = Accesses::new(6, &subject.checked.manifest).take(ACCESSES as usize / 2).collect();
+    let requests: Vec<Request> = Accesses::new(6, subject.checked.manifest()).take(ACCESSES as usize / 2).collect();
     let whole = answers(&mut subject.stand(Carrier::Memory)?, &requests)?;
     let mut stand = subject.stand(Carrier::Memory)?;
     let (mut killed, mut deaths) = (Vec::new(), 0);
@@ -247,7 +250,7 @@ fn restart(subject: &Subject) -> Result<Outcome> {
 
 /// It answers alike whatever its lane runs over.
 fn carriers(subject: &Subject) -> Result<Outcome> {
-    let requests: Vec<Request> = Accesses::new(7, &subject.checked.manifest).take(ACCESSES as usize).collect();
+    let requests: Vec<Request> = Accesses::new(7, subject.checked.manifest()).take(ACCESSES as usize).collect();
     let [first, second] = CARRIERS.map(|carrier| answers(&mut subject.stand(carrier)?, &requests));
     same(&requests, &first?, &second?, "over `socket` and not over `memory`")?;
     Ok(Outcome::Passed("memory and socket".to_owned()))
@@ -255,8 +258,8 @@ fn carriers(subject: &Subject) -> Result<Outcome> {
 
 /// Accesses that the bus would never make: beyond a range, at no width, in a range that is not there.
 fn misuse(subject: &Subject) -> Result<Outcome> {
-    let ranges = subject.checked.manifest.ranges.len() as u8;
-    let length = subject.checked.manifest.ranges.first().map_or(0, |range| range.length);
+    let ranges = subject.checked.manifest().ranges.len() as u8;
+    let length = subject.checked.manifest().ranges.first().map_or(0, |range| range.length);
     let mut stand = subject.stand(Carrier::Memory)?;
     let access = |range, offset, width| Request { range, offset, width, ..still(0) };
     for request in [
@@ -286,7 +289,7 @@ fn misuse(subject: &Subject) -> Result<Outcome> {
 /// Whatever the schema allows, as fast as it is answered.
 fn fuzzing(subject: &Subject) -> Result<Outcome> {
     let mut stand = subject.stand(Carrier::Memory)?;
-    let mut accesses = Accesses::new(8, &subject.checked.manifest);
+    let mut accesses = Accesses::new(8, subject.checked.manifest());
     let end = Instant::now() + subject.fuzzed;
     let mut count = 0u64;
     while Instant::now() < end {
@@ -307,6 +310,18 @@ fn fuzzing(subject: &Subject) -> Result<Outcome> {
     let audit = stand.audit()?;
     ensure!(audit.differences.is_empty(), "{}", audit.differences.join("; "));
     Ok(Outcome::Passed(format!("{count} operations in {} s", subject.fuzzed.as_secs())))
+}
+
+/// Reads of every range at every width; of a range larger than `most` at its first and last offsets.
+fn sweep(manifest: &Manifest, most: u64, now: u64) -> impl Iterator<Item = Request> {
+    let at =
+        (0..).zip(&manifest.ranges).flat_map(|(range, declared)| WIDTHS.map(|width| (range, declared.length, width)));
+    at.flat_map(move |(range, length, width)| {
+        let offsets = (0..length).step_by(width.into()).filter(move |offset| {
+            offset + u64::from(width) <= length && (length <= most || *offset < most / 2 || length - offset <= most / 2)
+        });
+        offsets.map(move |offset| Request { range, width, offset, ..still(now) })
+    })
 }
 
 /// One operation; a device that dies of it, or does not answer, has failed.

@@ -6,7 +6,7 @@ mod drive;
 mod new;
 mod plugin;
 
-pub use plugin::{Checked, ask, ask_one, checked, is_plugin, label, stand};
+pub use plugin::{Checked, ask, ask_one, is_plugin, label, stand};
 
 use crate::args::DeviceKind;
 use anyhow::Result;

@@ -17,7 +17,8 @@ macro_rules! files {
 
 /// The SDK for Python, as its wheel has it.
 const PYTHON: &[File] = files!("cofferdam_device/", "devices/sdk/python/cofferdam_device/",
-    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "state.py");
+    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "state.py"
+    "words.py");
 const PYTHON_SCHEMA: &[File] =
     files!("cofferdam_device/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
 /// The SDK for C++.
@@ -25,6 +26,15 @@ const CPP: &[File] = files!("sdk/include/cofferdam/", "devices/sdk/cpp/include/c
     "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "powers.hpp");
 const CPP_SCHEMA: &[File] = files!("sdk/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
 const CPP_TOOLS: &[File] = files!("sdk/", "devices/sdk/cpp/", "generate.sh");
+/// The SDK for Rust, which needs no other crate: there is nothing to be fetched.
+const RUST: &[File] = files!("sdk/src/", "devices/sdk/plugin/src/",
+    "declare.rs" "engine.rs" "host.rs" "kernel.rs" "lane.rs" "lib.rs" "messages.rs" "options.rs" "powers.rs" "state.rs"
+    "stream.rs" "wire.rs");
+/// Its own tests stay where the schema is, which they hold it to.
+const SDK_TESTS: &str = "#[cfg(test)]\nmod tests;\n\n";
+/// What allows all of it to be used.
+const PYTHON_LICENCES: &[File] = files!("cofferdam_device/", "", "LICENSE-APACHE" "LICENSE-MIT");
+const LICENCES: &[File] = files!("sdk/", "", "LICENSE-APACHE" "LICENSE-MIT");
 
 /// The device itself. `NAME` is replaced, in what they are called and in what they say.
 const PYTHON_DEVICE: &[File] = &[
@@ -37,6 +47,14 @@ const CPP_DEVICE: &[File] = &[
     ("Makefile", include_str!("skeleton/Makefile")),
     ("README.md", include_str!("skeleton/README-cpp.md")),
 ];
+const RUST_DEVICE: &[File] = &[
+    ("src/main.rs", include_str!("skeleton/device.rs")),
+    ("src/tests.rs", include_str!("skeleton/test_device.rs")),
+    // Under their own name they would be taken for crates of the repository.
+    ("Cargo.toml", include_str!("skeleton/Cargo.toml.txt")),
+    ("sdk/Cargo.toml", include_str!("skeleton/sdk-Cargo.toml.txt")),
+    ("README.md", include_str!("skeleton/README-rust.md")),
+];
 
 /// Makes the folder.
 pub fn new(asked: &NewArgs) -> Result<u8> {
@@ -46,8 +64,9 @@ pub fn new(asked: &NewArgs) -> Result<u8> {
         return Err(usage!("{name}: a device's name is small letters, digits and _, and begins with a letter"));
     }
     let (device, sdk): (_, &[&[File]]) = match asked.lang {
-        NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_SCHEMA]),
-        NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_SCHEMA, CPP_TOOLS]),
+        NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_SCHEMA, PYTHON_LICENCES]),
+        NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_SCHEMA, CPP_TOOLS, LICENCES]),
+        NewLanguage::Rust => (RUST_DEVICE, &[RUST, LICENCES]),
     };
     let folder = Path::new(name);
     match fs::create_dir(folder) {
@@ -60,7 +79,7 @@ pub fn new(asked: &NewArgs) -> Result<u8> {
         write(&folder.join(to.replace("NAME", name)), &content.replace("NAME", name))?;
     }
     for (to, content) in sdk.iter().copied().flatten() {
-        write(&folder.join(to), content)?;
+        write(&folder.join(to), &content.replace(SDK_TESTS, ""))?;
     }
     println!("{name}: begin with {name}/README.md");
     Ok(0)

@@ -56,35 +56,48 @@ pub fn ask_one(path: &str, options: Vec<Setting>, level: Level, carrier: Carrier
         .map_err(|error| usage!("{error:#}"))
 }
 
-/// A plugin that can be started: what it declares, and how strictly it is confined.
+/// A plugin that can be started, as it was asked for.
 pub struct Checked {
-    pub manifest: Manifest,
+    pub plugin: Plugin,
     pub level: Level,
+    said: Said,
 }
 
-/// Has a plugin, with the options that are given behind its path, declare what it is.
-pub fn checked(spec: &str, level: Level) -> Result<Checked> {
-    let (path, options) = parse_device(spec)?;
-    if !is_plugin(&path) {
-        return Err(usage!("{path}: give a plugin by its path, as ./{path}"));
+impl Checked {
+    /// Has a plugin, with the options that are given behind its path, declare what it is.
+    pub fn of(spec: &str, level: Level) -> Result<Checked> {
+        let (path, options) = parse_device(spec)?;
+        if !is_plugin(&path) {
+            return Err(usage!("{path}: give a plugin by its path, as ./{path}"));
+        }
+        let said = Said::of(&path, options)?;
+        let plugin = ask_one(&path, said.options.clone(), level, Carrier::Memory)?;
+        Ok(Checked { plugin, level, said })
     }
-    Ok(Checked { manifest: ask_one(&path, options, level, Carrier::Memory)?.manifest, level })
+
+    /// What it declares.
+    pub fn manifest(&self) -> &Manifest {
+        &self.plugin.manifest
+    }
+
+    /// Puts it on a stand. Whatever it wishes for it gets, but for files.
+    pub fn stand(&self, carrier: Carrier) -> Result<Stand> {
+        let name = self.plugin.path.to_string_lossy().into_owned();
+        let mut device = planned(&name, self.said.options.clone(), self.said.files.clone());
+        device.label = label(&name);
+        (device.level, device.carrier, device.plugin) = (self.level, carrier, Some(self.plugin.clone()));
+        Stand::start(&device, &BuiltIn)
+    }
 }
 
-/// A device, plugin or not, on a stand. Whatever it wishes for it gets, but for files.
+/// A device, plugin or not, on a stand.
 pub fn stand(spec: &str, carrier: Carrier, level: Level) -> Result<Stand> {
-    let (name, mut options) = parse_device(spec)?;
-    let mut backing = Vec::new();
-    let plugin = if is_plugin(&name) {
-        let said = Said::of(&name, options)?;
-        (options, backing) = (said.options, said.files);
-        Some(ask_one(&name, options.clone(), level, carrier)?)
-    } else {
-        None
-    };
-    let mut device = planned(&name, options, backing);
-    device.label = label(&name);
-    (device.level, device.carrier, device.plugin) = (level, carrier, plugin);
+    let (name, options) = parse_device(spec)?;
+    if is_plugin(&name) {
+        return Checked::of(spec, level)?.stand(carrier);
+    }
+    let mut device = planned(&name, options, Vec::new());
+    (device.level, device.carrier) = (level, carrier);
     Stand::start(&device, &BuiltIn)
 }
 

@@ -1,47 +1,34 @@
 // The watchdog of the iBASE IB700 single-board computer: a timer that ends the machine unless the guest winds it in time.
 // Source: iBASE, IB700 Pentium III CPU card, User's Manual, "Watchdog Timer Configuration".
 #include <cofferdam/device.hpp>
-
 using namespace cofferdam;
 
-struct State {
-  uint64_t expires_ns;
-  uint32_t expiries;
-  uint8_t runs, unused[3];
-};
+struct State { uint64_t expires_ns; uint32_t expiries; uint8_t runs, unused[3]; };
 
 struct Ib700 : Device<State> {
   Latch expired;
-
   static Manifest manifest(const Options& options) {
-    const std::string action = options.text("action", "reset");
-    if (action != "reset" && action != "poweroff" && action != "panic") {
-      throw OptionError("option `action`: `" + action + "` is not reset, poweroff or panic");
-    }
+    const auto action = options.choice<Switch>(
+        "action", {{"reset", Switch::Reset}, {"poweroff", Switch::PowerOff}, {"panic", Switch::Panicked}});
     Manifest manifest{"ib700", "iBASE IB700 watchdog timer"};
     manifest.ranges = {{"stop", Space::Port, 0x441, 1}, {"start", Space::Port, 0x443, 1}};
-    manifest.wishes = {{Power::Switch, "expired", "a guest that stands still is to be ended",
-                        action == "reset" ? Switch::Reset : action == "poweroff" ? Switch::PowerOff : Switch::Panicked}};
+    manifest.wishes = {{Power::Switch, "expired", "a guest that stands still is to be ended", action}};
     manifest.options = {{"action", OptionKind::Text, "reset", "what an expired timer does: reset, poweroff or panic"}};
     return manifest;
   }
   void attach(const Options&, Powers& powers) override { expired = Latch(powers.take_switch("expired")); }
   bool check(const State& state) const override { return state.runs <= 1 && (state.runs || !state.expires_ns); }
   bool write(State& state, const Access& at, uint64_t value) override {
-    // Value 0 is the longest time, each further one two seconds less, and value 15 none at all.
     state.runs = at.range == 1;
+    // Value 0 is the longest time, each further one two seconds less, and value 15 none at all.
     state.expires_ns = state.runs ? at.now + (30 - value % 16 * 2) * 1'000'000'000 : 0;
     return true;
   }
   void alarm(State& state, uint64_t now) override {
     if (state.runs && state.expires_ns <= now) state = {0, state.expiries + 1, 0, {}};
   }
-  Outputs outputs(const State& state) const override {
-    return {0, state.runs ? std::optional(state.expires_ns) : std::nullopt};
-  }
-  void settle(const State& state) override {
-    expired.settle(state.expiries ? std::optional<uint64_t>(state.expiries) : std::nullopt);
-  }
+  Outputs outputs(const State& state) const override { return {0, optional_if(state.runs, state.expires_ns)}; }
+  void settle(const State& state) override { expired.settle(optional_if(state.expiries, state.expiries)); }
 };
 
 int main() { return run<Ib700>(); }

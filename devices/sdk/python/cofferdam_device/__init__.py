@@ -6,9 +6,12 @@ state without asking, its *outputs*, is a function of the state; both take effec
 is killed at any moment has done an operation or it has not.
 """
 
+# isort: off
+from .words import log  # First: it says what else cannot be loaded.
 from .declare import (
     Line,
     Option,
+    OptionError,
     Range,
     Register,
     Wish,
@@ -27,7 +30,7 @@ from .declare import (
     wish,
 )
 from .model import Access, Device, NoRegister, Outputs
-from .host import log, run
+from .host import run
 from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers
 from .state import State, u8, u16, u32, u64
 
@@ -40,6 +43,7 @@ __all__ = [
     "Line",
     "NoRegister",
     "Option",
+    "OptionError",
     "OutsideGrant",
     "Outputs",
     "Powers",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .model import Device
 
 T = TypeVar("T", bound=type)
+V = TypeVar("V")
 
 CLASSES = ("block", "net", "char", "timer", "display", "entropy", "system")
 POWERS = ("stream", "memory", "lowMemory", "fileRead", "fileWrite", "switch", "direct", "entropy", "scanout")
@@ -98,6 +102,13 @@ class Pci:
 
 class Options(dict[str, Any]):
     """Values of a device's options, parsed."""
+
+    def choice(self, name: str, choices: Mapping[str, V]) -> V:
+        """What the word stands for that an option has: one of these."""
+        if self[name] not in choices:
+            *words, last = choices
+            raise OptionError(f"option `{name}`: `{self[name]}` is not {', '.join(words)} or {last}")
+        return choices[self[name]]
 
 
 class OptionError(ValueError):
@@ -216,7 +227,7 @@ def given(value: Any, options: Options) -> Any:
     return value(options) if callable(value) else value
 
 
-def manifest(cls: type, options: Options) -> dict[str, Any]:
+def manifest(cls: type[Device], options: Options) -> dict[str, Any]:
     """The manifest of a device class with these options, as fields of the schema's ``Manifest``."""
     ranges = {range.name: index for index, range in enumerate(cls.ranges)}
     declared: dict[str, Any] = {

@@ -14,7 +14,6 @@ import pathlib
 import socket
 import struct
 import sys
-import traceback
 from typing import Any, NoReturn
 
 import capnp
@@ -24,19 +23,17 @@ from .model import Device
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
 from .powers import Bell, File, GuestMemory, Powers
+from .words import CHANNEL, EVENT, HEADER, SENTENCE_MAX, last_words, log
 
 capnp.remove_import_hook()
 _SCHEMA = capnp.load(str(pathlib.Path(__file__).parent / "schema" / "host.capnp"))
 _IMC = capnp.load(str(pathlib.Path(__file__).parent / "schema" / "imc.capnp"))
 
-CHANNEL = 3
 PROTOCOL = 1
 HOST_WIDE = 255
 DATAGRAM_MAX = 32 + (16 << 10)
-SENTENCE_MAX = 400
 DESCRIPTORS_MAX = 1024
-_HEADER = struct.Struct("<4sHHQBBHIQ")
-_CALL, _REPLY, _ERROR, _EVENT = 1, 2, 3, 4
+_CALL, _REPLY, _ERROR = 1, 2, 3
 _ORDINALS = {
     "Refusal": 0x01,
     "Empty": 0x02,
@@ -49,15 +46,6 @@ _ORDINALS = {
     "Log": 0x16,
 }
 _PR_SET_DUMPABLE = 4
-
-
-def log(text: str, severity: str = "info") -> None:
-    """One line for the people who run the machine: ``error``, ``warning``, ``info`` or ``debug``."""
-    try:
-        os.write(CHANNEL, _datagram(_EVENT, 0, "Log", {"severity": severity, "text": text[:SENTENCE_MAX]}))
-    except OSError:
-        # Nobody is left to be told that nobody listens.
-        pass
 
 
 class _Lines(io.TextIOBase):
@@ -80,23 +68,9 @@ def run(cls: type[Device]) -> NoReturn:
     try:
         _serve(cls)
     except BaseException as error:  # noqa: BLE001 - the last words of this process, whatever it died of
-        place = traceback.extract_tb(error.__traceback__)[-1:]
-        where = f" ({pathlib.Path(place[0].filename).name}:{place[0].lineno})" if place else ""
-        log(f"{type(error).__name__}: {error}{where}", "error")
+        last_words(error)
         os._exit(1)
     os._exit(0)
-
-
-def _died_while_loading(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    place = traceback.extract_tb(trace)[-1:]
-    where = f" ({pathlib.Path(place[0].filename).name}:{place[0].lineno})" if place else ""
-    log(f"{kind.__name__}: {error}{where}", "error")
-    os._exit(1)
-
-
-if os.environ.get("HOME") is None:
-    # Started as a plugin, with nothing but its channel: what goes wrong while the rest is loaded is said there.
-    sys.excepthook = _died_while_loading
 
 
 def _datagram(kind: int, call: int, name: str, fields: dict[str, Any]) -> bytes:
@@ -104,9 +78,9 @@ def _datagram(kind: int, call: int, name: str, fields: dict[str, Any]) -> bytes:
     segments = struct_type.new_message(**fields).to_segments()
     if len(segments) != 1:
         raise ValueError(f"a {name} of this size is not one segment")
-    body = segments[0]
+    body: bytes = segments[0]
     identity = struct_type.schema.node.id
-    return _HEADER.pack(b"IMC1", 1, _ORDINALS[name], call, kind, 0, 0, len(body), identity) + body
+    return HEADER.pack(b"IMC1", 1, _ORDINALS[name], call, kind, 0, 0, len(body), identity) + body
 
 
 class _Refused(Exception):
@@ -119,7 +93,7 @@ class _Channel:
         self._socket.setblocking(True)
 
     def tell(self, name: str, **fields: Any) -> None:
-        os.write(CHANNEL, _datagram(_EVENT, 0, name, fields))
+        os.write(CHANNEL, _datagram(EVENT, 0, name, fields))
 
     def reply(self, call: int, name: str, **fields: Any) -> None:
         os.write(CHANNEL, _datagram(_REPLY, call, name, fields))
@@ -137,9 +111,9 @@ class _Channel:
                 descriptors += struct.unpack(f"{len(numbers) // 4}i", numbers[: len(numbers) // 4 * 4])
         if not data:
             os._exit(0)
-        magic, version, ordinal, call, kind, _, _, length, identity = _HEADER.unpack_from(data)
+        magic, version, ordinal, call, kind, _, _, length, identity = HEADER.unpack_from(data)
         names = {number: name for name, number in _ORDINALS.items()}
-        body = data[_HEADER.size :]
+        body = data[HEADER.size :]
         if (magic, version, kind) != (b"IMC1", 1, _CALL) or length != len(body) or ordinal not in names:
             raise RuntimeError("the supervisor sent a message that is no call")
         struct_type = getattr(_SCHEMA, names[ordinal])

@@ -6,16 +6,9 @@ of times.
 """
 
 from cofferdam_device import Access, Device, Latch, Outputs, Register, State, device, ports, run, text, u8, u32, u64, wish
-from cofferdam_device.declare import OptionError
 
 SECOND = 1_000_000_000
 ACTIONS = {"reset": "reset", "poweroff": "powerOff", "panic": "panicked"}
-
-
-def action(options):
-    if options["action"] not in ACTIONS:
-        raise OptionError(f"option `action`: `{options['action']}` is not reset, poweroff or panic")
-    return ACTIONS[options["action"]]
 
 
 @device("ib700", "iBASE IB700 watchdog timer", kind="system")
@@ -23,7 +16,14 @@ class Ib700(Device):
     options = [text("action", "reset", "what an expired timer does: reset, poweroff or panic")]
     ranges = [ports("stop", 0x441), ports("start", 0x443)]
     registers = [Register("stop", on_write="stop"), Register("start", on_write="start")]
-    wishes = [wish("switch", "expired", "a guest that stands still is to be ended", switch=action)]
+    wishes = [
+        wish(
+            "switch",
+            "expired",
+            "a guest that stands still is to be ended",
+            switch=lambda options: options.choice("action", ACTIONS),
+        )
+    ]
 
     class State(State):
         expires_ns: u64

@@ -144,6 +144,18 @@ class Options {
     throw OptionError("option `" + name + "`: `" + *value + "` is not `on` or `off`");
   }
 
+  /// What the word stands for that an option has, or the first of these.
+  template <class V>
+  V choice(const std::string& name, const std::vector<std::pair<std::string, V>>& choices) const {
+    const std::string word = text(name, choices.front().first);
+    std::string words;
+    for (const auto& [each, value] : choices) {
+      if (each == word) return value;
+      words += (words.empty() ? "" : each == choices.back().first ? " or " : ", ") + each;
+    }
+    throw OptionError("option `" + name + "`: `" + word + "` is not " + words);
+  }
+
   /// Refuses what `specs` does not name, values that do not parse, and a name set twice.
   void check(const std::vector<Option>& specs) const {
     for (std::size_t at = 0; at < set_.size(); ++at) {
@@ -173,6 +185,11 @@ class Options {
 
   std::vector<std::pair<std::string, std::string>> set_;
 };
+
+/// A value, where there is one.
+inline std::optional<uint64_t> optional_if(bool there, uint64_t value) {
+  return there ? std::optional(value) : std::nullopt;
+}
 
 /// Where an access landed: inside the range, at a width of 1, 2, 4 or 8 bytes.
 struct Access {
