@@ -413,12 +413,26 @@ fn set_attributes(at: &CStr, attributes: u64, flags: c_int) -> Result<(), Failur
 fn confine_plugin(view: &View) -> Result<(), Failure> {
     /// `PR_SET_MDWE` and `PR_MDWE_REFUSE_EXEC_GAIN` of <linux/prctl.h>, since Linux 6.3.
     const MDWE: (c_int, libc::c_ulong) = (65, 1);
-    // SAFETY: no memory is passed.
+    /// `LANDLOCK_RULE_PATH_BENEATH` and `LANDLOCK_ACCESS_FS_READ_DIR` of <linux/landlock.h>. Folders of the root were made for
+    /// what it shows, so their names tell nothing else; interpreters look for modules by them.
+    const PATH_BENEATH: c_int = 1;
+    const READ_DIR: u64 = 1 << 3;
+    /// `struct landlock_path_beneath_attr`.
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed: u64,
+        parent: c_int,
+    }
+    // SAFETY: the path and the rule outlive their calls; nothing else is passed by address.
     unsafe {
         if libc::prctl(MDWE.0, MDWE.1, 0, 0, 0) < 0 && errno() != libc::EINVAL {
             return Err((Step::Executable, errno()));
         }
         if let Some(rules) = &view.rules {
+            let root = check(Step::Rules, libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC))?;
+            let lists = PathBeneath { allowed: READ_DIR, parent: root as c_int };
+            check(Step::Rules, libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), PATH_BENEATH, &lists, 0))?;
+            libc::close(root as c_int);
             check(Step::Rules, libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0))?;
         }
     }
