@@ -51,4 +51,11 @@ struct Picture $Imc.message(0x48) {
   after @1 :UInt64;           # the generation of an older picture: the one that was asked for has another
 }
 
+struct Exchange $Imc.message(0x4a) {                              # Call: have another medium in a drive. The reply is empty.
+  drive @0 :Text;             # as the machine calls it
+  image @1 :Text;             # a path; empty: take the medium out
+  readonly @2 :Bool;
+  forced @3 :Bool;            # though the guest may hold the medium that is there
+}
+
 struct Press $Imc.message(0x49) { inputs @0 :List(Display.Input); }   # Call: at most 64. The reply is empty.

@@ -150,6 +150,19 @@ pub struct Picture {
     pub after: u64,
 }
 
+/// Call: have another medium in a drive. The reply is [`crate::host::Empty`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The drive, as the machine calls it.
+    pub drive: String,
+    /// The path of an image; empty: the medium is taken out.
+    pub image: String,
+    /// It is only read.
+    pub readonly: bool,
+    /// Though the guest may hold the medium that is there.
+    pub forced: bool,
+}
+
 /// Call: what a person did with keyboard and mouse. The reply is [`crate::host::Empty`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Press {

@@ -23,6 +23,12 @@ struct Assignment {
   options @1 :List(Setting);
   carrier @2 :Lane.Carrier;   # what its lane runs over
   poisoned @3 :Bool;   # its next operation ended two incarnations: reset the device, and answer that one as ones
+  exchanged @4 :Exchanged;   # absent: nothing was, since its state was left
+}
+struct Exchanged {
+  # A medium, while nobody served the device.
+  bay @0 :UInt8;       # its number among the device's bays
+  forced @1 :Bool;     # though the guest may hold what was there
 }
 struct Setting { name @0 :Text; value @1 :Text; }
 

@@ -73,6 +73,17 @@ pub struct Assignment {
     pub carrier: Carrier,
     /// Its next operation ended two incarnations: the device is reset, and that one answered as ones.
     pub poisoned: bool,
+    /// What was exchanged since its state was left.
+    pub exchanged: Option<Exchanged>,
+}
+
+/// A medium was exchanged while nobody served the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchanged {
+    /// The number of the bay that it is in.
+    pub bay: u8,
+    /// Though the guest may hold what was there.
+    pub forced: bool,
 }
 
 /// One option's value.

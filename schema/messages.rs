@@ -1,7 +1,7 @@
 //! All messages, for what treats them alike.
 
 use crate::control::{
-    Command, Console, ConsoleOutput, LogLines, Logs, Picture, Press, Screenshot, Status, StatusReport,
+    Command, Console, ConsoleOutput, Exchange, LogLines, Logs, Picture, Press, Screenshot, Status, StatusReport,
 };
 use crate::host::{Assign, Attach, Empty, Grants, Hello, Log, Manifests, Refusal, Seal};
 use crate::lane::{Access, Answer};
@@ -62,6 +62,7 @@ macro_rules! with_messages {
             Screenshot,
             Picture,
             Press,
+            Exchange,
             Access,
             Answer,
             Share,

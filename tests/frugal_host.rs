@@ -70,6 +70,12 @@ impl Model for Watched {
         SERVING.store(true, Ordering::Relaxed);
         self.model.check(state)
     }
+    fn holds(&self, state: &[u8], bay: u8) -> bool {
+        self.model.holds(state, bay)
+    }
+    fn exchanged(&mut self, state: &mut [u8], bay: u8) {
+        self.model().exchanged(state, bay);
+    }
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister> {
         if self.wasteful {
             std::hint::black_box(Box::new(at.offset));

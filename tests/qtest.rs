@@ -1,96 +1,14 @@
 //! `cofferdam qtest`, driven as test programs drive it: over its standard input, and by its second name over sockets.
 
+#[path = "harness/driven.rs"]
+mod driven;
 mod harness;
 
+use driven::{Machine, Program, second_name};
 use harness::{PATIENCE, Place, text};
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use serde_json::json;
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// A machine on its standard input and output.
-struct Machine {
-    child: Child,
-    to: Box<dyn Write>,
-    from: Box<dyn BufRead>,
-    /// Interrupts that were told since this was emptied.
-    irqs: Vec<String>,
-}
-
-impl Machine {
-    fn start(place: &Place, words: &[&str]) -> Machine {
-        let mut command = place.cofferdam();
-        let mut child = command
-            .arg("qtest")
-            .args(["--rtc", "2001-02-28T23:59:58"])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Machine { child, to: Box::new(to), from: Box::new(BufReader::new(from)), irqs: Vec::new() }
-    }
-
-    /// Says a line, and gives what is answered after `OK`.
-    fn ask(&mut self, line: &str) -> String {
-        writeln!(self.to, "{line}").unwrap();
-        self.to.flush().unwrap();
-        self.answer()
-    }
-
-    fn answer(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.from.read_line(&mut line).unwrap() > 0, "it ended: {:?}", self.child.try_wait());
-            let line = line.trim_end();
-            match line.strip_prefix("OK") {
-                Some(answer) => return answer.trim_start().to_owned(),
-                None if line.starts_with("IRQ ") => self.irqs.push(line.to_owned()),
-                None => return line.to_owned(),
-            }
-        }
-    }
-
-    fn number(&mut self, line: &str) -> u64 {
-        let answer = self.ask(line);
-        u64::from_str_radix(answer.trim_start_matches("0x"), 16).unwrap_or_else(|_| panic!("{line}: {answer}"))
-    }
-
-    fn cmos(&mut self, register: u8) -> u64 {
-        self.ask(&format!("outb 0x70 {register}"));
-        self.number("inb 0x71")
-    }
-
-    fn set_cmos(&mut self, register: u8, value: u8) {
-        self.ask(&format!("outb 0x70 {register}"));
-        self.ask(&format!("outb 0x71 {value}"));
-    }
-
-    fn irqs(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.irqs)
-    }
-
-    /// Its exit status, once its standard input is closed.
-    fn end(mut self) -> Option<i32> {
-        self.to = Box::new(std::io::sink());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The program under its second name, beside the first.
-fn second_name() -> std::path::PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_cofferdam")).with_file_name("cofferdam-qtest-system-x86_64")
-}
 
 #[test]
 fn a_line_that_makes_no_sense_fails_and_the_next_is_answered() {
@@ -219,102 +137,6 @@ fn four_serial_ports_and_a_printer_print_where_they_are_told() {
             assert!(Instant::now() < until, "port {number} has not printed");
             machine.ask("endianness");
         }
-    }
-}
-
-/// A test program that knows the machine by its second name: it listens, and the machine connects.
-struct Program {
-    child: Child,
-    test: Machine,
-    qmp: UnixStream,
-    monitor: BufReader<UnixStream>,
-}
-
-impl Program {
-    fn start(place: &Place, words: &[&str]) -> Program {
-        let (test_path, monitor_path) = (place.path("qtest"), place.path("qmp"));
-        let listen = |path: &Path| UnixListener::bind(path).unwrap();
-        let (tests, monitors) = (listen(&test_path), listen(&monitor_path));
-        let mut child = Command::new(second_name())
-            .env("COFFERDAM_RUNTIME", place.path("run"))
-            .args(["-qtest", &format!("unix:{}", test_path.display()), "-qtest-log"])
-            .arg(place.path("log"))
-            .args(["-chardev", &format!("socket,path={},id=char0", monitor_path.display())])
-            .args(["-mon", "chardev=char0,mode=control", "-display", "none", "-audio", "none", "-accel", "qtest"])
-            .args(words)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let accept = |listener: UnixListener, child: &mut Child| {
-            listener.set_nonblocking(true).unwrap();
-            let until = Instant::now() + PATIENCE;
-            loop {
-                if let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(false).unwrap();
-                    return stream;
-                }
-                if child.try_wait().unwrap().is_some() || Instant::now() > until {
-                    let mut errors = String::new();
-                    let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
-                    panic!("it did not connect: {errors}");
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
-        let test = accept(tests, &mut child);
-        let qmp = accept(monitors, &mut child);
-        let idle = Command::new("true").spawn().unwrap();
-        let test = Machine {
-            child: idle,
-            to: Box::new(test.try_clone().unwrap()),
-            from: Box::new(BufReader::new(test)),
-            irqs: Vec::new(),
-        };
-        let monitor = BufReader::new(qmp.try_clone().unwrap());
-        let mut program = Program { child, test, qmp, monitor };
-        assert!(program.message()["QMP"]["capabilities"].is_array(), "a greeting comes first");
-        assert_eq!(program.execute("qmp_capabilities", json!({})), json!({ "return": {} }));
-        program
-    }
-
-    fn message(&mut self) -> Value {
-        let mut line = String::new();
-        assert!(self.monitor.read_line(&mut line).unwrap() > 0, "the monitor is closed");
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn execute(&mut self, command: &str, arguments: Value) -> Value {
-        writeln!(self.qmp, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
-        loop {
-            let message = self.message();
-            if message.get("event").is_none() {
-                return message;
-            }
-        }
-    }
-
-    /// The data of the next event of this name; others are passed over.
-    fn event(&mut self, name: &str) -> Value {
-        loop {
-            let message = self.message();
-            if message["event"] == name {
-                return message["data"].clone();
-            }
-        }
-    }
-
-    /// Sends it a signal; its exit status.
-    fn terminate(&mut self) -> Option<i32> {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

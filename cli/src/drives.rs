@@ -5,7 +5,7 @@ use crate::machine::{parse_image, planned};
 use anyhow::Result;
 use schema::host::Setting;
 use std::path::PathBuf;
-use vmm::supervisor::{Backing, PlannedDevice};
+use vmm::supervisor::{Backing, Bay, PlannedDevice};
 
 /// The four places, by the option of the device that says what is there.
 const PLACES: [&str; 4] = ["primary", "primary-slave", "secondary", "secondary-slave"];
@@ -39,7 +39,15 @@ pub fn ide(disks: &[String], cds: &[String]) -> Result<PlannedDevice> {
             backing.extend(image);
         }
     }
-    Ok(planned("piix-ide", options, backing))
+    let bays = (0..cds.len()).zip(order).map(|(number, place)| Bay {
+        name: format!("cdrom{number}"),
+        number: place as u8,
+        option: PLACES[place].into(),
+        empty: "empty".into(),
+        readonly: "cdrom".into(),
+        writable: None,
+    });
+    Ok(PlannedDevice { bays: bays.collect(), ..planned("piix-ide", options, backing) })
 }
 
 #[cfg(test)]

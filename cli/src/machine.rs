@@ -6,7 +6,7 @@ use sandbox::HelperForm;
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use std::path::{Path, PathBuf};
-use vmm::supervisor::{Backing, Outlet, PlannedDevice};
+use vmm::supervisor::{Backing, Bay, Outlet, PlannedDevice};
 
 /// The devices of every machine.
 pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
@@ -61,6 +61,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         helper: HelperForm::DEFAULT,
         carrier: Carrier::DEFAULT,
         backing,
+        bays: Vec::new(),
         program: None,
         outlet: Outlet::Console,
         plugin: None,
@@ -133,6 +134,9 @@ fn drive_of(image: &str) -> Result<u64> {
     })
 }
 
+/// What stands for no medium, in a drive that is there.
+const EMPTY: &str = "none";
+
 /// A floppy controller with these diskettes in its drives.
 pub fn floppy(images: &[String]) -> Result<PlannedDevice> {
     const DRIVES: [&str; 2] = ["a", "b"];
@@ -142,11 +146,22 @@ pub fn floppy(images: &[String]) -> Result<PlannedDevice> {
             return Err(usage!("--floppy {image}: a PC has two drives, and both have a diskette; leave this one out"));
         };
         let (path, readonly) = parse_image("--floppy", image)?;
+        if path == EMPTY {
+            continue;
+        }
         let value = if readonly { "readonly" } else { "writable" };
         options.push(Setting { name: (*drive).into(), value: value.into() });
         backing.push(Backing::Path(PathBuf::from(path)));
     }
-    Ok(planned("floppy", options, backing))
+    let bays = DRIVES.into_iter().zip(0..).map(|(drive, number)| Bay {
+        name: format!("floppy{number}"),
+        number,
+        option: drive.into(),
+        empty: "empty".into(),
+        readonly: "readonly".into(),
+        writable: Some("writable".into()),
+    });
+    Ok(PlannedDevice { bays: bays.collect(), ..planned("floppy", options, backing) })
 }
 
 /// Applies `--host-program`.

@@ -86,6 +86,8 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Reset(vm) => operate::order(&vm, schema::control::Order::Reset),
         Action::Console(vm) => operate::console(&vm, &signals),
         Action::Screenshot(asked) => display::screenshot(&asked),
+        Action::Eject(asked) => operate::eject(&asked),
+        Action::Insert(asked) => operate::insert(&asked),
         Action::Sendkeys(asked) => display::sendkeys(&asked),
         Action::Logs(vm) => operate::logs(&vm),
         Action::Devices(devices) => devices::devices(&devices),

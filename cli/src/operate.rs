@@ -1,12 +1,13 @@
 //! Commands to a running VM.
 
-use crate::args::VmArgs;
-use anyhow::Result;
+use crate::args::{EjectArgs, InsertArgs, VmArgs};
+use crate::machine::parse_image;
+use anyhow::{Context, Result};
 use schema::control::Order;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use vmm::supervisor::operator::Client;
-use vmm::supervisor::{Console, ConsolePlan, Signals, Typed, runtime};
+use vmm::supervisor::{Console, ConsolePlan, Medium, Signals, Typed, runtime};
 
 /// How often an attached console looks for output: below what a person notices.
 const CONSOLE_PERIOD: Duration = Duration::from_millis(20);
@@ -23,6 +24,21 @@ pub fn order(asked: &VmArgs, order: Order) -> Result<u8> {
             std::thread::sleep(CONSOLE_PERIOD);
         }
     }
+    Ok(0)
+}
+
+/// Takes the medium out of a drive.
+pub fn eject(asked: &EjectArgs) -> Result<u8> {
+    Client::connect(&asked.name)?.exchange(&asked.drive, None, asked.force)?;
+    Ok(0)
+}
+
+/// Puts a medium into a drive.
+pub fn insert(asked: &InsertArgs) -> Result<u8> {
+    let (path, readonly) = parse_image("insert", &asked.image)?;
+    // Who opens it has another working directory.
+    let path = std::path::absolute(path).with_context(|| format!("{path}: has no place"))?;
+    Client::connect(&asked.name)?.exchange(&asked.drive, Some(&Medium { path, readonly }), asked.force)?;
     Ok(0)
 }
 

@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Runs the command.
 pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     let asked = asked.with_config()?;
-    let plan = plan(&asked)?;
+    let mut plan = plan(&asked)?;
     let console_plan = asked.console_plan()?;
     // What no machine can be is a matter of usage, and said before anything is opened.
     let manifests = plan.manifests(&BuiltIn).map_err(|error| usage!("{error:#}"))?;
@@ -51,6 +51,7 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
             }
         };
         vm.end();
+        vm.keep_media(&mut plan);
         journal = std::mem::take(vm.journal());
         return match ended {
             Ended::Reset if !asked.no_reboot => continue,

@@ -6,6 +6,7 @@ use device::{Model, NoRegister, Scan};
 use imc::Wake;
 use imc::lane::steps::{Fault, Step, is_broken, reach};
 use imc::lane::{Header, HostLane, Levels, Serve, StateWriter, mask, ones};
+use schema::host::Exchanged;
 use schema::lane::{Access, Operation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ pub struct Engine {
     careful: u32,
     /// What the device is asked next ended two incarnations.
     poisoned: bool,
+    /// What was exchanged since the state was left.
+    exchanged: Option<Exchanged>,
     /// It was told to come to rest: it does nothing of its own accord until it is asked something again.
     resting: bool,
 }
@@ -75,6 +78,7 @@ impl Engine {
             now: None,
             careful: 0,
             poisoned: false,
+            exchanged: None,
             resting: false,
         }
     }
@@ -82,6 +86,11 @@ impl Engine {
     /// What the device is asked next ended two incarnations: it begins anew, and answers that as if nobody were there.
     pub(crate) fn set_poisoned(&mut self) {
         self.poisoned = true;
+    }
+
+    /// A medium of the device is another one than when the state was left.
+    pub(crate) fn set_exchanged(&mut self, exchanged: Option<Exchanged>) {
+        self.exchanged = exchanged;
     }
 
     /// Powers the device on, or goes on with the state that an earlier incarnation committed, if the device could have left
@@ -93,11 +102,17 @@ impl Engine {
             self.careful = CAREFUL;
             reach(Step::Found);
         }
-        if found && !self.poisoned && self.model.check(self.state.current()) {
-            self.state.begin();
-        } else {
-            let state = self.state.begin();
+        let exchanged = self.exchanged.take();
+        let state = self.state.begin();
+        if found && let Some(Exchanged { bay, forced }) = exchanged {
+            if !forced && self.model.holds(state, bay) {
+                return Err(Ended::Held);
+            }
+            self.model.exchanged(state, bay);
+        }
+        if !found || self.poisoned || !self.model.check(state) {
             self.model.power_on(state);
+            exchanged.iter().for_each(|exchanged| self.model.exchanged(state, exchanged.bay));
         }
         // What an earlier incarnation committed may not have happened outside yet: it happens behind this commit.
         if found && is_broken(Fault::SilentStart) {

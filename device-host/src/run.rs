@@ -10,8 +10,8 @@ use imc::{CallId, Channel, Descriptors, Wake};
 use sandbox::{Confined, DescriptorKind, Held, HelperForm, Mode, Recipe, Sealed};
 use schema::Body;
 use schema::host::{
-    Assign, Assignment, Attach, DEVICES_MAX, Empty, Grants, HELPER_GONE, HOST_WIDE, Hello, Level, Log, Manifests,
-    PROTOCOL, Seal, Severity,
+    Assign, Assignment, Attach, DEVICES_MAX, Empty, Exchanged, Grants, HELPER_GONE, HOST_WIDE, Hello, Level, Log,
+    Manifests, PROTOCOL, Seal, Severity,
 };
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
@@ -79,6 +79,7 @@ struct AssignedDevice {
     chosen: Chosen,
     carrier: Carrier,
     poisoned: bool,
+    exchanged: Option<Exchanged>,
     grants: DeviceGrants,
 }
 
@@ -190,8 +191,9 @@ impl Setup {
 
 impl Assigned {
     fn new(assign: Assign, chosen: Vec<Chosen>) -> Assigned {
-        let devices = chosen.into_iter().zip(&assign.devices).map(|(chosen, Assignment { carrier, poisoned, .. })| {
-            AssignedDevice { chosen, carrier: *carrier, poisoned: *poisoned, grants: DeviceGrants::default() }
+        let devices = chosen.into_iter().zip(assign.devices).map(|(chosen, assignment)| {
+            let Assignment { carrier, poisoned, exchanged, .. } = assignment;
+            AssignedDevice { chosen, carrier, poisoned, exchanged, grants: DeviceGrants::default() }
         });
         let devices = devices.collect();
         let form = if assign.threaded { HelperForm::Thread } else { HelperForm::Process };
@@ -247,7 +249,7 @@ impl Role for Assigned {
         let helper = helper.map(|(mailbox, bell)| Asking::new(mailbox, bell, rest.clone()));
         let mut devices = Vec::with_capacity(self.devices.len());
         for (device, number) in self.devices.drain(..).zip(0..) {
-            let AssignedDevice { chosen, carrier, poisoned, grants: mut own } = device;
+            let AssignedDevice { chosen, carrier, poisoned, exchanged, grants: mut own } = device;
             let Chosen { registration, options, manifest } = chosen;
             held.extend(own.held());
             let mut attach = || -> Result<Engine, String> {
@@ -258,6 +260,7 @@ impl Role for Assigned {
                 let doorbells = powers.doorbells.clone();
                 let model = (registration.attach)(&options, &mut powers).map_err(|error| error.to_string())?;
                 let mut engine = Engine::new(model, &manifest, state, lane, irq.clone(), doorbells);
+                engine.set_exchanged(exchanged);
                 if poisoned {
                     engine.set_poisoned();
                 }

@@ -30,6 +30,9 @@ pub enum Ended {
     /// The VMM broke the lane's rules.
     #[error("the VMM broke the lane's rules: {0}")]
     Violation(#[from] BadEntry),
+    /// A medium was exchanged that the guest holds. Nothing of that was committed.
+    #[error("the guest holds the medium that is in the drive")]
+    Held,
     /// The kernel refused to let it sleep or ring.
     #[error("the kernel refused to let it sleep or ring: {0}")]
     Io(#[from] io::Error),

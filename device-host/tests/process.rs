@@ -70,7 +70,13 @@ impl Host {
     }
 
     fn assign_poisoned(&mut self, device: &str, poisoned: bool) -> Result<Manifests, CallError> {
-        let devices = vec![Assignment { device: device.into(), options: vec![], carrier: self.carrier, poisoned }];
+        let devices = vec![Assignment {
+            device: device.into(),
+            options: vec![],
+            carrier: self.carrier,
+            poisoned,
+            exchanged: None,
+        }];
         let assign = Assign { level: self.recipe.level, devices, threaded: false };
         self.channel.call(&assign, &[], LONG).map(|(manifests, _)| manifests)
     }

@@ -252,6 +252,19 @@ impl<W: World> Bench<W> {
         self.settle();
     }
 
+    /// The process is exchanged with a medium: a new one is told, with what the world has now. False: the guest holds the old one,
+    /// and all is as before.
+    pub(crate) fn exchange(&mut self, bay: u8) -> bool {
+        self.manifest = (self.registration.manifest)(&self.world.options()).expect("options that are possible");
+        self.model = attach(&self.registration, &self.world);
+        if self.model.holds(self.state.as_bytes(), bay) {
+            return false;
+        }
+        self.model.exchanged(self.state.as_mut_bytes(), bay);
+        self.restart();
+        true
+    }
+
     fn settle(&mut self) {
         self.model.settle(self.state.as_bytes());
     }
@@ -569,6 +582,12 @@ pub(crate) fn hostile_state_is_harmless<W: World>() {
             bytes[at] = if random.one_in(2) { random.next() as u8 } else { random.below(4) as u8 };
         }
         bench.now = random.value();
+        if random.one_in(4) {
+            // It is told of an exchange before it checks.
+            let bay = random.below(5) as u8;
+            bench.model.holds(bench.state.as_bytes(), bay);
+            bench.model.exchanged(bench.state.as_mut_bytes(), bay);
+        }
         if !bench.model.check(bench.state.as_bytes()) {
             continue;
         }

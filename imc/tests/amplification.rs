@@ -152,6 +152,7 @@ fn shared_words_cost_no_more_than_an_honest_message() {
         options: (0..8).map(setting).collect(),
         carrier: Default::default(),
         poisoned: false,
+        exchanged: None,
     };
     let honest = Assign { level: Level::Off, devices: vec![device; 2], threaded: false };
     assert!((WORDS..2 * WORDS).contains(&honest.measure().unwrap()));

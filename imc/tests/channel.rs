@@ -118,6 +118,7 @@ fn message_over_a_bound_does_not_leave() {
             options: vec![manifest],
             carrier: Default::default(),
             poisoned: false,
+            exchanged: None,
         }],
         threaded: false,
     };

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::BadBody;
 use crate::control::{
-    CONSOLE_MAX, Command, Console, ConsoleOutput, HostStatus, INPUTS_MAX, LAYERS_MAX, LINE_MAX, LINES_MAX, LogLines,
-    Logs, Order, Picture, Press, REMARKS_MAX, Screenshot, Status, StatusReport,
+    CONSOLE_MAX, Command, Console, ConsoleOutput, Exchange, HostStatus, INPUTS_MAX, LAYERS_MAX, LINE_MAX, LINES_MAX,
+    LogLines, Logs, Order, Picture, Press, REMARKS_MAX, Screenshot, Status, StatusReport,
 };
 use crate::handle::Handle;
-use crate::host::{DEVICES_MAX, SENTENCE_MAX};
+use crate::host::{DEVICES_MAX, SENTENCE_MAX, VALUE_MAX};
 use crate::lane::Carrier;
 use crate::manifest::TEXT_MAX;
 use crate::wire::control_capnp as wire;
@@ -29,6 +29,7 @@ body!(ConsoleOutput = wire::console_output, 0x46);
 body!(Screenshot = wire::screenshot, 0x47);
 body!(Picture = wire::picture, 0x48, handles: |body| [body.scanout].into_iter().collect());
 body!(Press = wire::press, 0x49);
+body!(Exchange = wire::exchange, 0x4a);
 
 empty_record!(Screenshot = wire::screenshot);
 
@@ -231,5 +232,26 @@ impl Record for Press {
     }
     fn read(from: wire::press::Reader<'_>) -> Result<Self, BadBody> {
         Ok(Press { inputs: read_list("inputs", from.get_inputs(), INPUTS_MAX)? })
+    }
+}
+
+impl Record for Exchange {
+    type Wire = wire::exchange::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(words::text("drive", &self.drive, TEXT_MAX)? + words::text("image", &self.image, VALUE_MAX)?)
+    }
+    fn write(&self, mut to: wire::exchange::Builder<'_>) {
+        to.set_drive(self.drive.as_str());
+        to.set_image(self.image.as_str());
+        to.set_readonly(self.readonly);
+        to.set_forced(self.forced);
+    }
+    fn read(from: wire::exchange::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Exchange {
+            drive: read_text("drive", from.get_drive(), TEXT_MAX)?,
+            image: read_text("image", from.get_image(), VALUE_MAX)?,
+            readonly: from.get_readonly(),
+            forced: from.get_forced(),
+        })
     }
 }

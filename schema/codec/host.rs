@@ -2,8 +2,8 @@
 
 use super::{Record, body, clip, empty_record, enumeration, read_list, read_text, words, write_list};
 use crate::host::{
-    Assign, Assignment, Attach, DEVICES_MAX, Empty, Grant, Grants, Hello, Level, Log, Manifests, OPTIONS_MAX, Purpose,
-    Refusal, SENTENCE_MAX, Seal, Setting, Severity, VALUE_MAX,
+    Assign, Assignment, Attach, DEVICES_MAX, Empty, Exchanged, Grant, Grants, Hello, Level, Log, Manifests,
+    OPTIONS_MAX, Purpose, Refusal, SENTENCE_MAX, Seal, Setting, Severity, VALUE_MAX,
 };
 use crate::lane::Carrier;
 use crate::manifest::{NAME_MAX, TEXT_MAX};
@@ -81,12 +81,17 @@ impl Record for Assign {
 impl Record for Assignment {
     type Wire = wire::assignment::Owned;
     fn measure(&self) -> Result<usize, BadBody> {
-        Ok(words::text("device", &self.device, TEXT_MAX)? + words::list("options", &self.options, OPTIONS_MAX)?)
+        Ok(words::text("device", &self.device, TEXT_MAX)?
+            + words::list("options", &self.options, OPTIONS_MAX)?
+            + self.exchanged.as_ref().map_or(Ok(0), words::record)?)
     }
     fn write(&self, mut to: wire::assignment::Builder<'_>) {
         to.set_device(self.device.as_str());
         to.set_carrier(self.carrier.to_wire());
         to.set_poisoned(self.poisoned);
+        if let Some(exchanged) = &self.exchanged {
+            exchanged.write(to.reborrow().init_exchanged());
+        }
         write_list(&self.options, to.init_options(self.options.len() as u32));
     }
     fn read(from: wire::assignment::Reader<'_>) -> Result<Self, BadBody> {
@@ -95,7 +100,22 @@ impl Record for Assignment {
             options: read_list("options", from.get_options(), OPTIONS_MAX)?,
             carrier: Carrier::from_wire("carrier", from.get_carrier())?,
             poisoned: from.get_poisoned(),
+            exchanged: if from.has_exchanged() { Some(Exchanged::read(from.get_exchanged()?)?) } else { None },
         })
+    }
+}
+
+impl Record for Exchanged {
+    type Wire = wire::exchanged::Owned;
+    fn measure(&self) -> Result<usize, BadBody> {
+        Ok(0)
+    }
+    fn write(&self, mut to: wire::exchanged::Builder<'_>) {
+        to.set_bay(self.bay);
+        to.set_forced(self.forced);
+    }
+    fn read(from: wire::exchanged::Reader<'_>) -> Result<Self, BadBody> {
+        Ok(Exchanged { bay: from.get_bay(), forced: from.get_forced() })
     }
 }
 

@@ -2,11 +2,13 @@ mod examples;
 mod golden;
 mod walk;
 
-use crate::control::{self, Command, Console, ConsoleOutput, HostStatus, LogLines, Logs, Order, Picture, Press};
+use crate::control::{
+    self, Command, Console, ConsoleOutput, Exchange, HostStatus, LogLines, Logs, Order, Picture, Press,
+};
 use crate::control::{Screenshot, Status, StatusReport};
 use crate::display::{INPUT_BYTES, Input, Pointer};
 use crate::host::{
-    self, Assign, Assignment, Attach, Empty, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
+    self, Assign, Assignment, Attach, Empty, Exchanged, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
 };
 use crate::host::{Seal, Setting, Severity};
 use crate::lane::{Access, Answer, Carrier, Operation};
@@ -208,8 +210,15 @@ fn messages_of_a_host_travel_unchanged() {
                 options: vec![setting("serial", "disk"), setting("x", "")],
                 carrier: Carrier::Memory,
                 poisoned: false,
+                exchanged: None,
             },
-            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Pipe, poisoned: true },
+            Assignment {
+                device: "uart16550".into(),
+                options: vec![],
+                carrier: Carrier::Pipe,
+                poisoned: true,
+                exchanged: None,
+            },
         ],
         threaded: true,
     });
@@ -622,6 +631,7 @@ fn sender_is_told_which_field_is_too_long() {
             options: vec![setting(&name, "")],
             carrier: Carrier::Memory,
             poisoned: false,
+            exchanged: None,
         }],
         threaded: false,
     };

@@ -5,6 +5,7 @@ mod device;
 mod display;
 mod firmware;
 mod layers;
+mod media;
 mod per_device;
 mod qtest;
 mod run;
@@ -14,6 +15,7 @@ pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs, New
 pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;
 pub use layers::LayerArgs;
+pub use media::{EjectArgs, InsertArgs};
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
 pub use qtest::{MachineSpec, QtestArgs};
 pub use run::{IsolateSpec, RunArgs};
@@ -67,6 +69,10 @@ pub enum Action {
     Console(VmArgs),
     /// Write what a virtual machine's display shows to a PNG file.
     Screenshot(ScreenshotArgs),
+    /// Take the medium out of a drive.
+    Eject(EjectArgs),
+    /// Put a medium into a drive, in place of the one that is there.
+    Insert(InsertArgs),
     /// Type at a virtual machine's keyboard.
     Sendkeys(SendkeysArgs),
     /// Print what a virtual machine's processes have logged.

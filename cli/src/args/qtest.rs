@@ -101,6 +101,8 @@ impl QtestArgs {
         let image = if readonly { format!("{file},readonly") } else { file.to_owned() };
         match interface {
             "floppy" => self.floppy.push(image),
+            // A disk without a medium is no disk.
+            "ide" if !is_cd && file == "none" => {}
             "ide" if is_cd => self.cdrom.push(file.to_owned()),
             "ide" => self.ide.push(image),
             // A drive that no device has.
@@ -121,6 +123,10 @@ impl QtestArgs {
         for spec in &self.device {
             devices.push(named(spec)?);
         }
+        // What test programs call the drives of an IDE cable.
+        let bays = devices.iter().filter(|device| device.device == "piix-ide").flat_map(|device| &device.bays);
+        let named = bays.map(|bay| (format!("ide{}-cd{}", bay.number / 2, bay.number % 2), bay.name.clone()));
+        let drive_names = named.collect();
         rtc::begin(&mut devices, &self.rtc)?;
         label(&mut devices);
         self.sandbox.apply(&mut devices)?;
@@ -152,6 +158,7 @@ impl QtestArgs {
             monitors: Vec::new(),
             log: None,
             actions: Actions::default(),
+            drive_names,
             runs: true,
         })
     }

@@ -7,7 +7,7 @@ use schema::play::{Change, Outcome, Played, STEPS_MAX, Step, Turned};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use vmm::supervisor::{Console, Ended, Plan, Signals, Told, Vm};
+use vmm::supervisor::{Console, Ended, Medium, Plan, Signals, Told, Vm};
 
 /// Words of a message that its steps may take together.
 const WORDS_MAX: usize = 1800;
@@ -16,7 +16,7 @@ const STEP_WORDS: usize = 7;
 
 /// The machine, and who listens to its interrupts.
 pub struct Board<'a> {
-    plan: &'a Plan,
+    plan: Plan,
     signals: &'a Signals,
     console: Console,
     vm: Vm,
@@ -40,10 +40,10 @@ struct Asked {
 
 impl<'a> Board<'a> {
     /// Starts it.
-    pub fn start(plan: &'a Plan, console: Console, is_virtual: bool, signals: &'a Signals) -> Result<Board<'a>> {
+    pub fn start(plan: &Plan, console: Console, is_virtual: bool, signals: &'a Signals) -> Result<Board<'a>> {
         let vm = Vm::start(plan, &BuiltIn, signals)?;
         Ok(Board {
-            plan,
+            plan: plan.clone(),
             signals,
             console,
             vm,
@@ -59,7 +59,7 @@ impl<'a> Board<'a> {
     /// Starts it anew, as a reset does, at the time that it is.
     pub fn reset(&mut self) -> Result<Option<Ended>> {
         self.vm.end();
-        self.vm = Vm::start(self.plan, &BuiltIn, self.signals)?;
+        self.vm = Vm::start(&self.plan, &BuiltIn, self.signals)?;
         let now = self.now;
         let steps = if self.is_virtual { vec![Step::Pass(now)] } else { Vec::new() };
         Ok(self.play(&steps)?.err())
@@ -75,6 +75,18 @@ impl<'a> Board<'a> {
     /// Presses the power button.
     pub fn press_button(&mut self) {
         self.vm.press_button();
+    }
+
+    /// Has another medium in a drive, or none.
+    pub fn exchange(&mut self, drive: &str, medium: Option<&Medium>, forced: bool) -> Result<()> {
+        self.vm.exchange(drive, medium, forced)?;
+        self.vm.keep_media(&mut self.plan);
+        Ok(())
+    }
+
+    /// The drives whose media can be exchanged, and what is in them.
+    pub fn drives(&self) -> Vec<(String, Option<Medium>)> {
+        self.vm.drives()
     }
 
     /// The next switch that a device has turned: its label, and what it turned.

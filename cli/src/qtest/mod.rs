@@ -15,14 +15,14 @@ pub use words::{NAME, parse as parse_words};
 use anyhow::Result;
 use board::Board;
 use link::{Heard, Port};
-use qmp::{Facts, Monitor, Order};
+use qmp::{Drive, Exchange, Facts, Monitor, Order};
 use schema::manifest::Switch;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-use vmm::supervisor::{Console, ConsolePlan, Ended, Plan, Signals};
+use vmm::supervisor::{Console, ConsolePlan, Ended, Medium, Plan, Signals};
 
 /// How long the loop sleeps when nothing happens; everything that matters wakes it.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,6 +43,8 @@ pub struct Setup {
     pub log: Option<File>,
     /// What is done when the guest does something.
     pub actions: Actions,
+    /// What who started it calls its drives: such a name, and the machine's.
+    pub drive_names: Vec<(String, String)>,
     /// It runs from the start on; this only decides what a monitor is told.
     pub runs: bool,
 }
@@ -95,6 +97,7 @@ pub fn run(setup: Setup, signals: &Signals) -> Result<u8> {
         board,
         monitors,
         devices: labels,
+        drive_names: setup.drive_names,
         name: setup.plan.name.clone(),
         status: if setup.runs { "running" } else { "prelaunch" },
         actions: setup.actions,
@@ -124,6 +127,7 @@ struct Session<'a> {
     board: Board<'a>,
     monitors: Vec<Monitor>,
     devices: Vec<(String, String)>,
+    drive_names: Vec<(String, String)>,
     name: String,
     status: &'static str,
     actions: Actions,
@@ -152,14 +156,29 @@ impl Session<'_> {
             }
         }
         for at in 0..self.monitors.len() {
-            let facts = Facts { status: self.status, name: &self.name, devices: &self.devices };
-            for order in self.monitors[at].serve(&facts) {
+            let drives = self.drives();
+            let facts = Facts { status: self.status, name: &self.name, devices: &self.devices, drives: &drives };
+            let board = &mut self.board;
+            let mut exchange = |asked: &Exchange| {
+                let done = board.exchange(&asked.drive, asked.medium.as_ref(), asked.forced);
+                done.map_err(|error| format!("{error:#}"))
+            };
+            for order in self.monitors[at].serve(&facts, &mut exchange) {
                 if let Some(status) = self.obey(&order)? {
                     return Ok(Some(status));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// The drives, with what is in them now.
+    fn drives(&self) -> Vec<Drive> {
+        let drive = |(name, medium): (String, Option<Medium>)| {
+            let aliases = self.drive_names.iter().filter(|(_, own)| *own == name);
+            Drive { aliases: aliases.map(|(alias, _)| alias.clone()).collect(), name, medium }
+        };
+        self.board.drives().into_iter().map(drive).collect()
     }
 
     fn obey(&mut self, order: &Order) -> Result<Option<u8>> {

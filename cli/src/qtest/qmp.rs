@@ -4,6 +4,7 @@ use super::link::{Heard, Link, Port};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
+use vmm::supervisor::Medium;
 
 /// What a command has the machine do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,37 @@ pub enum Order {
     Run(bool),
 }
 
+/// What a command has done with a drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The drive, as the machine calls it.
+    pub drive: String,
+    /// What is to be in it; nothing: the medium is taken out.
+    pub medium: Option<Medium>,
+    /// Though the guest holds the one that is there.
+    pub forced: bool,
+}
+
+/// A drive whose medium can be exchanged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// As the machine calls it.
+    pub name: String,
+    /// As others call it: by the place where it is, or as who started the machine has it.
+    pub aliases: Vec<String>,
+    /// What is in it.
+    pub medium: Option<Medium>,
+}
+
+/// What becomes of a command.
+#[derive(Debug, Clone, PartialEq)]
+enum Becomes {
+    /// An answer, and what the machine is to do after it.
+    Answer(Value, Option<Order>),
+    /// What the machine does first.
+    Exchange(Exchange),
+}
+
 /// What is told of the machine.
 pub struct Facts<'a> {
     /// As `query-status` names it.
@@ -26,6 +58,8 @@ pub struct Facts<'a> {
     pub name: &'a str,
     /// Its devices, by label and catalogue name.
     pub devices: &'a [(String, String)],
+    /// Its drives.
+    pub drives: &'a [Drive],
 }
 
 /// A monitor: one link.
@@ -36,7 +70,7 @@ pub struct Monitor {
 }
 
 /// Every command that is answered.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "qmp_capabilities",
     "query-status",
     "query-version",
@@ -56,6 +90,7 @@ const COMMANDS: [&str; 19] = [
     "device_add",
     "device_del",
     "eject",
+    "blockdev-change-medium",
 ];
 
 impl Monitor {
@@ -97,17 +132,35 @@ impl Monitor {
         }
     }
 
-    /// Answers what was said; the orders among it are for the caller.
-    pub fn serve(&mut self, facts: &Facts<'_>) -> Vec<Order> {
+    /// Answers what was said; the orders among it are for the caller. `exchange` has another medium in a drive; what became of it
+    /// is the answer.
+    pub fn serve(
+        &mut self,
+        facts: &Facts<'_>,
+        exchange: &mut dyn FnMut(&Exchange) -> Result<(), String>,
+    ) -> Vec<Order> {
         if self.port.look() == Heard::Came {
             self.greet();
         }
         let mut orders = Vec::new();
         for message in self.messages() {
-            let (answer, order) = match message {
-                Ok(message) => self.answer(&message, facts),
-                Err(why) => (failed("GenericError", &why), None),
+            let (id, becomes) = match message {
+                Ok(message) => (message.get("id").cloned(), self.answer(&message, facts)),
+                Err(why) => (None, Becomes::Answer(failed("GenericError", &why), None)),
             };
+            let (mut answer, order) = match becomes {
+                Becomes::Answer(answer, order) => (answer, order),
+                Becomes::Exchange(asked) => match exchange(&asked) {
+                    Ok(()) => {
+                        self.tray_moved(&asked);
+                        (json!({ "return": {} }), None)
+                    }
+                    Err(why) => (failed("GenericError", &why), None),
+                },
+            };
+            if let Some(id) = id {
+                answer["id"] = id;
+            }
             self.send(&answer);
             orders.extend(order);
         }
@@ -143,9 +196,18 @@ impl Monitor {
         messages
     }
 
-    fn answer(&mut self, message: &Value, facts: &Facts<'_>) -> (Value, Option<Order>) {
+    /// What a drive with a tray did with it: a diskette's door counts as one.
+    fn tray_moved(&mut self, asked: &Exchange) {
+        let event = |open: bool| json!({ "device": asked.drive, "id": asked.drive, "tray-open": open });
+        self.event("DEVICE_TRAY_MOVED", &event(true));
+        if asked.medium.is_some() {
+            self.event("DEVICE_TRAY_MOVED", &event(false));
+        }
+    }
+
+    fn answer(&mut self, message: &Value, facts: &Facts<'_>) -> Becomes {
         let command = message.get("execute").or_else(|| message.get("exec-oob")).and_then(Value::as_str);
-        let (mut answer, order) = match command {
+        let (answer, order) = match command {
             None => (failed("GenericError", "QMP input lacks member 'execute'"), None),
             Some("qmp_capabilities") if self.ready => {
                 (failed("CommandNotFound", "Capabilities negotiation is already complete, command ignored"), None)
@@ -157,19 +219,17 @@ impl Monitor {
             Some(_) if !self.ready => {
                 (failed("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'"), None)
             }
-            Some(command) => act(command, message.get("arguments").unwrap_or(&Value::Null), facts),
+            Some(command) => return act(command, message.get("arguments").unwrap_or(&Value::Null), facts),
         };
-        if let Some(id) = message.get("id") {
-            answer["id"] = id.clone();
-        }
-        (answer, order)
+        Becomes::Answer(answer, order)
     }
 }
 
 /// Does one command.
-fn act(command: &str, arguments: &Value, facts: &Facts<'_>) -> (Value, Option<Order>) {
-    let returns = |value: Value| (json!({ "return": value }), None);
-    let orders = |order: Order| (json!({ "return": {} }), Some(order));
+fn act(command: &str, arguments: &Value, facts: &Facts<'_>) -> Becomes {
+    let returns = |value: Value| Becomes::Answer(json!({ "return": value }), None);
+    let orders = |order: Order| Becomes::Answer(json!({ "return": {} }), Some(order));
+    let fails = |class: &str, why: &str| Becomes::Answer(failed(class, why), None);
     let word = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     match command {
         "query-status" => returns(json!({
@@ -184,7 +244,8 @@ fn act(command: &str, arguments: &Value, facts: &Facts<'_>) -> (Value, Option<Or
             { "name": "none", "cpu-max": 1, "hotpluggable-cpus": false, "numa-mem-supported": false, "deprecated": false },
         ])),
         // No processor runs.
-        "query-cpus-fast" | "query-block" => returns(json!([])),
+        "query-cpus-fast" => returns(json!([])),
+        "query-block" => returns(facts.drives.iter().map(shown).collect()),
         "qom-list-types" => {
             let types = devices::catalogue().iter().map(|entry| json!({ "name": entry.name, "parent": "device" }));
             returns(types.chain([json!({ "name": "pc-machine", "parent": "machine" })]).collect())
@@ -206,25 +267,61 @@ fn act(command: &str, arguments: &Value, facts: &Facts<'_>) -> (Value, Option<Or
                 "Device '{}' cannot be added: a machine has the devices that it was started with",
                 word("driver")
             );
-            (failed("GenericError", &why), None)
+            fails("GenericError", &why)
         }
         "device_del" => {
             let (id, why) = (word("id"), "a machine keeps the devices that it was started with");
             match facts.devices.iter().any(|(label, _)| *label == id) {
-                true => (failed("GenericError", &format!("Device '{id}' cannot be removed: {why}")), None),
-                false => (failed("DeviceNotFound", &format!("Device '{id}' not found")), None),
+                true => fails("GenericError", &format!("Device '{id}' cannot be removed: {why}")),
+                false => fails("DeviceNotFound", &format!("Device '{id}' not found")),
             }
         }
-        "eject"
-        | "blockdev-change-medium"
-        | "blockdev-open-tray"
-        | "blockdev-close-tray"
-        | "blockdev-remove-medium" => {
-            let id = if word("id").is_empty() { word("device") } else { word("id") };
-            (failed("GenericError", &format!("Device '{id}': its medium stays what it was started with")), None)
-        }
-        other => (failed("CommandNotFound", &format!("The command {other} has not been found")), None),
+        "eject" | "blockdev-change-medium" => match exchange(command, arguments, facts.drives) {
+            Ok(exchange) => Becomes::Exchange(exchange),
+            Err((class, why)) => fails(class, &why),
+        },
+        other => fails("CommandNotFound", &format!("The command {other} has not been found")),
     }
+}
+
+/// What `eject` or `blockdev-change-medium` asks for; or the class of what is wrong with it, and a sentence.
+fn exchange(command: &str, arguments: &Value, drives: &[Drive]) -> Result<Exchange, (&'static str, String)> {
+    let word = |name: &str| arguments.get(name).and_then(Value::as_str);
+    let wrong = |why: String| ("GenericError", why);
+    let asked = word("id").or_else(|| word("device")).ok_or_else(|| wrong("Parameter 'id' is missing".into()))?;
+    let is_it = |drive: &&Drive| drive.name == asked || drive.aliases.iter().any(|alias| alias == asked);
+    let drive = drives.iter().find(is_it).ok_or_else(|| {
+        let names: Vec<&str> = drives.iter().map(|drive| drive.name.as_str()).collect();
+        ("DeviceNotFound", format!("Device '{asked}' has no medium to exchange; there are {}", names.join(", ")))
+    })?;
+    let medium = match command {
+        "eject" => None,
+        _ => {
+            let path = word("filename").ok_or_else(|| wrong("Parameter 'filename' is missing".into()))?;
+            match word("format") {
+                None | Some("raw") => {}
+                Some(other) => return Err(wrong(format!("Unknown driver '{other}'; an image is raw"))),
+            }
+            let readonly = match word("read-only-mode").unwrap_or("retain") {
+                "retain" => drive.medium.as_ref().is_some_and(|medium| medium.readonly),
+                "read-only" => true,
+                "read-write" => false,
+                other => return Err(wrong(format!("Invalid parameter '{other}'"))),
+            };
+            Some(Medium { path: path.into(), readonly })
+        }
+    };
+    let forced = arguments.get("force").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Exchange { drive: drive.name.clone(), medium, forced })
+}
+
+/// A drive, as `query-block` has it.
+fn shown(drive: &Drive) -> Value {
+    let mut shown = json!({ "device": drive.name, "type": "unknown", "removable": true, "locked": false });
+    if let Some(Medium { path, readonly }) = &drive.medium {
+        shown["inserted"] = json!({ "file": path, "ro": readonly, "drv": "raw" });
+    }
+    shown
 }
 
 fn version() -> Value {
@@ -248,12 +345,37 @@ mod tests {
     use super::*;
 
     fn facts(devices: &[(String, String)]) -> Facts<'_> {
-        Facts { status: "running", name: "test", devices }
+        Facts { status: "running", name: "test", devices, drives: &[] }
     }
 
     fn ask(command: &str, arguments: Value) -> (Value, Option<Order>) {
         let devices = [("uart16550".to_owned(), "uart16550".to_owned())];
-        act(command, &arguments, &facts(&devices))
+        match act(command, &arguments, &facts(&devices)) {
+            Becomes::Answer(answer, order) => (answer, order),
+            Becomes::Exchange(_) => panic!("there are no drives"),
+        }
+    }
+
+    fn no_drives(_: &Exchange) -> Result<(), String> {
+        Err("there are no drives".into())
+    }
+
+    #[test]
+    fn a_drive_that_is_not_there_or_an_image_that_is_not_said_is_refused() {
+        let medium = Some(Medium { path: "a.img".into(), readonly: true });
+        let drives = [Drive { name: "floppy0".into(), aliases: vec!["mine".into()], medium: medium.clone() }];
+        let asked = |command: &str, arguments: Value| exchange(command, &arguments, &drives);
+        let class = |command, arguments| asked(command, arguments).unwrap_err().0;
+        assert_eq!(class("eject", json!({ "device": "floppy1" })), "DeviceNotFound");
+        assert_eq!(class("eject", json!({})), "GenericError");
+        assert_eq!(class("blockdev-change-medium", json!({ "id": "mine" })), "GenericError");
+        let more = json!({ "id": "mine", "filename": "b.img", "format": "qcow2" });
+        assert!(asked("blockdev-change-medium", more).unwrap_err().1.contains("qcow2"));
+        let taken = Exchange { drive: "floppy0".into(), medium: None, forced: true };
+        assert_eq!(asked("eject", json!({ "device": "floppy0", "force": true })), Ok(taken));
+        let retained = asked("blockdev-change-medium", json!({ "id": "mine", "filename": "b.img" })).unwrap();
+        assert_eq!(retained.medium, Some(Medium { path: "b.img".into(), readonly: true }));
+        assert_eq!(shown(&drives[0])["inserted"]["file"], "a.img");
     }
 
     #[test]
@@ -287,7 +409,7 @@ mod tests {
         let mut monitor = Monitor::open(&Link::Listen(path.clone())).unwrap();
         let mut peer = std::os::unix::net::UnixStream::connect(path).unwrap();
         let no_devices = facts(&[]);
-        monitor.serve(&no_devices);
+        monitor.serve(&no_devices, &mut no_drives);
         use std::io::{BufRead, Write};
         let mut replies = std::io::BufReader::new(peer.try_clone().unwrap());
         let mut line = || {
@@ -297,11 +419,11 @@ mod tests {
         };
         assert!(line()["QMP"]["version"].is_object());
         peer.write_all(b"{\"execute\":\"query-status\"}{\"execute\":\"qmp_capabilities\",\"id\":7}").unwrap();
-        monitor.serve(&no_devices);
+        monitor.serve(&no_devices, &mut no_drives);
         assert_eq!(line()["error"]["class"], "CommandNotFound", "not before the negotiation");
         assert_eq!(line(), json!({ "return": {}, "id": 7 }));
         peer.write_all(b"{nonsense}\n{\"execute\":\"quit\"}").unwrap();
-        assert_eq!(monitor.serve(&no_devices), [Order::Quit]);
+        assert_eq!(monitor.serve(&no_devices, &mut no_drives), [Order::Quit]);
         assert_eq!(line()["error"]["class"], "GenericError");
     }
 }

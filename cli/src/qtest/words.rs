@@ -69,6 +69,8 @@ struct Asked {
 struct Drive {
     interface: String,
     id: String,
+    /// The `id` of the `-device` that it is in.
+    device: String,
     file: String,
     is_cd: bool,
     readonly: bool,
@@ -217,10 +219,19 @@ impl Asked {
     }
 
     /// A drive that was named by itself is in this one from now on.
-    fn attach(&mut self, interface: &str, is_cd: bool, id: Option<&String>) {
-        if let Some(drive) = self.drives.iter_mut().find(|drive| Some(&drive.id) == id) {
-            drive.interface = interface.to_owned();
-            drive.is_cd |= is_cd;
+    fn attach(&mut self, interface: &str, is_cd: bool, options: &BTreeMap<String, String>) {
+        let device = options.get("id").cloned().unwrap_or_default();
+        match self.drives.iter_mut().find(|drive| options.get("drive").is_some_and(|id| *id == drive.id)) {
+            Some(drive) => {
+                drive.interface = interface.to_owned();
+                drive.is_cd |= is_cd;
+                drive.device = device;
+            }
+            // A drive for removable media may be empty.
+            None if is_cd || interface == "floppy" => {
+                self.drives.push(Drive { interface: interface.into(), is_cd, device, ..Drive::default() });
+            }
+            None => {}
         }
     }
 
@@ -229,14 +240,16 @@ impl Asked {
         let driver = options.get("driver").cloned().unwrap_or(driver);
         // Drives that the machine has in any case.
         match driver.as_str() {
-            "floppy" | "isa-fdc" => {
-                self.attach("floppy", false, options.get("drive"));
+            "floppy" => {
+                self.attach("floppy", false, &options);
                 return Ok(());
             }
             "ide-hd" | "ide-cd" => {
-                self.attach("ide", driver == "ide-cd", options.get("drive"));
+                self.attach("ide", driver == "ide-cd", &options);
                 return Ok(());
             }
+            // The controllers are there in any case.
+            "isa-fdc" | "piix3-ide" => return Ok(()),
             _ => {}
         }
         let mut words = Vec::new();
@@ -286,10 +299,13 @@ impl Asked {
 
     fn setup(mut self) -> Result<Setup> {
         let drives = std::mem::take(&mut self.drives);
-        for drive in drives.iter().filter(|drive| !drive.file.is_empty()) {
-            self.asked.insert(&drive.interface, &drive.file, drive.is_cd, drive.readonly)?;
+        for drive in &drives {
+            // A drive without a medium.
+            let file = if drive.file.is_empty() { "none" } else { &drive.file };
+            self.asked.insert(&drive.interface, file, drive.is_cd, drive.readonly)?;
         }
         let mut setup = self.asked.setup()?;
+        setup.drive_names.extend(names(&drives));
         setup.test = self.test.unwrap_or(Link::Stdio);
         setup.monitors = self.monitors;
         setup.actions = self.actions;
@@ -303,6 +319,20 @@ impl Asked {
         };
         Ok(setup)
     }
+}
+
+/// What the drives with exchangeable media are called here, and by the machine.
+fn names(drives: &[Drive]) -> Vec<(String, String)> {
+    let floppies = drives.iter().filter(|drive| drive.interface == "floppy");
+    let cds = drives.iter().filter(|drive| drive.interface == "ide" && drive.is_cd);
+    let numbered = |drives: Vec<&Drive>, kind: &str| {
+        let named = drives.iter().enumerate().flat_map(|(number, drive)| {
+            let name = format!("{kind}{number}");
+            [&drive.id, &drive.device].into_iter().filter(|id| !id.is_empty()).map(move |id| (id.clone(), name.clone()))
+        });
+        named.collect::<Vec<_>>()
+    };
+    [numbered(floppies.collect(), "floppy"), numbered(cds.collect(), "cdrom")].concat()
 }
 
 /// The word for what is done when something happens. Those that this machine cannot do do nothing.
@@ -320,7 +350,8 @@ fn drive(options: &BTreeMap<String, String>) -> Drive {
     let is_on = |name: &str| options.get(name).is_some_and(|value| value == "on");
     let interface = if options.contains_key("if") { word("if") } else { "ide".to_owned() };
     let is_cd = word("media") == "cdrom";
-    Drive { interface, id: word("id"), file: word("file"), is_cd, readonly: is_on("readonly") || is_on("read-only") }
+    let readonly = is_on("readonly") || is_on("read-only");
+    Drive { interface, id: word("id"), device: String::new(), file: word("file"), is_cd, readonly }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) const ST0_INVALID: u8 = 1 << 7;
 const ST0_POLLED: u8 = 0b11 << 6;
 pub(super) const ST0_SOUGHT: u8 = 1 << 5;
 const ST0_NO_TRACK_0: u8 = 1 << 4;
+/// Status register 1 (6.2), of which the others are beside the transfers.
+pub(super) const ST1_NO_ADDRESS_MARK: u8 = 1 << 0;
 /// Status register 3 (6.4); bits 3 and 5 are always set.
 const ST3_PROTECTED: u8 = 1 << 6;
 const ST3_TRACK_0: u8 = 1 << 4;
@@ -301,11 +303,20 @@ impl Controller {
         self.interrupt |= u8::from(interrupt);
     }
 
+    /// The diskette in this drive is another one. What was under way with the old one finds no more of its tracks: it must not go
+    /// on with the new one.
+    pub(super) fn lose(&mut self, drive: usize) {
+        if self.phase == EXECUTION && self.drive() == drive {
+            self.status[1] |= ST1_NO_ADDRESS_MARK;
+            self.finish();
+        }
+    }
+
     /// Ends the execution phase: status registers and ID field.
     pub(super) fn finish(&mut self) {
         let [seek, first, second] = self.status;
         let abnormal = if first != 0 { ST0_ABNORMAL } else { 0 };
-        let zero = abnormal | seek | self.head << 2 | self.drive() as u8;
+        let zero = abnormal | seek | (self.head & 1) << 2 | self.drive() as u8;
         let [c, h, r, n] = self.id;
         self.passing = 0;
         self.answer([zero, first, second, c, h, r, n], true);

@@ -134,9 +134,10 @@ fn bays(options: &Options) -> Result<[Bay; DRIVES], OptionError> {
     Ok([a?, b?])
 }
 
-/// What each drive is given, and then the memory.
+/// The memory, and then what each drive is given.
 fn wishes(bays: [Bay; DRIVES]) -> Vec<Wish> {
-    let mut wishes = Vec::new();
+    let because = "the guest puts sectors where 24 address lines reach";
+    let mut wishes = vec![declare::wish(Power::LowMemory, "memory", because)];
     for (bay, name) in bays.iter().zip(NAMES) {
         match bay {
             Bay::Empty => {}
@@ -146,8 +147,6 @@ fn wishes(bays: [Bay; DRIVES]) -> Vec<Wish> {
             }
         }
     }
-    let because = "the guest puts sectors where 24 address lines reach";
-    wishes.push(declare::wish(Power::LowMemory, "memory", because));
     wishes
 }
 
@@ -174,7 +173,7 @@ impl Device for Floppy {
     fn attach(options: &Options, powers: &mut Powers) -> Result<Floppy, AttachError> {
         let mut drives = [None, None];
         let loaded = bays(options)?.into_iter().zip(&mut drives).filter(|(bay, _)| *bay != Bay::Empty);
-        for (wish, (bay, drive)) in (0..).zip(loaded) {
+        for (wish, (bay, drive)) in (1..).zip(loaded) {
             *drive = Some(Drive::new(powers.store(wish)?, bay == Bay::Protected)?);
         }
         Ok(Floppy { drives, memory: powers.memory()? })
@@ -186,6 +185,19 @@ impl Device for Floppy {
 
     fn check(&self, state: &State) -> bool {
         state.chip.check() && state.dma.check() && state.positions.iter().all(Position::check)
+    }
+
+    /// A diskette is held by nothing.
+    fn holds(&self, _: &State, _: u8) -> bool {
+        false
+    }
+
+    fn exchanged(&mut self, state: &mut State, bay: u8) {
+        let drive = usize::from(bay);
+        if let Some(position) = state.positions.get_mut(drive) {
+            position.changed = 1;
+        }
+        state.chip.lose(drive);
     }
 
     fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {

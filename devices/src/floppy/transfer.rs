@@ -4,7 +4,7 @@
 //! one short step for some sectors. A host that lets the FIFO wait loses nothing.
 
 use super::command::{Command, DOUBLE_DENSITY, MULTI_TRACK, SKIP};
-use super::controller::{Controller, EXECUTION, ST0_SOUGHT};
+use super::controller::{Controller, EXECUTION, ST0_SOUGHT, ST1_NO_ADDRESS_MARK};
 use super::dma8237::Dma;
 use super::medium::{Drive, Position, SECTOR_BYTES, SECTOR_SIZE_CODE};
 use device::GuestMemory;
@@ -25,7 +25,6 @@ const ST1_DATA_ERROR: u8 = 1 << 5;
 const ST1_OVERRUN: u8 = 1 << 4;
 const ST1_NO_DATA: u8 = 1 << 2;
 const ST1_PROTECTED: u8 = 1 << 1;
-const ST1_NO_ADDRESS_MARK: u8 = 1 << 0;
 /// Status register 2 (6.3).
 const ST2_CONTROL_MARK: u8 = 1 << 6;
 const ST2_DATA_ERROR: u8 = 1 << 5;

@@ -209,6 +209,23 @@ impl Device for Ide {
         })
     }
 
+    /// PREVENT ALLOW MEDIUM REMOVAL holds it, while there is one.
+    fn holds(&self, state: &State, bay: u8) -> bool {
+        let drive = state.channels.iter().flat_map(|channel| &channel.drives).nth(bay.into());
+        drive.is_some_and(|drive| drive.locked == 1 && drive.open == 0)
+    }
+
+    fn exchanged(&mut self, state: &mut State, bay: u8) {
+        let bay = usize::from(bay);
+        if bay < NAMES.len() {
+            let mut cable = self.cable(state, bay / DRIVES);
+            if let Some(mut work) = cable.drive(bay % DRIVES).filter(Work::is_packet_device) {
+                work.exchange();
+            }
+            cable.settle_line();
+        }
+    }
+
     fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
         if at.range == MASTER {
             return Ok((0..at.width).rev().fold(0, |value, byte| {

@@ -1,7 +1,7 @@
 //! Why a packet command failed (SPC-3, 4.5; MMC-5, annex F), and what is to be told of the medium.
 
 use super::block::ABORTED;
-use super::state::{ERROR, Phase};
+use super::state::{ERROR, Phase, Source};
 use super::unit::Work;
 
 /// Sense key, additional code, qualifier.
@@ -79,6 +79,20 @@ impl Work<'_> {
         if self.unit.store.is_some() {
             self.drive.event = if open { MEDIUM_REMOVED } else { NEW_MEDIUM };
             self.drive.attention = if open { self.drive.attention } else { MEDIUM_CHANGED };
+        }
+    }
+
+    /// Somebody has taken the medium out, and left the tray open, or has put another one in and closed it (MMC-5, 4.1.6). What was
+    /// under way with the old one ends; what the guest held is gone.
+    pub(super) fn exchange(&mut self) {
+        let present = self.unit.store.is_some();
+        let interrupted = self.drive.phase() != Phase::Idle && self.drive.source() == Source::Medium;
+        (self.drive.open, self.drive.locked) = (u8::from(!present), 0);
+        self.drive.event = if present { NEW_MEDIUM } else { MEDIUM_REMOVED };
+        self.drive.attention = if present { MEDIUM_CHANGED } else { [0; 2] };
+        if interrupted {
+            let told = self.take_attention().unwrap_or(NO_MEDIUM_TRAY_OPEN);
+            self.refuse(told);
         }
     }
 

@@ -2,12 +2,15 @@
 
 use super::Process;
 use crate::recipe::{Mode, Recipe, Share, Stage};
+use std::collections::BTreeMap;
 use std::io;
 
 /// One mapping of `/proc/PID/maps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapping {
     bytes: u64,
+    /// Of what: an offset into the file of this number.
+    place: (u64, u64),
     writable: bool,
     executable: bool,
     shared: bool,
@@ -22,12 +25,14 @@ impl Mapping {
         let (start, end) = fields.next()?.split_once('-')?;
         let permissions = fields.next()?.as_bytes();
         let at = |text| u64::from_str_radix(text, 16).ok();
+        let (offset, inode) = (at(fields.next()?)?, fields.nth(1)?.parse().ok()?);
         Some(Mapping {
             bytes: at(end)?.checked_sub(at(start)?)?,
+            place: (inode, offset),
             writable: permissions.get(1) == Some(&b'w'),
             executable: permissions.get(2) == Some(&b'x'),
             shared: permissions.get(3) == Some(&b's'),
-            name: fields.nth(3).unwrap_or("").trim().to_owned(),
+            name: fields.next().unwrap_or("").trim().to_owned(),
         })
     }
 
@@ -42,10 +47,11 @@ pub(super) fn of(process: &Process) -> io::Result<Vec<Mapping>> {
     Ok(process.read("maps")?.lines().filter_map(Mapping::parse).collect())
 }
 
-/// Guest memory among them.
+/// Guest memory among them: devices that share a host may each have mapped it.
 pub(super) fn guest_bytes(maps: &[Mapping]) -> u64 {
     let guest = |mapping: &&Mapping| mapping.memfd().is_some_and(|name| name.starts_with("cofferdam:ram"));
-    maps.iter().filter(guest).map(|mapping| mapping.bytes).sum()
+    let places: BTreeMap<_, _> = maps.iter().filter(guest).map(|mapping| (mapping.place, mapping.bytes)).collect();
+    places.values().sum()
 }
 
 /// Compares shared memory with what the recipe says, and looks for memory that is both writable and executable.
@@ -122,7 +128,8 @@ mod tests {
     fn guest_memory_without_a_wish_for_it_is_seen() {
         let line = "7f0000000000-7f0001000000 rw-s 00000000 00:01 7    /memfd:cofferdam:ram (deleted)";
         assert_eq!(differences(&[line]), ["it has shared memory mapped that its recipe does not know: cofferdam:ram"]);
-        assert_eq!(guest_bytes(&[Mapping::parse(line).unwrap()]), 16 << 20);
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(guest_bytes(&[mapping.clone(), mapping]), 16 << 20, "two devices of a host share it");
     }
 
     #[test]

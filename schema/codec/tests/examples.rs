@@ -26,8 +26,8 @@ examples! {
     Assign = [Assign {
         level: Level::Strict,
         devices: vec![
-            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")], carrier: Carrier::Socket, poisoned: true },
-            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Memory, poisoned: false },
+            Assignment { device: "virtio-block".into(), options: vec![setting("serial", "disk"), setting("x", "")], carrier: Carrier::Socket, poisoned: true, exchanged: Some(Exchanged { bay: 2, forced: true }) },
+            Assignment { device: "uart16550".into(), options: vec![], carrier: Carrier::Memory, poisoned: false, exchanged: None },
         ],
         threaded: true,
     }],
@@ -113,6 +113,7 @@ examples! {
             Input::Pointer(Pointer { dx: -3, dy: 5, wheel: -1, buttons: 6 }),
         ],
     }],
+    Exchange = [Exchange { drive: "floppy0".into(), image: "/a.img".into(), readonly: true, forced: true }],
     Access = [Access {
         sequence: 0x0403_0201,
         operation: Operation::Post,

@@ -175,7 +175,7 @@ fn start_host(
         sendmsg::<()>(channel, &[IoSlice::new(b"gift")], &control, MsgFlags::empty(), None).context("a gift")?;
     }
     let (name, options) = (device.device.clone(), device.options.clone());
-    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
+    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false, exchanged: None };
     process.assign(device.level, vec![assignment], &[&manifests[0]])?;
     process.grant(objects, 0, &[0])?;
     process.attach()?;

@@ -3,29 +3,25 @@
 //! A restart of a host grants the same set again. What a host holds the VMM need not: files and streams go to the host
 //! alone.
 
+use super::image::Image;
 use super::lane::LaneObjects;
-use super::mac::{Mac, Relabelled};
+use super::mac::Mac;
 use super::network::{End, Network};
 use super::plan::{Backing, Demands, Isolate, Plan, PlannedDevice, wants_memory};
 use crate::memory;
-use anyhow::{Context, Result, bail, ensure};
-use imc::{BlockFile, Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
-use nix::fcntl::{Flock, FlockArg};
+use anyhow::{Context, Result, ensure};
+use imc::{Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
 use sandbox::{HelperForm, LayerName, Recipe};
 use schema::display::SCANOUT_BYTES;
 use schema::host::{FRAMES_REGION_BYTES, Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most descriptors of one message.
 const BATCH: usize = 8;
-/// Sectors of a disk have this many bytes.
-const SECTOR: u64 = 512;
 
 /// The name by which a device wishes for the stream of what people do with keyboard and mouse.
 const INPUT: &str = "input";
@@ -49,67 +45,6 @@ impl GuestMemory {
             regions.push((extent.base, extent.low, region));
         }
         Ok(GuestMemory { regions })
-    }
-}
-
-/// A disk image: the supervisor's own open, which holds the lock, and how to open it afresh.
-pub struct Image {
-    file: File,
-    readonly: bool,
-    _lock: Option<Flock<File>>,
-}
-
-impl Image {
-    /// Opens and locks it.
-    pub fn open(backing: &Backing, readonly: bool) -> Result<Image> {
-        match backing {
-            Backing::Network(_) => bail!("a network is no disk"),
-            Backing::Memory(content) => {
-                let mut file = File::from(
-                    nix::sys::memfd::memfd_create(c"cofferdam:disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
-                        .context("making a disk in memory")?,
-                );
-                file.write_all(content)?;
-                Ok(Image { file, readonly, _lock: None })
-            }
-            Backing::Path(path) => {
-                let shown = path.display();
-                let kind =
-                    std::fs::metadata(path).with_context(|| format!("disk {shown}: cannot be opened"))?.file_type();
-                ensure!(
-                    kind.is_file() || kind.is_block_device(),
-                    "disk {shown}: is {}, not a file or block device",
-                    if kind.is_dir() { "a folder" } else { "something else" }
-                );
-                let mut file = OpenOptions::new()
-                    .read(true)
-                    .write(!readonly)
-                    .open(path)
-                    .with_context(|| format!("disk {shown}: cannot be opened"))?;
-                let bytes = file.seek(SeekFrom::End(0))?;
-                // What may only be read may end within a sector, which is then not there: images of CDs come truncated.
-                ensure!(
-                    bytes > 0 && (readonly || bytes.is_multiple_of(SECTOR)),
-                    "disk {shown}: its size, {bytes} bytes, is not a multiple of {SECTOR}; extend it with \
-                     `truncate -s %{SECTOR} {shown}`"
-                );
-                let how = if readonly { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
-                let lock = Flock::lock(file.try_clone()?, how).map_err(|(_, error)| match error {
-                    nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
-                        "disk {shown}: another VM or program holds it locked; end that one, or use `,readonly` in both"
-                    ),
-                    error => anyhow::anyhow!("disk {shown}: cannot be locked: {error}"),
-                })?;
-                Ok(Image { file, readonly, _lock: Some(lock) })
-            }
-        }
-    }
-
-    /// A fresh open with the least access mode, for one holder.
-    fn grant(&self) -> Result<BlockFile> {
-        let again = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let file = OpenOptions::new().read(true).write(!self.readonly).open(again).context("opening a disk afresh")?;
-        Ok(BlockFile::new(file)?)
     }
 }
 
@@ -146,7 +81,8 @@ pub struct DeviceObjects {
     /// MSI-X vectors.
     pub vectors: Vec<Wake>,
     switches: Vec<(u32, Wake)>,
-    images: Vec<(u32, Image)>,
+    /// Media, by wish.
+    pub(super) images: Vec<(u32, Arc<Image>)>,
     /// Byte streams.
     pub streams: Vec<StreamObjects>,
     /// Rings of network frames.
@@ -198,7 +134,7 @@ impl DeviceObjects {
                     let backing = backing.next().with_context(|| {
                         format!("device {}: needs a file ({}), and none is given", device.label, wish.because)
                     })?;
-                    objects.images.push((index, Image::open(backing, wish.power == Power::FileRead)?));
+                    objects.images.push((index, Arc::new(Image::open(backing, wish.power == Power::FileRead)?)));
                 }
                 Power::Switch => objects.switches.push((index, Wake::create()?)),
                 Power::Direct => objects.direct.push((index, Region::create("cofferdam:direct", wish.bytes)?)),
@@ -234,9 +170,6 @@ pub struct Objects {
     helpers: Vec<Option<HelperObjects>>,
     /// Their labels, and those of the processes that they are granted to.
     pub mac: Mac,
-    /// Restores what images were labelled before.
-    #[allow(dead_code)] // For its drop.
-    relabelled: Relabelled,
 }
 
 /// What is between a host and its helper.
@@ -254,7 +187,7 @@ impl Objects {
         let linked = plan.isolate == Isolate::None;
         let mac = Mac::choose(plan.demands.label, label_may_be_missing, &plan.name, linked)?;
         mac.claim_channels()?;
-        let mut objects = Objects {
+        let objects = Objects {
             devices: plan
                 .devices
                 .iter()
@@ -265,9 +198,10 @@ impl Objects {
             hosts: (0..hosts).map(|_| Ok((Wake::create()?, Wake::create()?))).collect::<Result<_>>()?,
             helpers: (0..hosts).map(|_| None).collect(),
             mac,
-            relabelled: Relabelled::default(),
         };
-        objects.relabelled = objects.mac.claim(&objects)?;
+        objects.mac.claim(&objects)?;
+        let mut images = objects.devices.iter().flat_map(|device| &device.images);
+        images.try_for_each(|(_, image)| image.label(&objects.mac))?;
         Ok(objects)
     }
 
@@ -325,12 +259,6 @@ impl Objects {
         self.devices.iter().flat_map(|device| device.lane.pipes())
     }
 
-    /// All disk images, and whether each is only read.
-    pub(super) fn images(&self) -> impl Iterator<Item = (&File, bool)> {
-        let images = self.devices.iter().flat_map(|device| &device.images);
-        images.map(|(_, image)| (&image.file, image.readonly))
-    }
-
     /// The region between host number `host` and its helper, if it has one.
     pub fn helper_region(&self, host: usize) -> Option<&Region<ReadWrite>> {
         Some(&self.helpers.get(host)?.as_ref()?.region)
@@ -338,6 +266,7 @@ impl Objects {
 
     /// Makes what is between host number `host` and the helper that its recipe has, if it has one.
     pub fn add_helper(&mut self, host: usize, recipe: &Recipe) -> Result<()> {
+        self.helpers[host] = None;
         if let Some(helper) = &recipe.helper {
             let region = Region::create("cofferdam:helper", HELPER_REGION_BYTES)?;
             self.mac.claim_region(region.as_fd())?;

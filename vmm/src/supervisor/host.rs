@@ -5,19 +5,21 @@
 //! one is granted the same kernel objects, and goes on with the state that it finds in them.
 
 use super::grants::Objects;
+use super::image::Image;
 use super::lives::{EndedBy, Lives, Next, SETUP_AGAIN};
 use super::pin;
-use super::plan::{Group, Plan};
+use super::plan::{Demands, Group, Plan};
 use super::process::Process;
 use crate::quota::Quota;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use imc::lane::{look_at_remains, wipe};
 use sandbox::{Program, Recipe, Stage};
-use schema::host::Assignment;
+use schema::host::{Assignment, Exchanged, Setting};
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
 use schema::vmm::Late;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The role of this program in which it is a device host.
@@ -41,6 +43,7 @@ pub struct Host {
     /// What a plugin's program is started with.
     arguments: Vec<String>,
     recipe: Recipe,
+    demands: Demands,
     cpu: Option<usize>,
     devices: Vec<Hosted>,
     deadline: Duration,
@@ -52,6 +55,16 @@ pub struct Host {
     given_up: bool,
     /// How much of what it says is heard. The rest waits in its channel, and is lost to it when that is full.
     pub words: Quota,
+}
+
+/// What a device is given, as far as it depends on the media in its drives.
+pub struct Fitting {
+    /// Its options.
+    pub options: Vec<Setting>,
+    /// What it declares with them.
+    pub manifest: Manifest,
+    /// The media, by wish.
+    pub images: Vec<(u32, Arc<Image>)>,
 }
 
 /// One of a host's devices.
@@ -86,7 +99,13 @@ impl Host {
                 let (name, options) = (device.device.clone(), device.options.clone());
                 Hosted {
                     index: *index,
-                    assignment: Assignment { device: name, options, carrier: device.carrier, poisoned: false },
+                    assignment: Assignment {
+                        device: name,
+                        options,
+                        carrier: device.carrier,
+                        poisoned: false,
+                        exchanged: None,
+                    },
                     manifest: manifests[*index].clone(),
                     died_at: None,
                     poison: None,
@@ -119,6 +138,7 @@ impl Host {
             role,
             arguments,
             recipe,
+            demands: plan.demands.clone(),
             cpu,
             devices,
             deadline: plan.deadline,
@@ -144,6 +164,12 @@ impl Host {
         self.process.attach_and_seal()?;
         self.lives.begin();
         Ok(())
+    }
+
+    /// What one of its devices declares.
+    #[must_use]
+    pub fn manifest(&self, index: usize) -> Option<&Manifest> {
+        self.devices.iter().find(|device| device.index == index).map(|device| &device.manifest)
     }
 
     /// Ends its incarnation, with the reason.
@@ -177,9 +203,7 @@ impl Host {
         let how = self.process.reap()?.to_owned();
         let ended_by = if self.verdict.is_some() { EndedBy::Us } else { EndedBy::Others };
         let why = self.verdict.take().map_or_else(|| how.clone(), |verdict| format!("{verdict} ({how})"));
-        for device in &mut self.devices {
-            device.look_at_remains(objects);
-        }
+        self.devices.iter_mut().for_each(|device| device.look_at_remains(objects, true));
         Some(self.lives.mourn(why, age, ended_by, self.given_up))
     }
 
@@ -211,6 +235,43 @@ impl Host {
         })
     }
 
+    /// Ends its incarnation, for no fault of its own, so that [`Host::refit`] can follow.
+    pub fn halt(&mut self, objects: &Objects) -> Result<()> {
+        ensure!(self.verdict.is_none(), "{}: is about to be started anew; try again", self.group.name);
+        ensure!(self.lives.runs() || self.lives.due().is_some(), "{}: is {}", self.group.name, self.lives.state());
+        self.process.end();
+        ensure!(self.process.ended().is_some(), "{}: its process does not end; try again", self.group.name);
+        self.devices.iter_mut().for_each(|device| device.look_at_remains(objects, false));
+        Ok(())
+    }
+
+    /// Swaps what one of its devices is given with `fitting`: the same again takes it back. There is no incarnation meanwhile.
+    pub fn refit(&mut self, objects: &mut Objects, index: usize, fitting: &mut Fitting) -> Result<()> {
+        let device = self.devices.iter_mut().find(|device| device.index == index).context("a device of this host")?;
+        std::mem::swap(&mut device.assignment.options, &mut fitting.options);
+        std::mem::swap(&mut device.manifest, &mut fitting.manifest);
+        std::mem::swap(&mut objects.devices[index].images, &mut fitting.images);
+        let manifests: Vec<Manifest> = self.devices.iter().map(|device| device.manifest.clone()).collect();
+        let carriers: Vec<Carrier> = self.devices.iter().map(|device| device.assignment.carrier).collect();
+        self.recipe = objects.host_recipe(&self.demands, self.group.level, &manifests, &carriers, self.group.helper)?;
+        objects.add_helper(self.number, &self.recipe)
+    }
+
+    /// Makes the next incarnation after [`Host::refit`], and tells it what was exchanged. If it cannot be made, the error says why,
+    /// and there is none.
+    pub fn restart_refitted(&mut self, objects: &Objects, index: usize, exchanged: Exchanged) -> Result<()> {
+        for device in &mut self.devices {
+            device.assignment.exchanged = Some(exchanged).filter(|_| device.index == index);
+        }
+        let made = self.try_restart(objects);
+        self.devices.iter_mut().for_each(|device| device.assignment.exchanged = None);
+        made.map_err(|error| {
+            let said: Vec<String> = self.process.said().into_iter().map(|log| log.text).collect();
+            self.process.end();
+            if said.is_empty() { error } else { anyhow!("{}: {}", self.group.name, said.join("; ")) }
+        })
+    }
+
     fn try_restart(&mut self, objects: &Objects) -> Result<()> {
         for device in &mut self.devices {
             device.assignment.poisoned = device.poison.is_some();
@@ -223,14 +284,14 @@ impl Host {
 }
 
 impl Hosted {
-    /// Looks what the incarnation that is gone was at.
-    fn look_at_remains(&mut self, objects: &Objects) {
+    /// Looks what the incarnation that is gone was at; with `blame`, that may be what it died of.
+    fn look_at_remains(&mut self, objects: &Objects, blame: bool) {
         let Ok(remains) = look_at_remains(&objects.devices[self.index].state) else { return };
         let next = Some(remains.committed.wrapping_add(1));
         // Answered, or left behind in another way.
         self.poison = self.poison.filter(|_| self.poison == next);
         self.died_at = self.died_at.filter(|_| self.died_at == next);
-        if remains.attempted.is_some() {
+        if blame && remains.attempted.is_some() {
             if self.died_at == remains.attempted {
                 self.poison = remains.attempted;
             }

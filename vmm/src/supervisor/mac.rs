@@ -38,9 +38,8 @@ pub struct Mac {
     required: bool,
 }
 
-/// Disks that had another context before, which they get back.
-#[derive(Default)]
-pub struct Relabelled(Vec<(File, String)>);
+/// A disk that had another context before, which it gets back.
+pub struct Relabelled(File, String);
 
 enum Scheme {
     Selinux {
@@ -125,10 +124,9 @@ impl Mac {
     }
 
     /// Labels all that the VM's processes share.
-    pub fn claim(&self, objects: &Objects) -> Result<Relabelled> {
-        let mut relabelled = Relabelled::default();
+    pub fn claim(&self, objects: &Objects) -> Result<()> {
         let (Some(memory), Some(channel)) = (self.object(selinux::MEMORY), self.object(selinux::CHANNEL)) else {
-            return Ok(relabelled);
+            return Ok(());
         };
         for region in objects.shared_memory() {
             label::set_context(region, &memory).context("labelling shared memory")?;
@@ -136,11 +134,7 @@ impl Mac {
         for pipe in objects.pipes() {
             label::set_context(pipe, &channel).context("labelling a lane")?;
         }
-        for (image, readonly) in objects.images() {
-            let before = self.claim_image(image, readonly);
-            relabelled.0.extend(before.context("a disk cannot be labelled for SELinux; `--label none` goes without")?);
-        }
-        Ok(relabelled)
+        Ok(())
     }
 
     /// Labels one region that the VM's processes share.
@@ -153,16 +147,17 @@ impl Mac {
 
     /// An image that is written becomes the VM's, and what it was when the VM ends. One that is only read is labelled as
     /// such for good: other VMs may be reading it then.
-    fn claim_image(&self, image: &File, readonly: bool) -> Result<Option<(File, String)>> {
-        let wanted = self.object(if readonly { selinux::CONTENT } else { selinux::IMAGE });
-        let before = label::context(image.as_fd())?;
-        match wanted.filter(|wanted| *wanted != before) {
-            Some(wanted) => {
-                label::set_context(image.as_fd(), &wanted)?;
-                Ok(if readonly { None } else { Some((image.try_clone()?, before)) })
-            }
-            None => Ok(None),
+    pub fn claim_image(&self, image: &File, readonly: bool) -> Result<Option<Relabelled>> {
+        let Some(wanted) = self.object(if readonly { selinux::CONTENT } else { selinux::IMAGE }) else {
+            return Ok(None);
+        };
+        let why = "a disk cannot be labelled for SELinux; `--label none` goes without";
+        let before = label::context(image.as_fd()).context(why)?;
+        if before == wanted {
+            return Ok(None);
         }
+        label::set_context(image.as_fd(), &wanted).context(why)?;
+        Ok(if readonly { None } else { Some(Relabelled(image.try_clone()?, before)) })
     }
 
     /// A file for the VMM alone: itself, or with labels a copy in memory that has the VM's. What a person boots keeps its
@@ -198,10 +193,8 @@ impl Mac {
 
 impl Drop for Relabelled {
     fn drop(&mut self) {
-        for (image, before) in &self.0 {
-            // It may be gone, or its file system read-only by now.
-            let _ = label::set_context(image.as_fd(), before);
-        }
+        // It may be gone, or its file system read-only by now.
+        let _ = label::set_context(self.0.as_fd(), &self.1);
     }
 }
 

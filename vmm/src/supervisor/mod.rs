@@ -8,6 +8,7 @@ mod cell;
 mod console;
 mod grants;
 mod host;
+mod image;
 mod input;
 mod journal;
 mod lane;
@@ -38,15 +39,15 @@ pub use mac::LabelChoice;
 pub use net_relay::RELAY_ROLE;
 pub use network::{Network, NetworkPlan};
 pub use plan::{
-    Backing, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins, Plan,
-    PlannedDevice,
+    Backing, Bay, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins,
+    Plan, PlannedDevice,
 };
 pub use plugin::{CARRIERS, Plugin, PluginProgram};
 pub use reach::{Reached, reach};
 pub use screen::{Frame, Screen};
 pub use stand::{Seen, Stand};
 pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
-pub use vm::{Ended, Signals, Told, Vm};
+pub use vm::{Ended, Medium, Signals, Told, Vm};
 pub use window::GuestWindow;
 
 use anyhow::Context;

@@ -3,18 +3,19 @@
 use super::console::Console;
 use super::runtime::{self, Entry};
 use super::screen::{Frame, Screen};
-use super::vm::Vm;
-use anyhow::{Result, anyhow};
+use super::vm::{Medium, Vm};
+use anyhow::{Context, Result, anyhow};
 use imc::{CallError, Capability, Channel, Descriptors, Packet, ReadOnly, Region};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 use schema::control::{
-    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, HostStatus, INPUTS_MAX, LINES_MAX, LogLines, Logs, Order,
-    Picture, Press, Screenshot, Status, StatusReport,
+    CONSOLE_MAX, Command, Console as Type, ConsoleOutput, Exchange, HostStatus, INPUTS_MAX, LINES_MAX, LogLines, Logs,
+    Order, Picture, Press, Screenshot, Status, StatusReport,
 };
 use schema::display::Input;
 use schema::host::Empty;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Operators at one time; each is a command at a person's terminal.
@@ -133,6 +134,14 @@ impl Operator {
                 }
                 Err(error) => self.channel.refuse(call, &format!("{error:#}"))?,
             }
+        } else if packet.is::<Exchange>() {
+            let (asked, _) = packet.decode::<Exchange>()?;
+            let medium = Medium { path: PathBuf::from(&asked.image), readonly: asked.readonly };
+            let medium = Some(medium).filter(|_| !asked.image.is_empty());
+            match vm.exchange(&asked.drive, medium.as_ref(), asked.forced) {
+                Ok(()) => self.channel.reply(call, &Empty, &[])?,
+                Err(error) => self.channel.refuse(call, &format!("{error:#}"))?,
+            }
         } else if packet.is::<Press>() {
             let (press, _) = packet.decode::<Press>()?;
             match vm.press(&press.inputs) {
@@ -191,6 +200,18 @@ impl Client {
         let descriptor = descriptors.take(picture.scanout.slot).ok_or_else(|| anyhow!("the picture is missing"))?;
         let region = Region::<ReadOnly>::receive(descriptor, &picture.scanout)?;
         Screen::new(&region)?.after(picture.after, PATIENCE)
+    }
+
+    /// Has another medium in a drive, or none.
+    pub fn exchange(&mut self, drive: &str, medium: Option<&Medium>, forced: bool) -> Result<()> {
+        let image = medium.map(|medium| medium.path.to_str().context("a path that is no text")).transpose()?;
+        let asked = Exchange {
+            drive: drive.to_owned(),
+            image: image.unwrap_or_default().to_owned(),
+            readonly: medium.is_some_and(|medium| medium.readonly),
+            forced,
+        };
+        self.ask::<_, Empty>(&asked).map(drop)
     }
 
     /// Does with keyboard and mouse what a person did.

@@ -83,6 +83,23 @@ pub enum Outlet {
     File(PathBuf),
 }
 
+/// A drive whose medium can be exchanged while the machine runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bay {
+    /// What operators call it: unique within the VM.
+    pub name: String,
+    /// Its number among its device's bays.
+    pub number: u8,
+    /// The option of its device that says what is in it. The wish for a medium has the same name.
+    pub option: String,
+    /// What the option says when nothing is in it.
+    pub empty: String,
+    /// What it says of a medium that is only read.
+    pub readonly: String,
+    /// What it says of one that is written as well, where the drive can.
+    pub writable: Option<String>,
+}
+
 /// One device of the VM.
 #[derive(Debug, Clone)]
 pub struct PlannedDevice {
@@ -100,6 +117,8 @@ pub struct PlannedDevice {
     pub carrier: Carrier,
     /// What is behind its wishes for files and frames, in their order.
     pub backing: Vec<Backing>,
+    /// Its drives whose media can be exchanged.
+    pub bays: Vec<Bay>,
     /// Where its streams go.
     pub outlet: Outlet,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
@@ -372,6 +391,7 @@ mod tests {
             helper: HelperForm::default(),
             carrier: Carrier::Memory,
             backing: Vec::new(),
+            bays: Vec::new(),
             program: None,
             outlet: Outlet::Console,
             plugin: None,

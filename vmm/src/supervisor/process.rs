@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// A child answers a set-up call within this, or is given up. Generous: a loaded machine must not fail a start.
 pub const SETUP: Duration = Duration::from_secs(20);
+/// Log lines that are heard of a process that could not be started.
+const SAID_MAX: usize = 4;
 /// A killed process is reaped within this; the kernel needs longer only for one stuck in a driver.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -269,6 +271,17 @@ impl Process {
     #[must_use]
     pub fn ended(&self) -> Option<&str> {
         self.ended.as_deref()
+    }
+
+    /// What it has logged and nobody has heard yet.
+    pub fn said(&mut self) -> Vec<Log> {
+        let mut said = Vec::new();
+        for channel in self.channels() {
+            while let (true, Ok(Some(packet))) = (said.len() < SAID_MAX, channel.receive(Some(Duration::ZERO))) {
+                said.extend(packet.decode::<Log>().ok().map(|(log, _)| log));
+            }
+        }
+        said
     }
 
     /// Reaps it if it has ended.

@@ -89,7 +89,7 @@ pub fn reach(
         host.greet()?;
         host.require_clean(Stage::Confined)?;
         let (name, options) = (device.device.clone(), device.options.clone());
-        let assignment = Assignment { device: name, options, carrier, poisoned: false };
+        let assignment = Assignment { device: name, options, carrier, poisoned: false, exchanged: None };
         host.assign(device.level, vec![assignment], &[&manifests[0]])?;
         host.grant(&objects, 0, &[0])?;
         host.attach_and_seal()?;

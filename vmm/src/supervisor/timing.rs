@@ -38,7 +38,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     process.require_clean(Stage::Confined)?;
     clock.mark("audit after confine");
     let (name, options) = (device.device.clone(), device.options.clone());
-    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false };
+    let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false, exchanged: None };
     process.assign(device.level, vec![assignment], &[&manifests[0]])?;
     process.grant(&objects, 0, &[0])?;
     clock.mark("assign, grants");

@@ -1,6 +1,9 @@
 //! One running VM: from plan to processes, the loop that watches them, and their end.
 
+mod media;
 mod report;
+
+pub use media::Medium;
 
 use super::console::{Console, Typed};
 use super::grants::Objects;
@@ -12,7 +15,7 @@ use super::net_relay::{NetRelay, Place};
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
 use super::pin;
-use super::plan::{Catalogue, Isolate, Plan};
+use super::plan::{Catalogue, Isolate, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use super::relay::Relay;
 use super::runtime;
@@ -115,6 +118,9 @@ pub struct Vm {
     manifests: Vec<Manifest>,
     labels: Vec<String>,
     isolate: Isolate,
+    /// Devices whose media can be exchanged, with the media that they have now, by index.
+    removable: Vec<(usize, PlannedDevice)>,
+    catalogue: &'static dyn Catalogue,
     /// Each with the index of its device.
     relays: Vec<(usize, Relay)>,
     inputs: Vec<InputRelay>,
@@ -159,16 +165,16 @@ enum Source {
 
 impl Vm {
     /// Starts `plan`: every process confined, granted, sealed and audited, then the guest.
-    pub fn start(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals) -> Result<Vm> {
+    pub fn start(plan: &Plan, catalogue: &'static dyn Catalogue, signals: &Signals) -> Result<Vm> {
         Vm::start_with(plan, catalogue, signals, true)
     }
 
     /// The same, without log lines on standard error.
-    pub fn start_quietly(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals) -> Result<Vm> {
+    pub fn start_quietly(plan: &Plan, catalogue: &'static dyn Catalogue, signals: &Signals) -> Result<Vm> {
         Vm::start_with(plan, catalogue, signals, false)
     }
 
-    fn start_with(plan: &Plan, catalogue: &dyn Catalogue, signals: &Signals, verbose: bool) -> Result<Vm> {
+    fn start_with(plan: &Plan, catalogue: &'static dyn Catalogue, signals: &Signals, verbose: bool) -> Result<Vm> {
         runtime::check_name(&plan.name)?;
         let manifests = plan.manifests(catalogue)?;
         let groups = plan.groups(&manifests)?;
@@ -204,6 +210,8 @@ impl Vm {
             pin(vmm.pid(), pins.vmm)?;
         }
         let labels = plan.devices.iter().map(|device| device.label.clone()).collect();
+        let removable = plan.devices.iter().enumerate().filter(|(_, device)| !device.bays.is_empty());
+        let removable = removable.map(|(index, device)| (index, device.clone())).collect();
         let mut vm = Vm {
             name: plan.name.clone(),
             vmm,
@@ -211,6 +219,8 @@ impl Vm {
             manifests,
             labels,
             isolate: plan.isolate,
+            removable,
+            catalogue,
             relays: Vec::new(),
             inputs: Vec::new(),
             nets: Vec::new(),

@@ -157,6 +157,12 @@ impl Model for Device {
         true
     }
 
+    fn holds(&self, _: &[u8], _: u8) -> bool {
+        false
+    }
+
+    fn exchanged(&mut self, _: &mut [u8], _: u8) {}
+
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister> {
         let mut now = State::load(state);
         let value = now.read(at.offset);

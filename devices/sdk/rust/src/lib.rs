@@ -59,6 +59,20 @@ pub trait Device: Sized + Send + 'static {
     /// under an attacker's control. The answer `false` means a reset.
     fn check(&self, state: &Self::State) -> bool;
 
+    /// Whether the guest holds the medium that is in this bay: then it is not to be exchanged. The state is one that was found, and
+    /// may be anything. A device without bays is never asked.
+    fn holds(&self, state: &Self::State, bay: u8) -> bool {
+        let _ = (state, bay);
+        false
+    }
+
+    /// The medium in this bay, or that there is none, is another than when the state was left. Comes before `check`, so the state may
+    /// be anything; what it says of a transfer from or to the old medium must not go on with the new one. May be told again. A device
+    /// without bays is never told.
+    fn exchanged(&mut self, state: &mut Self::State, bay: u8) {
+        let _ = (state, bay);
+    }
+
     /// Answers a guest load. The caller masks the value to the width of the access.
     fn read(&mut self, state: &mut Self::State, at: Access) -> Result<u64, NoRegister>;
 

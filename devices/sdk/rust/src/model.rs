@@ -11,6 +11,8 @@ use zerocopy::IntoBytes;
 pub trait Model: Send {
     fn power_on(&mut self, state: &mut [u8]);
     fn check(&self, state: &[u8]) -> bool;
+    fn holds(&self, state: &[u8], bay: u8) -> bool;
+    fn exchanged(&mut self, state: &mut [u8], bay: u8);
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister>;
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister>;
     fn alarm(&mut self, state: &mut [u8], now: u64);
@@ -65,6 +67,12 @@ impl<D: Device> Model for Erased<D> {
     }
     fn check(&self, state: &[u8]) -> bool {
         self.0.check(view(state))
+    }
+    fn holds(&self, state: &[u8], bay: u8) -> bool {
+        self.0.holds(view(state), bay)
+    }
+    fn exchanged(&mut self, state: &mut [u8], bay: u8) {
+        self.0.exchanged(view_mut(state), bay);
     }
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister> {
         self.0.read(view_mut(state), at)

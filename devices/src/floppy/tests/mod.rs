@@ -2,6 +2,7 @@
 
 mod commands;
 mod dma;
+mod exchange;
 mod registers;
 mod transfers;
 
@@ -120,7 +121,7 @@ impl World for Pc {
     fn powers(&self) -> Powers {
         let mut powers = Powers { memory: Some(self.memory.clone()), ..Powers::default() };
         if let Some(image) = &self.a {
-            powers.stores.push((0, Box::new(image.clone())));
+            powers.stores.push((1, Box::new(image.clone())));
         }
         powers
     }
@@ -331,8 +332,8 @@ fn a_host_is_given_what_is_in_its_drives_and_low_memory_alone() {
         manifest.wishes.into_iter().map(|wish| wish.power).collect::<Vec<_>>()
     };
     assert_eq!(powers(&[]), [Power::LowMemory]);
-    assert_eq!(powers(&[("a", "readonly")]), [Power::FileRead, Power::LowMemory]);
-    assert_eq!(powers(&[("b", "writable"), ("a", "readonly")]), [Power::FileRead, Power::FileWrite, Power::LowMemory]);
+    assert_eq!(powers(&[("a", "readonly")]), [Power::LowMemory, Power::FileRead]);
+    assert_eq!(powers(&[("b", "writable"), ("a", "readonly")]), [Power::LowMemory, Power::FileRead, Power::FileWrite]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A machine in miniature around the function, and random accesses.
 
 mod dma;
+mod exchange;
 mod packets;
 mod registers;
 mod sectors;
@@ -99,6 +100,7 @@ impl BlockStore for Medium {
 struct Media {
     disk: Medium,
     cd: Medium,
+    has_cd: bool,
     fixed: Medium,
     memory: GuestMemory,
     bulk: Bulk,
@@ -113,6 +115,7 @@ impl World for Media {
         Media {
             disk: Medium::new(SECTORS * 512, 0, false),
             cd: Medium::new(FRAMES * 2048 + 100, 3, true),
+            has_cd: true,
             fixed: Medium::new(SECTORS * 512, 5, true),
             memory: GuestMemory::from_ranges(&[(GuestAddress(0), LOW), (GuestAddress(LOW as u64), MEMORY_BYTES - LOW)])
                 .unwrap(),
@@ -123,14 +126,15 @@ impl World for Media {
     fn options(&self) -> Options {
         Options::new([
             ("primary", "disk"),
-            ("primary-slave", "cdrom"),
+            ("primary-slave", if self.has_cd { "cdrom" } else { "empty" }),
             ("secondary", "empty"),
             ("secondary-slave", "readonly"),
         ])
     }
 
     fn powers(&self) -> Powers {
-        let stores = [&self.disk, &self.cd, &self.fixed];
+        let cd = Some(&self.cd).filter(|_| self.has_cd);
+        let stores = [Some(&self.disk), cd, Some(&self.fixed)].into_iter().flatten();
         Powers {
             stores: (1..).zip(stores.map(|store| Box::new(store.clone()) as Box<dyn BlockStore>)).collect(),
             memory: Some(self.memory.clone()),

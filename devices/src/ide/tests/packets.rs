@@ -3,13 +3,13 @@
 use super::*;
 
 /// What REQUEST SENSE says.
-fn sense(pc: &mut Pc) -> [u8; 3] {
+pub(super) fn sense(pc: &mut Pc) -> [u8; 3] {
     let answer = ask(pc, &[0x03, 0, 0, 0, 18], 0xfffe);
     assert_eq!((answer[0], answer[7], answer.len()), (0x70, 10, 18));
     [answer[2], answer[12], answer[13]]
 }
 
-fn send(pc: &mut Pc, packet: &[u8], limit: u64, features: u64) {
+pub(super) fn send(pc: &mut Pc, packet: &[u8], limit: u64, features: u64) {
     pc.put_all([(1, features), (4, limit & 0xff), (5, limit >> 8)]);
     pc.command(0xa0);
     assert_eq!((pc.alternate() & 0x89, pc.get(2) & 3, pc.line()), (0x08, 1, false), "it waits for a packet");
@@ -19,7 +19,7 @@ fn send(pc: &mut Pc, packet: &[u8], limit: u64, features: u64) {
 }
 
 /// Sends a packet and reads what comes, in blocks.
-fn ask(pc: &mut Pc, packet: &[u8], limit: u64) -> Vec<u8> {
+pub(super) fn ask(pc: &mut Pc, packet: &[u8], limit: u64) -> Vec<u8> {
     send(pc, packet, limit, 0);
     let mut answer = Vec::new();
     loop {
@@ -39,7 +39,7 @@ fn ask(pc: &mut Pc, packet: &[u8], limit: u64) -> Vec<u8> {
 }
 
 /// Sends a packet that must be refused with this sense.
-fn refused(pc: &mut Pc, packet: &[u8], why: [u8; 3]) {
+pub(super) fn refused(pc: &mut Pc, packet: &[u8], why: [u8; 3]) {
     send(pc, packet, 0xfffe, 0);
     assert_eq!((pc.interrupt() & 0x89, pc.get(1), pc.get(2) & 3), (0x01, u64::from(why[0]) << 4, 3), "{packet:x?}");
     assert_eq!(sense(pc), why, "{packet:x?}");

@@ -88,7 +88,8 @@ fn declared(
     let mut process = Process::spawn_with(&executable, &program.argv0, &program.arguments, "it", recipe)?;
     process.greet()?;
     process.require_clean(Stage::Confined)?;
-    let assignment = Assignment { device: String::new(), options: options.to_vec(), carrier, poisoned: false };
+    let assignment =
+        Assignment { device: String::new(), options: options.to_vec(), carrier, poisoned: false, exchanged: None };
     let assign = Assign { level, devices: vec![assignment], threaded: false };
     let Manifests { manifests } = process.ask(&assign)?;
     let [manifest] = <[Manifest; 1]>::try_from(manifests)
