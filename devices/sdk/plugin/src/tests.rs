@@ -24,6 +24,7 @@ fn assignment() -> peer::Assign {
             options: options.to_vec(),
             carrier: schema::lane::Carrier::Socket,
             poisoned: true,
+            exchanged: None,
         }],
         threaded: false,
     }
