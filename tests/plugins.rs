@@ -51,16 +51,43 @@ fn what_is_no_plugin_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn what_a_plugin_cannot_have_is_refused_with_a_sentence() {
+    let place = Place::new();
+    let plugin = crooked(&place, "prints");
+    let plugin = plugin.to_str().unwrap();
+    for (words, sentence) in [
+        (
+            &["--sandbox", "strict"],
+            "level `strict` has no room for a language's run time; give it another, as --sandbox",
+        ),
+        (&["--carrier", "pipe"], "a plugin is reached over `memory` or `socket`, not over `pipe`"),
+        (&["--carrier", "virtio"], "a plugin is reached over `memory` or `socket`, not over `virtio`"),
+    ] {
+        let said = refused(&place, &[&["run", "--flat", "/dev/null", "--device", plugin], &words[..]].concat());
+        assert!(said.contains(sentence) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
 fn a_plugin_that_is_not_what_it_should_be_is_refused_before_a_guest_starts() {
     let place = Place::new();
     for (how, sentence) in [
         ("another-protocol", "speaks protocol 9"),
+        ("another-schema", "the body is not of the message's type"),
         ("dies-at-once", "ended by itself with code 3"),
         ("dies-when-assigned", "ended by itself with code 3"),
         ("two-devices", "it declares 2 devices, and a plugin is one"),
         ("no-device", "it declares 0 devices"),
         ("range-of-no-length", "ranges.length"),
         ("huge-state", "stateBytes"),
+        ("huge-bulk", "bulkBytes"),
+        ("huge-range", "`ranges.space` is out of range"),
+        ("range-beyond-the-last-port", "`ranges.space` is out of range"),
+        ("ranges-that-overlap", "at 0x5002, 0x4 bytes, would overlap range 0"),
+        ("a-range-of-the-uarts", "at 0x3fa, 0x1 bytes, would overlap range 0"),
+        ("unknown-power", "`power` has a value that the schema does not know"),
+        ("dies-when-granted", "ended by itself with code 3"),
+        ("dies-when-attached", "ended by itself with code 3"),
         ("starts-a-program", "killed by the kernel for a system call"),
         ("opens-a-socket", "the socket was refused"),
         ("wishes-for-memory", "wishes for `memory` (to look at everything), which it was not granted"),
@@ -69,7 +96,72 @@ fn a_plugin_that_is_not_what_it_should_be_is_refused_before_a_guest_starts() {
         let output = place.run(&["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
         let said = text(&output.stderr);
         assert!(!output.status.success() && said.contains(sentence), "{how}: {said}");
+        assert_eq!(said.lines().count(), 1, "{how}: {said}");
     }
+}
+
+#[test]
+fn a_plugin_that_takes_for_ever_to_load_is_given_up() {
+    let place = Place::new();
+    let plugin = crooked(&place, "never-says-hello");
+    let said = refused(&place, &["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
+    assert!(said.contains("never-says-hello: did not say hello in time") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_plugin_that_prints_is_not_heard_and_does_no_harm() {
+    let place = Place::new();
+    let plugin = crooked(&place, "prints");
+    let shown = place.run(&["device", "describe", plugin.to_str().unwrap()]);
+    assert!(shown.status.success() && !text(&shown.stdout).contains("whom"), "{shown:?}");
+}
+
+#[test]
+fn a_plugin_that_dies_or_answers_nobody_harms_no_other_device() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let mut plugins = vec![crooked(&place, "answers-nobody")];
+    if let Some(interpreter) = python::interpreter() {
+        let skeleton = include_str!("../cli/src/device/skeleton/device.py");
+        let dies = skeleton.replace("0, width=2", "0, width=4").replace("return self.tenths", "return 1 // 0");
+        plugins.push(python::script(&dies, "dies", interpreter, &place.path("")));
+    }
+    // The guest reads their port in each round, and prints by the UART, another device, behind that.
+    for plugin in plugins {
+        let name = plugin.file_stem().unwrap().to_str().unwrap().to_owned();
+        let base = if name == "dies" { ",base=0x5000" } else { "" };
+        let device = format!("{}{base}", plugin.display());
+        let mut vm =
+            place.start(&name, &harness::tick_guest(), &["--device", &device, "--deadline", "500", "--restart", "1"]);
+        vm.wait_until_running();
+        wait_until("it is retired", || vm.host(&name)["state"].as_str().unwrap().starts_with("retired: "));
+        vm.wait_for_output();
+        let others: Vec<_> = vm.hosts().into_iter().filter(|row| row["name"] != name.as_str()).collect();
+        assert!(others.iter().all(|row| row["state"] == "running"), "{others:#?}");
+        let said = vm.errors();
+        let words = if name == "dies" { "ZeroDivisionError" } else { "answer" };
+        assert!(said.contains(&name) && said.contains(words), "{said}");
+        vm.signal(libc::SIGTERM);
+        vm.wait();
+    }
+}
+
+#[test]
+fn a_plugin_that_does_not_leave_when_told_to_is_ended_with_its_machine() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let plugin = crooked(&place, "ignores-shutdown");
+    let mut vm = place.start("stays", &harness::idle_guest(), &["--device", plugin.to_str().unwrap()]);
+    vm.wait_until_running();
+    let pid = vm.host("ignores-shutdown")["pid"].as_i64().unwrap();
+    assert!(lives(pid));
+    vm.signal(libc::SIGTERM);
+    vm.wait();
+    assert!(!lives(pid), "{}", vm.errors());
 }
 
 #[test]

@@ -238,7 +238,8 @@ impl Process {
 
     /// A failed call as a sentence that names it, with the reason it died for if it did.
     pub fn failed(&mut self, error: imc::CallError) -> anyhow::Error {
-        let words = self.last_words();
+        // Who broke the protocol is heard no more, and may die of that: it is not the reason.
+        let words = if matches!(error, imc::CallError::Violation(_)) { String::new() } else { self.last_words() };
         anyhow!("{}: {}{words}", self.name, refused(error))
     }
 

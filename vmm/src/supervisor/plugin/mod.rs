@@ -38,8 +38,17 @@ impl Plugin {
     /// Starts the plugin in its sandbox, has it declare what it is with these options, and ends it.
     pub fn ask(path: &Path, options: &[Setting], level: Level, carrier: Carrier, demands: &Demands) -> Result<Plugin> {
         let program = PluginProgram::find(path)?;
-        let manifest = declared(path, &program, options, level, carrier, demands)
-            .with_context(|| format!("plugin {}", path.display()))?;
+        let named = format!("plugin {}", path.display());
+        let assign = assignment(path, options, level, carrier).context(named.clone())?;
+        let recipe = Recipe::plugin(level, &unknown(path), carrier, program.view.clone());
+        let executable = Program::open(&program.executable).with_context(|| format!("{named}: cannot be opened"))?;
+        // What goes wrong with the process names it.
+        let mut process =
+            Process::spawn_with(&executable, &program.argv0, &program.arguments, &named, demands.apply(recipe)?)?;
+        process.greet()?;
+        process.require_clean(Stage::Confined)?;
+        let Manifests { manifests } = process.ask(&assign)?;
+        let manifest = declared(manifests, options).context(named)?;
         Ok(Plugin { path: path.to_owned(), program, manifest })
     }
 
@@ -65,14 +74,8 @@ impl Plugin {
     }
 }
 
-fn declared(
-    path: &Path,
-    program: &PluginProgram,
-    options: &[Setting],
-    level: Level,
-    carrier: Carrier,
-    demands: &Demands,
-) -> Result<Manifest> {
+/// What it is asked to be.
+fn assignment(path: &Path, options: &[Setting], level: Level, carrier: Carrier) -> Result<Assign> {
     ensure!(
         level != Level::Strict,
         "level `strict` has no room for a language's run time; give it another, as --sandbox strict,{}=seccomp",
@@ -83,15 +86,13 @@ fn declared(
         "a plugin is reached over `memory` or `socket`, not over `{}`",
         carrier.name()
     );
-    let recipe = demands.apply(Recipe::plugin(level, &unknown(path), carrier, program.view.clone()))?;
-    let executable = Program::open(&program.executable).context("cannot be opened")?;
-    let mut process = Process::spawn_with(&executable, &program.argv0, &program.arguments, "it", recipe)?;
-    process.greet()?;
-    process.require_clean(Stage::Confined)?;
-    let assignment =
+    let device =
         Assignment { device: String::new(), options: options.to_vec(), carrier, poisoned: false, exchanged: None };
-    let assign = Assign { level, devices: vec![assignment], threaded: false };
-    let Manifests { manifests } = process.ask(&assign)?;
+    Ok(Assign { level, devices: vec![device], threaded: false })
+}
+
+/// What it declares, if that is one device that makes sense.
+fn declared(manifests: Vec<Manifest>, options: &[Setting]) -> Result<Manifest> {
     let [manifest] = <[Manifest; 1]>::try_from(manifests)
         .map_err(|manifests| anyhow::anyhow!("it declares {} devices, and a plugin is one", manifests.len()))?;
     manifest.check().context("its manifest makes no sense")?;
