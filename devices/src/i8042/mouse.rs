@@ -191,9 +191,13 @@ impl Mouse {
         }
         // What it was about to say is overtaken by the answer.
         self.queue.clear();
-        match std::mem::replace(&mut self.awaited, NOTHING) {
-            NOTHING => self.command(byte),
-            command => self.parameter(command, byte),
+        // A command in the place of a parameter is a command: no rate and no resolution is as large. A driver that tries
+        // what other makers' mice understand leaves parameters out.
+        let awaited = std::mem::replace(&mut self.awaited, NOTHING);
+        if byte < SCALING_1 && awaited != NOTHING {
+            self.parameter(awaited, byte);
+        } else {
+            self.command(byte);
         }
     }
 

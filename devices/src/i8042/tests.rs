@@ -358,6 +358,16 @@ fn scaling_makes_small_motions_smaller_and_large_ones_larger() {
 }
 
 #[test]
+fn a_command_in_the_place_of_a_mouses_parameter_is_a_command() {
+    let mut bench = Bench::plain();
+    // What Linux says when it looks for a touchpad of Sentelic's, and what it says next.
+    for (byte, answer) in [(0xf3, 0xfa), (0x66, 0xfe), (0x88, 0xfe), (0xf3, 0xfa), (0xf4, 0xfa), (0xe8, 0xfa)] {
+        assert_eq!(bench.ask_mouse(&[byte]), [answer], "{byte:#x}");
+    }
+    assert_eq!(bench.ask_mouse(&[0xe9]), [0xfa, 1 << 5, 2, 100], "it is enabled, and what was not said is as it was");
+}
+
+#[test]
 fn a_mouse_that_is_not_enabled_says_nothing() {
     let mut bench = Bench::plain();
     assert_eq!(bench.move_mouse(4, 0, 0, 1), []);
