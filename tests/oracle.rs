@@ -11,6 +11,8 @@ mod differences;
 mod harness;
 #[path = "oracle/machine.rs"]
 mod machine;
+#[path = "oracle/rtl8139.rs"]
+mod rtl8139;
 
 use accesses::Random;
 use differences::{Context, DIFFERENCES, Difference, Seen};
@@ -23,6 +25,8 @@ use std::process::{Command, Stdio};
 const COUNT: usize = 100_000;
 /// The time at which both clocks stand.
 const TIME: &str = "2001-02-28T23:59:58";
+/// The network card's.
+const ADDRESS: &str = "52:54:00:12:34:56";
 /// Kinds of differences that are shown when they have no reason.
 const KINDS_SHOWN: usize = 50;
 /// Accesses that are shown before one that differs.
@@ -30,7 +34,10 @@ const SHOWN: usize = 12;
 
 fn ours(place: &Place) -> Machine {
     let mut command = place.cofferdam();
-    command.args(["qtest", "--rtc", TIME, "--device", "pvpanic", "--device", "ib700"]).stderr(Stdio::null());
+    command
+        .args(["qtest", "--rtc", TIME, "--device", "pvpanic", "--device", "ib700"])
+        .args(["--device", &format!("rtl8139,cplus,mac={ADDRESS}")])
+        .stderr(Stdio::null());
     Machine::start(command)
 }
 
@@ -39,6 +46,7 @@ fn theirs() -> Machine {
     command
         .args(["-accel", "tcg", "-S", "-machine", "pc", "-m", "64", "-nodefaults", "-display", "none"])
         .args(["-rtc", &format!("base={TIME},clock=vm"), "-serial", "null", "-parallel", "null"])
+        .args(["-device", &format!("rtl8139,addr={},mac={ADDRESS}", rtl8139::SLOT)])
         .args(["-device", "pvpanic", "-device", "ib700", "-qtest", "stdio", "-qtest-log", "/dev/null"])
         .stderr(Stdio::null());
     Machine::start(command)
@@ -130,4 +138,9 @@ fn the_panic_device_answers_as_the_oracle_does() {
 #[test]
 fn the_watchdog_answers_as_the_oracle_does() {
     compare("ib700", 31, accesses::ib700);
+}
+
+#[test]
+fn the_network_card_answers_as_the_oracle_does() {
+    compare("rtl8139", rtl8139::INPUT, rtl8139::accesses);
 }

@@ -6,22 +6,49 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Lines that are under way at once: fewer than the pipes between us hold.
 pub const UNDER_WAY: usize = 256;
 
-/// One access to a port.
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Read,
+    Write,
+}
+
+/// One access, to a port or to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    pub write: bool,
-    pub port: u16,
+    pub act: Act,
+    pub memory: bool,
+    pub at: u32,
     pub width: u8,
     pub value: u32,
 }
 
 impl Access {
     pub const fn read(port: u16) -> Access {
-        Access { write: false, port, width: 1, value: 0 }
+        Access { act: Act::Read, memory: false, at: port as u32, width: 1, value: 0 }
     }
 
     pub const fn write(port: u16, value: u8) -> Access {
-        Access { write: true, port, width: 1, value: value as u32 }
+        Access { act: Act::Write, value: value as u32, ..Access::read(port) }
+    }
+
+    /// The same of this width.
+    pub const fn wide(self, width: u8) -> Access {
+        Access { width, ..self }
+    }
+
+    /// The same with this value.
+    pub const fn of(self, value: u32) -> Access {
+        Access { value, ..self }
+    }
+
+    /// The same at an address of memory.
+    pub const fn in_memory(self, address: u32) -> Access {
+        Access { memory: true, at: address, ..self }
+    }
+
+    pub fn writes(&self) -> bool {
+        self.act == Act::Write
     }
 
     /// As the protocol says it.
@@ -31,10 +58,12 @@ impl Access {
             2 => 'w',
             _ => 'l',
         };
-        if self.write {
-            format!("out{letter} {:#x} {:#x}\n", self.port, self.value)
-        } else {
-            format!("in{letter} {:#x}\n", self.port)
+        let Access { at, value, .. } = self;
+        match (self.act, self.memory) {
+            (Act::Write, false) => format!("out{letter} {at:#x} {value:#x}\n"),
+            (Act::Write, true) => format!("write{letter} {at:#x} {value:#x}\n"),
+            (Act::Read, false) => format!("in{letter} {at:#x}\n"),
+            (Act::Read, true) => format!("read{letter} {at:#x}\n"),
         }
     }
 }

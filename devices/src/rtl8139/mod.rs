@@ -21,7 +21,7 @@ use device::{
     Scan,
 };
 use eeprom::Eeprom;
-use registers::{Part, RANGE_BYTES, Register, cpcr, eecr, isr, overlaps, poll, rcr, tcr, tsd};
+use registers::{Part, RANGE_BYTES, Register, cpcr, cr, eecr, isr, overlaps, poll, rcr, tcr, tsd};
 use ring::Return;
 use state::{RING_MAX, State};
 use vm_memory::{Bytes, GuestAddress};
@@ -53,9 +53,13 @@ const PARTNER: u16 = 0x41e1;
 const EXPANSION: u16 = 0x0001;
 /// Reset and restart of the negotiation take no time (BMCR).
 const BASIC_CONTROL: u16 = 0x3100;
+/// The bit of BMCR that brings the registers of the physical layer back to what they are after power on.
+const BASIC_RESET: u16 = 1 << 15;
 /// Bits of the configuration registers that a driver may change: leds, driver loaded, and wake-up in 1, and all that has no
 /// effect here in 3, 4 and 5.
-const CONFIG_WRITABLE: [u8; 6] = [0x00, 0xf1, 0x00, 0x61, 0xff, 0x7f];
+const CONFIG_WRITABLE: [u8; 6] = [0x00, 0xf1, 0x00, 0x70, 0xf5, 0x7f];
+/// The one that may be written at any time (CONFIG5).
+const CONFIG_UNLOCKED: u8 = 5;
 
 /// The card.
 pub(crate) struct Rtl8139 {
@@ -153,7 +157,8 @@ impl Rtl8139 {
         let whole = self.load(state, part.register, now) & !part.mask() | written;
         let unlocked = state.eeprom_mode == eecr::UNLOCK;
         match part.register {
-            Register::Id if unlocked => state.id = whole.to_le_bytes(),
+            // The two bytes behind the address are reserved.
+            Register::Id => state.id[..ADDRESS_BYTES].copy_from_slice(&whole.to_le_bytes()[..ADDRESS_BYTES]),
             Register::Multicast => state.multicast = whole,
             Register::TransmitStatus(number @ (0 | 1)) if state.is_cplus() => {
                 self.set_tally(state, number, whole as u32)
@@ -172,7 +177,10 @@ impl Rtl8139 {
             Register::InterruptMask => state.mask = whole as u16 & isr::ALL,
             // A one clears.
             Register::InterruptStatus => state.interrupts &= !(written as u16),
-            Register::TransmitConfig => state.transmit_config = whole as u32 & tcr::WRITABLE,
+            // It can be changed once the transmitter is on, and no sooner (TCR).
+            Register::TransmitConfig if state.command & cr::TRANSMIT != 0 => {
+                state.transmit_config = whole as u32 & tcr::WRITABLE;
+            }
             Register::ReceiveConfig => {
                 state.receive_config = whole as u32 & rcr::WRITABLE;
                 state.written %= state.buffer_bytes();
@@ -188,13 +196,15 @@ impl Rtl8139 {
             }
             Register::Missed => state.counters.missed = 0,
             Register::Eeprom => set_eeprom(state, whole as u8),
-            Register::Config(number) if unlocked => {
+            Register::Config(number) if unlocked || number == CONFIG_UNLOCKED => {
                 let writable = CONFIG_WRITABLE[usize::from(number)];
                 let config = &mut state.config[usize::from(number)];
                 *config = *config & !writable | whole as u8 & writable;
             }
             Register::MultipleInterrupt => state.multiple = whole as u16 & 0x0fff,
-            Register::BasicControl => state.basic_control = whole as u16 & BASIC_CONTROL,
+            Register::BasicControl if whole as u16 & BASIC_RESET != 0 => state.reset_link(),
+            // All three bits are of those that are locked (9346CR).
+            Register::BasicControl if unlocked => state.basic_control = whole as u16 & BASIC_CONTROL,
             Register::Advertised => state.advertised = whole as u16,
             Register::Poll | Register::CplusCommand | Register::ReceiveRing | Register::EarlyTransmit
                 if !self.cplus => {}

@@ -76,7 +76,7 @@ pub(super) mod eecr {
 pub(super) mod cpcr {
     pub(in super::super) const TRANSMIT: u16 = 1 << 0;
     pub(in super::super) const RECEIVE: u16 = 1 << 1;
-    pub(in super::super) const WRITABLE: u16 = 0x027f;
+    pub(in super::super) const WRITABLE: u16 = 0x027b;
 }
 
 /// Transmit priority polling (TPPoll) of the C+.

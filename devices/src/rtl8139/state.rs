@@ -138,11 +138,14 @@ impl State {
             timer_due: NEVER,
             status: [tsd::OWN; TRANSMITS],
             read: READ_POINTER,
-            // Auto-negotiation, 100 Mbit/s, full duplex; all of that advertised.
-            basic_control: 0x3100,
-            advertised: 0x01e1,
             ..State::new_zeroed()
         };
+        self.reset_link();
+    }
+
+    /// The reset of the physical layer (BMCR): auto-negotiation, 100 Mbit/s, full duplex; all of that advertised.
+    pub(super) fn reset_link(&mut self) {
+        (self.basic_control, self.advertised) = (0x3100, 0x01e1);
     }
 
     /// Loads the address from the EEPROM.

@@ -323,18 +323,40 @@ fn registers_answer_at_every_width_and_in_both_ranges() {
 }
 
 #[test]
-fn address_and_configuration_are_locked() {
+fn configuration_is_locked_but_for_its_last_register_and_the_address() {
     let mut card = Card::<false>::new();
     let before = card.get(0, 8);
-    card.put(0, 4, 0xffff_ffff);
     card.put(0x52, 1, 0xff);
-    assert_eq!((card.get(0, 8), card.get(0x52, 1)), (before, 0x0c));
-    card.put(0x50, 1, 0xc0);
+    card.put(0x62, 2, 0x0000);
+    assert_eq!((card.get(0x52, 1), card.get(0x62, 2)), (0x0c, 0x3100));
     card.put(0, 4, 0x1234_5678);
+    card.put(0xd8, 1, 0xff);
+    assert_eq!((card.get(0, 4), card.get(0xd8, 1)), (0x1234_5678, 0x7f));
+    card.put(0x50, 1, 0xc0);
     card.put(0x52, 1, 0x20);
-    assert_eq!((card.get(0, 4), card.get(0x52, 1)), (0x1234_5678, 0x2c));
+    card.put(0x62, 2, 0x2000);
+    assert_eq!((card.get(0x52, 1), card.get(0x62, 2)), (0x2c, 0x2000));
     card.put(0x50, 1, 0x40);
     assert_eq!((card.get(0, 8), card.get(0x50, 1)), (before, 0), "the EEPROM's address is loaded anew");
+}
+
+#[test]
+fn reset_of_the_link_brings_back_what_was_advertised() {
+    let mut card = Card::<false>::new();
+    card.put(0x66, 2, 0x0021);
+    card.put(0x62, 2, 0x8000);
+    assert_eq!((card.get(0x62, 2), card.get(0x66, 2)), (0x3100, 0x01e1));
+}
+
+#[test]
+fn how_it_sends_is_set_while_the_transmitter_is_on() {
+    let mut card = Card::<false>::new();
+    let version = card.get(0x40, 4);
+    card.put(0x40, 4, 0x0300_0700);
+    assert_eq!(card.get(0x40, 4), version);
+    card.put(0x37, 1, cr::TRANSMIT.into());
+    card.put(0x40, 4, 0x0300_0700);
+    assert_eq!(card.get(0x40, 4), version | 0x0300_0700);
 }
 
 #[test]
