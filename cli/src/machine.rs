@@ -1,6 +1,7 @@
 //! The devices of a machine, as the command line names them.
 
 use crate::args::{Choice, RunArgs, usage};
+use crate::firmware::order::letters;
 use anyhow::Result;
 use sandbox::HelperForm;
 use schema::host::{Level, Setting};
@@ -13,6 +14,9 @@ pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "p
 
 /// The devices of a PC that a test program drives, whatever else it asks for.
 pub const DRIVEN: [&str; 6] = ["uart16550", "parallel", "mc146818", "i8042", "acpi-pm", "speaker"];
+
+/// Kinds of media that the memory of the clock has room for in the order of boot.
+const CLOCK_CHOICES: usize = 3;
 
 /// The devices that a PC has besides, where firmware looks for them. Who adds a device to this machine adds it here.
 pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
@@ -36,7 +40,7 @@ pub fn set_up(devices: &mut [PlannedDevice], asked: &RunArgs) -> Result<()> {
     let floppies = drives.first().map_or(0, |first| first << 4) | drives.get(1).copied().unwrap_or(0);
     set("floppies", floppies.to_string());
     if let Some(order) = &asked.boot {
-        set("boot", order.clone());
+        set("boot", letters(order)?.chars().take(CLOCK_CHOICES).collect());
     }
     Ok(())
 }

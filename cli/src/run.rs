@@ -7,7 +7,8 @@ mod guests;
 
 use crate::args::{RunArgs, apply_carrier, read_image, usage};
 use crate::catalogue::BuiltIn;
-use crate::firmware;
+use crate::firmware::order::{self, BOOT_ORDER};
+use crate::firmware::{self, Extra};
 use anyhow::{Context, Result};
 use sandbox::HelperForm;
 use schema::host::Level;
@@ -98,6 +99,10 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         for item in &asked.fw_cfg {
             extras.push(firmware::parse_item(item)?);
         }
+        if let Some(letters) = &asked.boot {
+            let content = order::describe(letters, &devices, &manifests, &extras);
+            extras.push(Extra { name: BOOT_ORDER.to_owned(), content });
+        }
         let items = firmware::items(asked.memory_bytes()?, asked.cpus.unwrap_or(1), &manifests, extras)?;
         let told = devices.iter_mut().filter(|device| device.device == "fw-cfg");
         told.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
@@ -122,7 +127,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     })
 }
 
-fn manifests_of(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
+pub fn manifests_of(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
     let manifest = |device: &PlannedDevice| {
         if let Some(plugin) = &device.plugin {
             return Ok(plugin.manifest.clone());

@@ -1,5 +1,6 @@
 //! What firmware is told of the machine: the items of the firmware configuration device, made of the plan.
 
+pub mod order;
 mod smbios;
 mod tables;
 

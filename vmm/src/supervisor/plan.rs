@@ -18,6 +18,8 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 pub const CPUS_MAX: u8 = 16;
 /// Least guest memory: a kernel and its initial RAM disk need about this much.
 pub const MEMORY_MIN: u64 = 64 << 20;
+/// Least memory of a guest that firmware starts, which may be older than that: the part that a diskette's transfers reach.
+pub const FIRMWARE_MEMORY_MIN: u64 = crate::memory::LOW_BYTES;
 
 /// How devices are grouped into processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,11 +230,12 @@ impl Plan {
             "--cpus {}: a guest has 1 to {CPUS_MAX} processors",
             self.cpus
         );
+        let least = if matches!(self.boot, BootPlan::Firmware { .. }) { FIRMWARE_MEMORY_MIN } else { MEMORY_MIN };
         anyhow::ensure!(
-            self.memory_bytes >= MEMORY_MIN,
+            self.memory_bytes >= least,
             "--memory {}M: a guest needs at least {}M",
             self.memory_bytes >> 20,
-            MEMORY_MIN >> 20
+            least >> 20
         );
         anyhow::ensure!(self.memory_bytes.is_multiple_of(2 << 20), "--memory: give a multiple of 2M");
         anyhow::ensure!(
