@@ -108,7 +108,7 @@ fn chipset_is_as_the_data_sheets_say_at_every_level_and_over_every_carrier() {
     if !kvm() {
         return;
     }
-    let all = "ABCDEFGHIJK";
+    let all = "ABCDEFGHIJKL";
     for words in [
         &[][..],
         &["--sandbox", "strict"],

@@ -144,6 +144,54 @@ cofferdam_firmware_start:
     jne fail
     mov al, 'K'
     call say
+
+    # An interrupt is taken that is let in for two instructions at each turn of a loop, within sixteen turns: the floppy
+    # controller's after its reset, ten times.
+    xor ax, ax
+    mov es, ax
+    call 3f
+    push ax
+    mov byte ptr ss:[0x3000], 1
+    mov al, 0x20
+    out 0x20, al
+    pop ax
+    iret
+3:  pop ax                    # where that handler is
+    mov es:[4 * 0x0e], ax
+    mov ax, 0xf000
+    mov es:[4 * 0x0e + 2], ax
+    mov al, 0x11
+    out 0x20, al
+    mov al, 0x08
+    out 0x21, al
+    mov al, 0x04
+    out 0x21, al
+    mov al, 0x01
+    out 0x21, al
+    mov al, 0xbf
+    out 0x21, al
+    mov bp, 10
+4:  mov byte ptr es:[0x3000], 0
+    mov dx, 0x3f2
+    mov al, 0x08
+    out dx, al
+    mov al, 0x0c
+    out dx, al
+    mov cx, 16
+5:  sti
+    nop
+    cli
+    cmp byte ptr es:[0x3000], 0
+    jne 7f
+    mov si, 200
+6:  dec si
+    jnz 6b
+    loop 5b
+    jmp fail
+7:  dec bp
+    jnz 4b
+    mov al, 'L'
+    call say
     xor al, al
 end_run:
     mov dx, 0xf4

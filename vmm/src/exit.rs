@@ -42,7 +42,7 @@ pub enum Exit<'a> {
         /// What the guest stores, at most 8 bytes.
         data: &'a [u8],
     },
-    /// A signal, or nothing at all: look at the flags and run again.
+    /// A signal, a step, or nothing at all: look at the flags and run again.
     Interrupted,
     /// The processor shut down (AMD APM volume 2, 8.2.9; Intel SDM volume 3, 26.2): a fault while it delivered a double fault.
     Shutdown,
@@ -63,7 +63,7 @@ pub fn run(vcpu: &mut VcpuFd) -> Exit<'_> {
         Ok(VcpuExit::MmioRead(address, data)) => Found::MemoryRead(address, data),
         Ok(VcpuExit::MmioWrite(address, data)) => Found::MemoryWrite(address, data),
         Ok(VcpuExit::InternalError) => Found::InternalError,
-        Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => return Exit::Interrupted,
+        Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Debug(_)) => return Exit::Interrupted,
         Ok(VcpuExit::Shutdown) => return Exit::Shutdown,
         Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Exit::PowerOff,
         Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Exit::Reset,

@@ -94,6 +94,8 @@ pub struct Hub {
     changes: Vec<Change>,
     /// The run has ended and vcpus were told to stop.
     ending: bool,
+    /// Rises of interrupt inputs that a processor which steps was told of.
+    rises: u64,
 }
 
 /// What the hub knows of a device's alarm.
@@ -127,6 +129,7 @@ impl Hub {
             turned: VecDeque::new(),
             changes: Vec::new(),
             ending: false,
+            rises: 0,
         }
     }
 
@@ -174,6 +177,7 @@ impl Hub {
                 },
             }
         }
+        self.tell_rises();
         self.machine.tell_late();
         if self.parts.sends_messages {
             self.machine.send_messages();
@@ -396,6 +400,15 @@ impl Hub {
             None => {}
         }
         Ok(())
+    }
+
+    /// A processor that steps while an input is up does not see one that rose while it runs.
+    fn tell_rises(&mut self) {
+        let rises = self.machine.pins.rises();
+        if rises != self.rises {
+            self.rises = rises;
+            self.parts.vcpus.iter().filter(|vcpu| vcpu.steps()).for_each(Running::kick);
+        }
     }
 
     /// When the run has ended: stops the vcpus, and has the hosts finish before the supervisor is told.

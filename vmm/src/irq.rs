@@ -14,10 +14,12 @@ use schema::host::DEVICES_MAX;
 use schema::manifest::{Line, Manifest};
 use schema::play::{Change, OUTSIDE};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Inputs of the I/O APIC; the first 16 are also those of the two 8259s.
 pub const PINS: u32 = 24;
+/// Those that are also inputs of the 8259s.
+const ISA_INPUTS: u32 = 16;
 
 /// Interrupts of the PCI bus, PIRQA to PIRQD.
 pub const PIRQS: usize = 4;
@@ -48,6 +50,10 @@ pub struct Pins {
     /// Where the ISA bridge routes each interrupt of the bus. Taken before an input's lock.
     routes: Mutex<[Option<u8>; PIRQS]>,
     record: Option<Record>,
+    /// Bit `n`: input `n` of the 8259s is high.
+    isa: AtomicU32,
+    /// How often any of them rose.
+    rises: AtomicU64,
 }
 
 /// Who asserts one input.
@@ -78,6 +84,8 @@ impl Pins {
             inputs: [const { Mutex::new(Input { devices: 0, pirqs: 0 }) }; PINS as usize],
             routes: Mutex::default(),
             record: None,
+            isa: AtomicU32::new(0),
+            rises: AtomicU64::new(0),
         }
     }
 
@@ -105,6 +113,16 @@ impl Pins {
     /// Whether anybody asserts `gsi`.
     pub fn level(&self, gsi: u32) -> bool {
         self.inputs.get(gsi as usize).is_some_and(|input| lock(input).level())
+    }
+
+    /// Whether anybody asserts an input of the 8259s.
+    pub fn is_isa_high(&self) -> bool {
+        self.isa.load(Ordering::Acquire) != 0
+    }
+
+    /// How often inputs of the 8259s rose.
+    pub fn rises(&self) -> u64 {
+        self.rises.load(Ordering::Acquire)
     }
 
     /// Routes interrupt `pirq` of the PCI bus to an input of the 8259s, or to none.
@@ -143,6 +161,18 @@ impl Pins {
         });
     }
 
+    /// Once the chip knows it.
+    fn note_isa(&self, gsi: u32, level: bool) {
+        match level {
+            _ if gsi >= ISA_INPUTS => {}
+            true => {
+                self.isa.fetch_or(1 << gsi, Ordering::Release);
+                self.rises.fetch_add(1, Ordering::Release);
+            }
+            false => drop(self.isa.fetch_and(!(1 << gsi), Ordering::Release)),
+        }
+    }
+
     /// Changes who asserts `gsi`, because of a device, and tells the chip and the caller of a level that came of it.
     fn change(&self, gsi: u32, device: u8, change: impl FnOnce(&mut Input)) -> Option<bool> {
         let mut input = lock(self.inputs.get(gsi as usize)?);
@@ -151,6 +181,7 @@ impl Pins {
         let level = (before.level() != input.level()).then_some(input.level());
         if let Some(level) = level {
             self.chip.set_line(gsi, level);
+            self.note_isa(gsi, level);
         }
         if let Some(record) = self.record.as_ref().filter(|_| *input != before) {
             let rose = input.devices & !before.devices != 0 || input.pirqs & !before.pirqs != 0;

@@ -28,6 +28,7 @@ pub mod pci;
 mod play;
 mod quota;
 pub mod serve;
+mod stepping;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,10 @@ use crate::bus::Space;
 use crate::exit::{self, Exit, from_bytes, parts, to_bytes};
 use crate::kvm::{KvmError, Vm};
 use crate::machine::Machine;
-use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry};
+use crate::stepping::{self, Stepping};
+use kvm_bindings::{
+    CpuId, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, Msrs, kvm_fpu, kvm_guest_debug, kvm_lapic_state, kvm_msr_entry,
+};
 use kvm_ioctls::VcpuFd;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use schema::vmm::Reason;
@@ -40,6 +43,7 @@ const LVT_MASKED: u32 = 1 << 16;
 pub struct Vcpu {
     fd: VcpuFd,
     id: u8,
+    stepping: Stepping,
 }
 
 impl Vcpu {
@@ -54,7 +58,8 @@ impl Vcpu {
         };
         // Firmware finds a processor as it comes out of reset, and sets it up itself.
         if *beginning == Beginning::Reset {
-            return Ok(Vcpu { fd, id });
+            // The first is the one that the 8259s interrupt.
+            return Ok(Vcpu { fd, id, stepping: Stepping::new(id == 0 && stepping::is_emulated()) });
         }
         for (index, data) in MSRS {
             let entry = kvm_msr_entry { index, data, ..Default::default() };
@@ -74,7 +79,7 @@ impl Vcpu {
             fd.set_sregs(&sregs).map_err(KvmError::of("setting a processor's segments"))?;
             fd.set_regs(&entry.registers()).map_err(KvmError::of("setting a processor's registers"))?;
         }
-        Ok(Vcpu { fd, id })
+        Ok(Vcpu { fd, id, stepping: Stepping::default() })
     }
 
     /// Number of its descriptor, for the filter.
@@ -84,10 +89,10 @@ impl Vcpu {
 
     /// Starts its thread, which waits until the machine runs.
     pub fn spawn(mut self, machine: Arc<Machine>) -> std::io::Result<Running> {
-        let flag = &raw mut self.fd.get_kvm_run().immediate_exit;
-        let flag = Flag(flag.cast());
+        let flag = self.flag();
+        let steps = self.stepping.is_needed();
         let thread = std::thread::Builder::new().name(format!("vcpu{}", self.id)).spawn(move || self.run(&machine))?;
-        Ok(Running { flag, thread })
+        Ok(Running { flag, steps, thread })
     }
 
     fn run(mut self, machine: &Machine) {
@@ -104,6 +109,9 @@ impl Vcpu {
 
     /// Runs the guest up to one exit and serves that.
     fn step(&mut self, machine: &Machine) {
+        if let Some(on) = self.stepping.turn(&machine.pins) {
+            self.step_singly(on);
+        }
         let exit = exit::run(&mut self.fd);
         if !matches!(exit, Exit::Interrupted) {
             machine.count_exit();
@@ -130,12 +138,25 @@ impl Vcpu {
                     machine.store(Space::Memory, address, part.len() as u8, from_bytes(&data[part]));
                 }
             }
-            Exit::Interrupted => {}
+            // Whatever it was about is looked at next.
+            Exit::Interrupted => self.flag().clear(),
             Exit::Shutdown => self.stop(machine, Reason::Reset, "it shut down, after a triple fault"),
             Exit::Reset => self.stop(machine, Reason::Reset, "the kernel asks for a reset"),
             Exit::PowerOff => self.stop(machine, Reason::PoweredOff, "the kernel asks for power off"),
             Exit::Failed(what) => self.stop(machine, Reason::Failed, &what),
         }
+    }
+
+    /// Has the guest run one instruction at a time, or as it always does.
+    fn step_singly(&mut self, on: bool) {
+        let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
+        if self.fd.set_guest_debug(&kvm_guest_debug { control, ..Default::default() }).is_err() {
+            self.stepping = Stepping::default();
+        }
+    }
+
+    fn flag(&mut self) -> Flag {
+        Flag((&raw mut self.fd.get_kvm_run().immediate_exit).cast())
     }
 
     fn stop(&self, machine: &Machine, reason: Reason, what: &str) {
@@ -178,12 +199,20 @@ impl Vcpu {
 /// A vcpu's thread.
 pub struct Running {
     flag: Flag,
+    steps: bool,
     thread: JoinHandle<()>,
 }
 
 /// `immediate_exit` of a vcpu's page: a store before the signal, so that a kick which comes between the thread's look at the
-/// machine's flags and `KVM_RUN` is not lost.
+/// machine's flags and `KVM_RUN` is not lost. The thread takes it back before it looks at them.
 struct Flag(*mut AtomicU8);
+
+impl Flag {
+    fn clear(&self) {
+        // SAFETY: as below; the page is that of the vcpu that this was made from.
+        unsafe { &*self.0 }.store(0, Ordering::SeqCst);
+    }
+}
 
 // SAFETY: the pointer is only stored through atomically. The page stays mapped: the thread that owns it never returns.
 unsafe impl Send for Flag {}
@@ -191,6 +220,11 @@ unsafe impl Send for Flag {}
 unsafe impl Sync for Flag {}
 
 impl Running {
+    /// Whether it must be told of an input that rises while it runs.
+    pub fn steps(&self) -> bool {
+        self.steps
+    }
+
     /// Makes `KVM_RUN` return, now or, if it is not running, as soon as it is called.
     pub fn kick(&self) {
         // SAFETY: see `Flag`; the kernel reads the byte, the thread's own uses of the page do not touch it.

@@ -30,6 +30,8 @@ pub const SET_USER_MEMORY_REGION: Named = request(WRITE, 0x46, 32, "KVM_SET_USER
 pub const GET_REGS: Named = request(READ, 0x81, 144, "KVM_GET_REGS");
 /// `struct kvm_sregs`.
 pub const GET_SREGS: Named = request(READ, 0x83, 312, "KVM_GET_SREGS");
+/// `struct kvm_guest_debug`.
+pub const SET_GUEST_DEBUG: Named = request(WRITE, 0x9B, 72, "KVM_SET_GUEST_DEBUG");
 
 #[cfg(test)]
 mod tests {
@@ -47,5 +49,6 @@ mod tests {
         assert_eq!(SET_USER_MEMORY_REGION.value, 0x4020_AE46);
         assert_eq!(GET_REGS.value, 0x8090_AE81);
         assert_eq!(GET_SREGS.value, 0x8138_AE83);
+        assert_eq!(SET_GUEST_DEBUG.value, 0x4048_AE9B);
     }
 }

@@ -245,9 +245,9 @@ fn vmm_calls(kvm: bool, over_descriptors: bool) -> Vec<Permit> {
             Call::IOCTL,
             vec![
                 Condition::On(&[KvmProcessor], Mode::Both),
-                Condition::OneOf(1, vec![kvm::RUN, kvm::GET_REGS, kvm::GET_SREGS]),
+                Condition::OneOf(1, vec![kvm::RUN, kvm::SET_GUEST_DEBUG, kvm::GET_REGS, kvm::GET_SREGS]),
             ],
-            "running the guest, and saying where it was when it cannot go on",
+            "running the guest, by single instructions where KVM emulates them, and saying where it was when it cannot go on",
         ));
         calls.push(permit(
             Call::IOCTL,

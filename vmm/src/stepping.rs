@@ -1,0 +1,97 @@
+//! How a processor that the kernel emulates is made to take interrupts.
+//!
+//! Without hardware for virtual machines KVM emulates code of 16 bits (`kvm_pvm`), and asks only now and then whether an interrupt
+//! can be taken. Firmware that waits for its diskette lets interrupts in for two instructions at each turn of a loop
+//! (`sti; nop; cli`): it may miss the one that it waits for until it gives up. After an exit KVM asks. So while a device asserts
+//! an input of the 8259s such a processor runs an instruction at a time, for as many as make some turns.
+
+use crate::irq::Pins;
+use std::arch::x86_64::__cpuid;
+
+/// Instructions that are run one at a time after an input rose. The timer's ticks of the last seconds, which come first because
+/// KVM makes up for those that it missed, take some four hundred each; an input that the guest has masked costs half a second.
+const STEPS_MAX: u32 = 1 << 16;
+
+/// Whether one processor is to run an instruction at a time.
+#[derive(Debug, Default)]
+pub struct Stepping {
+    needed: bool,
+    /// Rises of inputs that were seen.
+    seen: u64,
+    left: u32,
+    on: bool,
+}
+
+impl Stepping {
+    /// Of a processor that takes the 8259s' interrupts, where `needed`.
+    pub fn new(needed: bool) -> Stepping {
+        Stepping { needed, ..Stepping::default() }
+    }
+
+    /// Whether this processor ever steps.
+    pub fn is_needed(&self) -> bool {
+        self.needed
+    }
+
+    /// Before it runs: whether it is to step from now on, where that changes.
+    pub fn turn(&mut self, pins: &Pins) -> Option<bool> {
+        if !self.needed {
+            return None;
+        }
+        let rises = pins.rises();
+        if rises != self.seen {
+            (self.seen, self.left) = (rises, STEPS_MAX);
+        }
+        let on = self.left > 0 && pins.is_isa_high();
+        self.left -= u32::from(on);
+        let changed = on != self.on;
+        self.on = on;
+        changed.then_some(on)
+    }
+}
+
+/// Whether this computer has no hardware for virtual machines (VMX: Intel SDM volume 2, CPUID; SVM: AMD APM volume 3, E.4.1).
+pub fn is_emulated() -> bool {
+    const EXTENDED: u32 = 0x8000_0000;
+    let has = |leaf: u32, bit: u32| __cpuid(leaf & EXTENDED).eax >= leaf && __cpuid(leaf).ecx >> bit & 1 != 0;
+    !has(1, 5) && !has(EXTENDED + 1, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irq::NoChip;
+
+    fn pins() -> Pins {
+        Pins::new(Box::new(NoChip))
+    }
+
+    #[test]
+    fn processor_with_hardware_never_steps() {
+        let (mut stepping, pins) = (Stepping::new(false), pins());
+        pins.wire(6, true);
+        assert_eq!(stepping.turn(&pins), None);
+    }
+
+    #[test]
+    fn processor_steps_while_an_isa_input_is_high() {
+        let (mut stepping, pins) = (Stepping::new(true), pins());
+        pins.wire(16, true);
+        assert_eq!(stepping.turn(&pins), None, "no input of the 8259s");
+        pins.wire(6, true);
+        assert_eq!((stepping.turn(&pins), stepping.turn(&pins)), (Some(true), None));
+        pins.wire(6, false);
+        assert_eq!((stepping.turn(&pins), stepping.turn(&pins)), (Some(false), None));
+    }
+
+    #[test]
+    fn input_that_stays_high_is_given_up_until_it_rises_again() {
+        let (mut stepping, pins) = (Stepping::new(true), pins());
+        pins.wire(6, true);
+        let changes: Vec<bool> = (0..2 * STEPS_MAX).filter_map(|_| stepping.turn(&pins)).collect();
+        assert_eq!(changes, [true, false]);
+        pins.wire(6, false);
+        pins.wire(6, true);
+        assert_eq!(stepping.turn(&pins), Some(true));
+    }
+}
