@@ -31,8 +31,9 @@ from .declare import (
 )
 from .model import Access, Device, NoRegister, Outputs
 from .host import run
-from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers
-from .state import State, u8, u16, u32, u64
+from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers, Random
+from .state import State, array, u8, u16, u32, u64
+from . import virtio
 
 __all__ = [
     "Access",
@@ -47,10 +48,12 @@ __all__ = [
     "OutsideGrant",
     "Outputs",
     "Powers",
+    "Random",
     "Range",
     "Register",
     "State",
     "Wish",
+    "array",
     "device",
     "doorbell",
     "flag",
@@ -69,5 +72,6 @@ __all__ = [
     "u32",
     "u64",
     "u8",
+    "virtio",
     "wish",
 ]

@@ -22,7 +22,7 @@ from . import declare
 from .model import Device
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
-from .powers import Bell, File, GuestMemory, Powers
+from .powers import Bell, File, GuestMemory, Powers, Random
 from .words import CHANNEL, EVENT, HEADER, SENTENCE_MAX, last_words, log
 
 capnp.remove_import_hook()
@@ -241,12 +241,15 @@ def _attach(
         case other:
             raise _Refused(f"a device in Python is reached over `memory` or `socket`, not over `{other}`")
     powers = Powers()
+    powers.doorbell = state.count_doorbell
     for number, wished in enumerate(cls.wishes):
         if wished.power == "switch":
             powers.switches[wished.name] = Bell(grants.take("switch", number))
         elif wished.power in ("fileRead", "fileWrite"):
             descriptor = grants.take("file", number)
             powers.files[wished.name] = File(descriptor, os.fstat(descriptor).st_size)
+        elif wished.power == "entropy":
+            powers.random = Random()
     powers.vectors = [Bell(grants.take("vector", number)) for number in grants.all_of("vector")]
     windows = [(base, grants.map("memory", True, base)) for base in grants.all_of("memory")]
     powers.memory = GuestMemory(windows) if windows else None

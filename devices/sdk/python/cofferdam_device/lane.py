@@ -170,6 +170,10 @@ class StateRegion:
         """Doorbells that were answered."""
         return self._words[DOORBELLS // 8]
 
+    def count_doorbell(self) -> None:
+        """Counts a doorbell that was answered."""
+        self._words[DOORBELLS // 8] = self.doorbells + 1
+
     def fall_asleep(self) -> None:
         """Says that the host is about to sleep, before it looks once more."""
         self._words[GENERATION // 8] |= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -46,23 +47,54 @@ class GuestMemory:
     """The part of guest memory that was granted. The guest may change it at any time: read once, then check."""
 
     def __init__(self, windows: list[tuple[int, memoryview]]) -> None:
-        self._windows = sorted(windows, key=lambda window: window[0])
+        self._windows = [(base, window, window.cast("H")) for base, window in sorted(windows, key=lambda each: each[0])]
 
     def read(self, address: int, length: int) -> bytes:
         """A copy of these bytes."""
-        at, window = self._window(address, length)
-        return bytes(window[at : at + length])
+        return b"".join(self.pieces(address, length))
 
     def write(self, address: int, data: bytes) -> None:
         """Stores these bytes."""
-        at, window = self._window(address, len(data))
-        window[at : at + len(data)] = data
+        done = 0
+        for piece in self.pieces(address, len(data)):
+            piece[:] = data[done : done + len(piece)]
+            done += len(piece)
 
-    def _window(self, address: int, length: int) -> tuple[int, memoryview]:
-        for base, window in self._windows:
-            if base <= address and address + length <= base + len(window):
-                return address - base, window
-        raise OutsideGrant(f"{length} bytes at {address:#x} are not in the memory that was granted")
+    def pieces(self, address: int, length: int) -> list[memoryview]:
+        """These bytes where they lie: more than one piece where windows meet."""
+        found = []
+        for base, window, _ in self._windows:
+            if length > 0 and base <= address < base + len(window):
+                piece = window[address - base : address - base + length]
+                found.append(piece)
+                address, length = address + len(piece), length - len(piece)
+        if length > 0:
+            raise OutsideGrant(f"{length} bytes at {address:#x} are not in the memory that was granted")
+        return found
+
+    def contains(self, address: int, length: int) -> bool:
+        """Whether all of these bytes were granted."""
+        for base, window, _ in self._windows:
+            if length > 0 and base <= address < base + len(window):
+                part = min(length, base + len(window) - address)
+                address, length = address + part, length - part
+        return length == 0
+
+    def load(self, address: int) -> int:
+        """A 16-bit word at an even address, read whole: what the guest stores at the same time is seen or not."""
+        words, at = self._word(address)
+        return int(words[at])
+
+    def store(self, address: int, value: int) -> None:
+        """Stores a 16-bit word at an even address, whole."""
+        words, at = self._word(address)
+        words[at] = value & 0xFFFF
+
+    def _word(self, address: int) -> tuple[memoryview, int]:
+        for base, window, words in self._windows:
+            if address % 2 == 0 and base <= address and address + 2 <= base + len(window):
+                return words, (address - base) // 2
+        raise OutsideGrant(f"there is no word at {address:#x} in the memory that was granted")
 
 
 class File:
@@ -89,10 +121,21 @@ class File:
         os.fdatasync(self._descriptor)
 
 
+class Random:
+    """The kernel's random numbers."""
+
+    def draw(self, count: int) -> bytes:
+        """So many random bytes."""
+        return os.urandom(count)
+
+
 class Powers:
     """Everything that was granted to a device."""
 
     def __init__(self) -> None:
+        self.random: Random | None = None
+        self.doorbell: Callable[[], None] = lambda: None
+        """Counts a doorbell that was answered: only the device sees them."""
         self.switches: dict[str, Ringable] = {}
         self.vectors: list[Ringable] = []
         self.files: dict[str, File] = {}
