@@ -21,9 +21,13 @@ const PYTHON: &[File] = files!("cofferdam_device/", "devices/sdk/python/cofferda
     "words.py");
 const PYTHON_SCHEMA: &[File] =
     files!("cofferdam_device/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
+const PYTHON_VIRTIO: &[File] = files!("cofferdam_device/virtio/", "devices/sdk/python/cofferdam_device/virtio/",
+    "__init__.py" "chain.py" "describe.py" "device.py" "guest.py" "registers.py" "ring.py" "state.py");
 /// The SDK for C++.
 const CPP: &[File] = files!("sdk/include/cofferdam/", "devices/sdk/cpp/include/cofferdam/",
-    "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "powers.hpp");
+    "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "powers.hpp" "virtio.hpp");
+const CPP_VIRTIO: &[File] = files!("sdk/include/cofferdam/virtio/", "devices/sdk/cpp/include/cofferdam/virtio/",
+    "chain.hpp" "describe.hpp" "guest.hpp" "registers.hpp" "ring.hpp" "state.hpp");
 const CPP_SCHEMA: &[File] = files!("sdk/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
 const CPP_TOOLS: &[File] = files!("sdk/", "devices/sdk/cpp/", "generate.sh");
 /// The SDK for Rust, which needs no other crate: there is nothing to be fetched.
@@ -64,8 +68,8 @@ pub fn new(asked: &NewArgs) -> Result<u8> {
         return Err(usage!("{name}: a device's name is small letters, digits and _, and begins with a letter"));
     }
     let (device, sdk): (_, &[&[File]]) = match asked.lang {
-        NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_SCHEMA, PYTHON_LICENCES]),
-        NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_SCHEMA, CPP_TOOLS, LICENCES]),
+        NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_VIRTIO, PYTHON_SCHEMA, PYTHON_LICENCES]),
+        NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_VIRTIO, CPP_SCHEMA, CPP_TOOLS, LICENCES]),
         NewLanguage::Rust => (RUST_DEVICE, &[RUST, LICENCES]),
     };
     let folder = Path::new(name);

@@ -12,3 +12,4 @@
 #include "host.hpp"
 #include "lane.hpp"
 #include "powers.hpp"
+#include "virtio.hpp"

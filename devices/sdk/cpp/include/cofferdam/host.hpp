@@ -321,6 +321,7 @@ std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake
       throw Refused("a device in C++ is reached over `memory` or `socket`");
   }
   Powers powers;
+  powers.doorbell = [state] { state.count_doorbell(); };
   for (uint64_t at = 0; at < what.manifest.wishes.size(); ++at) {
     const Wish& wish = what.manifest.wishes[at];
     if (wish.power == Power::Switch) {
@@ -330,6 +331,8 @@ std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake
       struct stat found;
       if (::fstat(descriptor, &found) < 0) throw Refused("`file` cannot be looked at");
       powers.files.emplace(wish.name, File(descriptor, static_cast<uint64_t>(found.st_size)));
+    } else if (wish.power == Power::Entropy) {
+      powers.random = Random();
     }
   }
   for (const uint64_t number : grants.all_of(wire::Purpose::VECTOR)) {

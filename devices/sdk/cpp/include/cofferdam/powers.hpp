@@ -1,6 +1,8 @@
 // What a device was granted. What it does not take in `attach` it will never have.
 #pragma once
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -12,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace cofferdam {
@@ -52,17 +55,56 @@ class GuestMemory {
  public:
   /// Copies bytes of the guest's; false: they are not in the grant.
   bool read(uint64_t address, void* into, std::size_t length) const {
-    const uint8_t* found = window(address, length);
-    if (found) std::memcpy(into, found, length);
-    return found != nullptr;
+    auto* to = static_cast<uint8_t*>(into);
+    return contains(address, length) && each(address, length, [&](uint8_t* piece, std::size_t bytes) {
+      std::memcpy(to, piece, bytes);
+      to += bytes;
+      return true;
+    });
   }
   /// Stores bytes; false: they are not in the grant.
   bool write(uint64_t address, const void* from, std::size_t length) const {
-    uint8_t* found = window(address, length);
-    if (found) std::memcpy(found, from, length);
+    const auto* at = static_cast<const uint8_t*>(from);
+    return contains(address, length) && each(address, length, [&](uint8_t* piece, std::size_t bytes) {
+      std::memcpy(piece, at, bytes);
+      at += bytes;
+      return true;
+    });
+  }
+  /// Hands over bytes where they lie: in more than one piece where windows meet. False: `act` has said so, or they are not in the
+  /// grant.
+  template <class F>
+  bool each(uint64_t address, std::size_t length, F&& act) const {
+    for (const Window& each : windows_) {
+      const uint64_t into = address - each.base;
+      if (length == 0 || address < each.base || into >= each.length) continue;
+      const std::size_t part = std::min<std::size_t>(length, each.length - into);
+      if (!act(each.start + into, part)) return false;
+      address += part, length -= part;
+    }
+    return length == 0;
+  }
+  /// Whether all of these bytes were granted.
+  bool contains(uint64_t address, std::size_t length) const {
+    return each(address, length, [](uint8_t*, std::size_t) { return true; });
+  }
+  /// A 16-bit word at an even address, read whole: what the guest stores at the same time is seen or not. Nothing: it is not in
+  /// the grant.
+  std::optional<uint16_t> load(uint64_t address) const {
+    const uint16_t* found = word(address);
+    return found ? std::optional(__atomic_load_n(found, __ATOMIC_ACQUIRE)) : std::nullopt;
+  }
+  /// Stores a 16-bit word at an even address, whole, after all that was stored before; false: it is not in the grant.
+  bool store(uint64_t address, uint16_t value) const {
+    uint16_t* found = word(address);
+    if (found) __atomic_store_n(found, value, __ATOMIC_RELEASE);
     return found != nullptr;
   }
-  void add(uint64_t base, uint8_t* start, std::size_t length) { windows_.push_back({base, start, length}); }
+  /// Adds a window.
+  void add(uint64_t base, uint8_t* start, std::size_t length) {
+    const auto after = [base](const Window& window) { return window.base > base; };
+    windows_.insert(std::find_if(windows_.begin(), windows_.end(), after), {base, start, length});
+  }
   bool empty() const { return windows_.empty(); }
 
  private:
@@ -71,13 +113,16 @@ class GuestMemory {
     uint8_t* start;
     std::size_t length;
   };
-  uint8_t* window(uint64_t address, std::size_t length) const {
+  uint16_t* word(uint64_t address) const {
     for (const Window& each : windows_) {
       const uint64_t into = address - each.base;
-      if (address >= each.base && into <= each.length && length <= each.length - into) return each.start + into;
+      if (address % 2 == 0 && address >= each.base && into < each.length && each.length - into >= 2) {
+        return reinterpret_cast<uint16_t*>(each.start + into);
+      }
     }
     return nullptr;
   }
+  /// By address.
   std::vector<Window> windows_;
 };
 
@@ -115,6 +160,22 @@ class File {
   uint64_t size_;
 };
 
+/// The kernel's random numbers.
+class Random {
+ public:
+  /// Fills `into`; false: the kernel has none to give.
+  bool fill(uint8_t* into, std::size_t length) const {
+    while (length > 0) {
+      // The system call itself: the C library's function may keep memory of its own for it.
+      const long done = ::syscall(SYS_getrandom, into, length, 0);
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) return false;
+      into += done, length -= static_cast<std::size_t>(done);
+    }
+    return true;
+  }
+};
+
 /// Everything that was granted to a device.
 class Powers {
  public:
@@ -122,6 +183,9 @@ class Powers {
   std::vector<Bell> vectors = {};
   std::map<std::string, File> files = {};
   GuestMemory memory = {};
+  std::optional<Random> random = {};
+  /// Counts a doorbell that was answered: only the device sees them.
+  std::function<void()> doorbell = [] {};
 
   /// The switch of this name.
   Bell take_switch(const std::string& name) const { return of(switches, name); }
