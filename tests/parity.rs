@@ -3,35 +3,20 @@
 
 #[path = "harness/cpp.rs"]
 mod cpp;
+#[path = "harness/drive.rs"]
+mod drive;
 mod harness;
 #[path = "harness/python.rs"]
 mod python;
 #[path = "harness/rust.rs"]
 mod rust;
 
-use harness::{Place, text};
-use std::io::Write;
+use drive::drive;
+use harness::Place;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// Accesses of a sequence.
 const ACCESSES: usize = 300;
-
-/// What a device answers to each line of a script.
-fn drive(place: &Place, device: &str, carrier: &str, script: &str) -> Vec<String> {
-    let mut child = place
-        .cofferdam()
-        .args(["device", "drive", device, "--carrier", carrier])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{device}: {}", text(&output.stderr));
-    text(&output.stdout).lines().map(str::to_owned).collect()
-}
 
 /// A script that looks random and is the same in each run: accesses of every width, in and beside the ranges, alarms when they
 /// may be due, resets and deaths.

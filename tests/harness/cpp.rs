@@ -1,5 +1,8 @@
 //! Plugins in C++, compiled as a person without CMake would: the headers of the SDK, and what capnp makes of the schema.
 
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
 use crate::harness::{root, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +16,23 @@ pub fn example(name: &str, folder: &Path) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Compiles and runs a test program of the SDK, which needs no schema, with the sanitizers for addresses and undefined behaviour;
+/// `false`, and one line that says so, where there is no compiler.
+pub fn passes(name: &str, folder: &Path) -> bool {
+    if !Command::new("g++").arg("--version").output().is_ok_and(|done| done.status.success()) {
+        println!("SKIPPED: g++ is missing (Debian package g++)");
+        return false;
+    }
+    let sdk = root().join("devices/sdk/cpp");
+    let program = folder.join(name);
+    let mut compiler = Command::new("g++");
+    compiler.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]);
+    compiler.arg("-fno-sanitize-recover=all").arg("-I").arg(sdk.join("include")).arg("-o").arg(&program);
+    run(compiler.arg(sdk.join("tests").join(format!("{name}.cpp"))));
+    run(&mut Command::new(&program));
+    true
 }
 
 /// Compiles a plugin. The error says what is missing; a plugin that does not compile is a failure of the test.
@@ -39,5 +59,5 @@ fn compile(source: &Path, name: &str, folder: &Path) -> Result<PathBuf, String> 
 
 fn run(command: &mut Command) {
     let done = command.output().expect("it starts");
-    assert!(done.status.success(), "{command:?}: {}", text(&done.stderr));
+    assert!(done.status.success(), "{command:?}: {}{}", text(&done.stdout), text(&done.stderr));
 }

@@ -43,6 +43,13 @@ pub fn script(text: &str, name: &str, interpreter: &Path, folder: &Path) -> Path
     path
 }
 
+/// Runs the tests in a folder of Python files.
+pub fn passes(interpreter: &Path, folder: &Path) {
+    let mut tests = Command::new(interpreter);
+    let done = tests.args(["-B", "-m", "unittest", "discover", "-s"]).arg(folder).output().expect("Python starts");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
 fn make() -> Result<PathBuf, String> {
     let own = own()?;
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");

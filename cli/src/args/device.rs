@@ -17,7 +17,8 @@ pub enum DeviceKind {
     /// The conformance kit: try a plugin, and say what it does wrong. Exit status 0: nothing.
     Check(CheckArgs),
     /// Make accesses to a device from a script, without a machine: `read RANGE OFFSET WIDTH NOW`, `write RANGE OFFSET WIDTH VALUE
-    /// NOW`, `alarm NOW`, `button NOW`, `reset NOW`, `restart`, a line each, and print the answers.
+    /// NOW`, `alarm NOW`, `button NOW`, `reset NOW`, `quiesce NOW`, `restart`, a line each, and print the answers. `store ADDRESS
+    /// BYTES` and `load ADDRESS COUNT` write and read guest memory, `vectors` shows how often each was signalled.
     Drive(DriveArgs),
     /// Make a folder with a device to begin with, which works, and the SDK: no network is needed.
     New(NewArgs),

@@ -8,6 +8,9 @@ use schema::lane::Operation;
 use std::io::BufRead;
 use vmm::supervisor::Stand;
 
+/// Bytes of guest memory that one line shows at most.
+const LOAD_MAX: usize = 1 << 20;
+
 /// Reads operations from standard input, a line each, and prints the answers.
 pub fn drive(asked: &DriveArgs) -> Result<u8> {
     let mut stand = stand(&asked.device, asked.carrier, asked.sandbox.all)?;
@@ -35,6 +38,8 @@ fn step(stand: &mut Stand, words: &[&str], now: &mut u64) -> Result<String> {
     let reply = if words == ["restart"] {
         stand.restart()?;
         "restarted".to_owned()
+    } else if let Some(shown) = look(stand, words)? {
+        return Ok(shown);
     } else {
         let request = request(words)?;
         *now = request.now.max(*now);
@@ -48,16 +53,42 @@ fn step(stand: &mut Stand, words: &[&str], now: &mut u64) -> Result<String> {
     Ok(format!("{reply}  levels {:#x}  deadline {deadline}  unknown {}", seen.levels, seen.unknown))
 }
 
-/// `read RANGE OFFSET WIDTH NOW`, `write RANGE OFFSET WIDTH VALUE NOW`, `alarm NOW`, `button NOW`, `reset NOW`.
-fn request(words: &[&str]) -> Result<Request> {
-    let number = |at: usize| -> Result<u64> {
-        let word = words.get(at).ok_or_else(|| anyhow!("a number is missing"))?;
-        let parsed = match word.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16),
-            None => word.parse(),
-        };
-        parsed.map_err(|_| anyhow!("`{word}` is not a number"))
+/// What is done beside the device: `store ADDRESS BYTES` and `load ADDRESS COUNT` in guest memory, bytes as hexadecimal digits, and
+/// `vectors`, how often each was signalled since the last look. After `quiesce` the device has done all that it will.
+fn look(stand: &Stand, words: &[&str]) -> Result<Option<String>> {
+    Ok(Some(match words {
+        ["store", address, digits] => {
+            stand.store(number(address)?, &bytes(digits)?)?;
+            "stored".to_owned()
+        }
+        ["load", address, count] => {
+            let mut found = vec![0; usize::try_from(number(count)?)?.min(LOAD_MAX)];
+            stand.load(number(address)?, &mut found)?;
+            found.iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+        ["vectors"] => format!("signalled {:?}", stand.signalled()),
+        _ => return Ok(None),
+    }))
+}
+
+fn number(word: &str) -> Result<u64> {
+    let parsed = match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => word.parse(),
     };
+    parsed.map_err(|_| anyhow!("`{word}` is not a number"))
+}
+
+fn bytes(digits: &str) -> Result<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let parsed: Option<Vec<u8>> = pairs.map(byte).collect();
+    parsed.filter(|_| digits.len().is_multiple_of(2)).ok_or_else(|| anyhow!("`{digits}` are not bytes"))
+}
+
+/// `read RANGE OFFSET WIDTH NOW`, `write RANGE OFFSET WIDTH VALUE NOW`, `alarm NOW`, `button NOW`, `reset NOW`, `quiesce NOW`.
+fn request(words: &[&str]) -> Result<Request> {
+    let number = |at: usize| number(words.get(at).ok_or_else(|| anyhow!("a number is missing"))?);
     let at = |operation, now| Request { operation, range: 0, width: 1, offset: 0, value: 0, now };
     let access = |operation, value, now| -> Result<Request> {
         Ok(Request {
@@ -74,6 +105,9 @@ fn request(words: &[&str]) -> Result<Request> {
         "alarm" => Ok(at(Operation::Alarm, number(1)?)),
         "button" => Ok(at(Operation::Button, number(1)?)),
         "reset" => Ok(at(Operation::Reset, number(1)?)),
-        other => Err(anyhow!("`{other}` is nothing to do; there are read, write, alarm, button, reset and restart")),
+        "quiesce" => Ok(at(Operation::Quiesce, number(1)?)),
+        other => Err(anyhow!(
+            "`{other}` is nothing to do; there are read, write, alarm, button, reset, quiesce, restart, store, load and vectors"
+        )),
     }
 }

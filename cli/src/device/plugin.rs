@@ -80,7 +80,7 @@ impl Checked {
         &self.plugin.manifest
     }
 
-    /// Puts it on a stand. Whatever it wishes for it gets, but for files.
+    /// Puts it on a stand. Whatever it wishes for it gets.
     pub fn stand(&self, carrier: Carrier) -> Result<Stand> {
         let name = self.plugin.path.to_string_lossy().into_owned();
         let mut device = planned(&name, self.said.options.clone(), self.said.files.clone());
@@ -90,13 +90,14 @@ impl Checked {
     }
 }
 
-/// A device, plugin or not, on a stand.
+/// A device, plugin or not, on a stand. What is behind its files is said alike.
 pub fn stand(spec: &str, carrier: Carrier, level: Level) -> Result<Stand> {
-    let (name, options) = parse_device(spec)?;
+    let (name, settings) = parse_device(spec)?;
     if is_plugin(&name) {
         return Checked::of(spec, level)?.stand(carrier);
     }
-    let mut device = planned(&name, options, Vec::new());
+    let said = Said::of(&name, settings)?;
+    let mut device = planned(&name, said.options, said.files);
     (device.level, device.carrier) = (level, carrier);
     Stand::start(&device, &BuiltIn)
 }

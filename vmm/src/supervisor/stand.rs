@@ -10,6 +10,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use imc::lane::{Carrier, LaneError, Request, SpinBudget, StateView};
 use sandbox::{Audit, Program, Stage};
 use schema::manifest::Manifest;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -105,6 +108,38 @@ impl Stand {
     #[must_use]
     pub fn turned(&self, wish: u32) -> Option<u64> {
         self.objects.devices[0].switch(wish)?.drain()
+    }
+
+    /// How often each MSI-X vector was signalled since the last look.
+    #[must_use]
+    pub fn signalled(&self) -> Vec<u64> {
+        self.objects.devices[0].vectors.iter().map(|vector| vector.drain().unwrap_or(0)).collect()
+    }
+
+    /// Reads guest memory, as a guest would see it. What the device was not granted is there, too.
+    pub fn load(&self, address: u64, into: &mut [u8]) -> Result<()> {
+        let (memory, offset) = self.place(address, into.len())?;
+        Ok(memory.read_exact_at(into, offset)?)
+    }
+
+    /// Writes guest memory.
+    pub fn store(&self, address: u64, from: &[u8]) -> Result<()> {
+        let (memory, offset) = self.place(address, from.len())?;
+        Ok(memory.write_all_at(from, offset)?)
+    }
+
+    /// The region that has these bytes, and where in it they begin.
+    fn place(&self, address: u64, bytes: usize) -> Result<(File, u64)> {
+        let inside = |base: u64, length: u64| {
+            let into = address.checked_sub(base)?;
+            (into.checked_add(bytes as u64)? <= length).then_some(into)
+        };
+        for (base, _, region) in &self.objects.memory.regions {
+            if let Some(into) = inside(*base, region.bytes()) {
+                return Ok((region.as_fd().try_clone_to_owned()?.into(), into));
+            }
+        }
+        Err(anyhow!("{bytes} bytes at {address:#x} do not lie in one region of guest memory"))
     }
 
     /// The host's number.
