@@ -225,10 +225,11 @@ impl Host {
         Ok(())
     }
 
-    /// Makes the next incarnation. If it cannot be made: why, and whether another one follows.
-    pub fn restart(&mut self, objects: &Objects) -> Result<(), (String, Next)> {
+    /// Makes the next incarnation, which answers each set-up call within `patience`. If it cannot be made: why, and whether
+    /// another one follows.
+    pub fn restart(&mut self, objects: &Objects, patience: Duration) -> Result<(), (String, Next)> {
         let from = Instant::now();
-        self.try_restart(objects).map_err(|error| {
+        self.try_restart(objects, patience).map_err(|error| {
             self.process.end();
             let why = format!("could not be started anew: {error:#}");
             self.lives.mourn(why, from.elapsed(), EndedBy::Others, self.given_up)
@@ -263,7 +264,7 @@ impl Host {
         for device in &mut self.devices {
             device.assignment.exchanged = Some(exchanged).filter(|_| device.index == index);
         }
-        let made = self.try_restart(objects);
+        let made = self.try_restart(objects, SETUP_AGAIN);
         self.devices.iter_mut().for_each(|device| device.assignment.exchanged = None);
         made.map_err(|error| {
             let said: Vec<String> = self.process.said().into_iter().map(|log| log.text).collect();
@@ -272,12 +273,12 @@ impl Host {
         })
     }
 
-    fn try_restart(&mut self, objects: &Objects) -> Result<()> {
+    fn try_restart(&mut self, objects: &Objects, patience: Duration) -> Result<()> {
         for device in &mut self.devices {
             device.assignment.poisoned = device.poison.is_some();
         }
         self.process = begin(&self.program, &self.role, &self.arguments, &self.group.name, &self.recipe, self.cpu)?;
-        self.process.patience = SETUP_AGAIN;
+        self.process.patience = patience;
         self.introduce()?;
         self.equip(objects)
     }

@@ -174,6 +174,6 @@ impl Stand {
         self.host.process.kill();
         ensure!(self.host.process.wait_for_end(SETUP).is_some(), "a killed host does not end");
         self.host.bury(&self.objects).context("a dead host is not gone")?;
-        self.host.restart(&self.objects).map_err(|(why, _)| anyhow!("{why}"))
+        self.host.restart(&self.objects, SETUP).map_err(|(why, _)| anyhow!("{why}"))
     }
 }

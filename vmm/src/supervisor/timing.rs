@@ -75,7 +75,7 @@ pub fn time_restart(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result
     while host.bury(&objects).is_none() {
         ensure!(host.process.wait_for_end(SETUP).is_some(), "a killed host does not end");
     }
-    host.restart(&objects).map_err(|(why, _)| anyhow!("{why}"))?;
+    host.restart(&objects, SETUP).map_err(|(why, _)| anyhow!("{why}"))?;
     access(&mut carrier)?;
     Ok(from.elapsed())
 }

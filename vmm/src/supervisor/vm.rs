@@ -10,7 +10,7 @@ use super::grants::Objects;
 use super::host::Host;
 use super::input::InputRelay;
 use super::journal::Journal;
-use super::lives::{Lives, Next};
+use super::lives::{Lives, Next, SETUP_AGAIN};
 use super::net_relay::{NetRelay, Place};
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
@@ -682,7 +682,7 @@ impl Vm {
         {
             self.note(Severity::Warning, &self.hosts[at].process.name.clone(), &format!("{error:#}"));
         }
-        match self.hosts[at].restart(&self.objects) {
+        match self.hosts[at].restart(&self.objects, SETUP_AGAIN) {
             // What it logged while a call waited for its reply is no longer in its socket.
             Ok(()) => self.hear_host(at),
             Err((why, next)) => self.after_death(at, &why, next),
