@@ -22,8 +22,8 @@ Not modelled: what the Rust library does not model either, requests of several c
 
 from .chain import SEGMENTS_MAX, Broken, Buffers, Chain
 from .describe import Function
-from .device import CHAINS_PER_SCAN, QUEUE_SIZE_MAX, QUEUES_MAX, WORK_PER_SCAN, Backend, Request, Served, Virtio, device
-from .state import State
+from .device import CHAINS_PER_SCAN, QUEUE_SIZE_MAX, WORK_PER_SCAN, Backend, Request, Served, Virtio, device
+from .state import QUEUES_MAX, State
 
 __all__ = [
     "CHAINS_PER_SCAN",

@@ -9,10 +9,11 @@ from .. import declare
 from ..model import Access, Device, Outputs
 from ..powers import OutsideGrant, Powers
 from . import describe, registers
+from . import state as states
 from .chain import SEGMENTS_MAX, Broken, Chain, collect
 from .describe import Function
 from .ring import Ring
-from .state import QUEUES_MAX, TRANSPORT_FEATURES, State
+from .state import QUEUES_MAX, TRANSPORT_FEATURES
 
 QUEUE_SIZE_MAX = SEGMENTS_MAX
 """Largest queue. Linux asks for no more by default, and a chain is never longer than the largest queue (2.7.5.3.1)."""
@@ -94,7 +95,7 @@ class Virtio(Device):
     """A virtio device on PCI."""
 
     backend_type: ClassVar[type[Backend]]
-    State = State
+    State = states.State
 
     def attach(self, options: declare.Options, powers: Powers) -> None:
         if powers.memory is None or len(powers.vectors) != self.vectors:
@@ -109,26 +110,26 @@ class Virtio(Device):
         self._done = [_Done() for _ in range(QUEUES_MAX)]
         self._config_signals: int | None = None
 
-    def power_on(self, state: State) -> None:
+    def power_on(self, state: states.State) -> None:
         state.power_on(self.backend.queues)
         self.begin_anew(state)
 
-    def check(self, state: State) -> bool:
+    def check(self, state: states.State) -> bool:
         return state.is_sound(self.backend.queues, self.features(), self.memory)
 
-    def read(self, state: State, at: Access) -> int:
+    def read(self, state: states.State, at: Access) -> int:
         return registers.read(self, state, at)
 
-    def write(self, state: State, at: Access, value: int) -> None:
+    def write(self, state: states.State, at: Access, value: int) -> None:
         registers.write(self, state, at, value)
 
-    def scan(self, state: State, now: int) -> bool:
+    def scan(self, state: states.State, now: int) -> bool:
         return self.look(state)
 
-    def outputs(self, state: State) -> Outputs:
+    def outputs(self, state: states.State) -> Outputs:
         return Outputs(levels=int(state.pin))
 
-    def settle(self, state: State) -> None:
+    def settle(self, state: states.State) -> None:
         sources = [(state.config_vector, state.config_signals, self._config_signals)]
         for ring, done in zip(state.queues, self._done, strict=True):
             if ring.has_undecided() and done.published != ring.next_used:
@@ -145,23 +146,23 @@ class Virtio(Device):
         """Features offered."""
         return self.backend.features() | TRANSPORT_FEATURES
 
-    def selected(self, state: State) -> Ring | None:
+    def selected(self, state: states.State) -> Ring | None:
         """The queue that the driver has selected, if there is one."""
         ring = state.queues[state.queue_select] if state.queue_select < QUEUES_MAX else None
         return ring if ring is not None and ring.size_max else None
 
-    def begin_anew(self, state: State) -> None:
+    def begin_anew(self, state: states.State) -> None:
         """After a reset into ``state`` nothing is published, and there is nothing to notify of."""
         self._done = [_Done(signals=ring.signals) for ring in state.queues]
         self._config_signals = state.config_signals
         self.broken = None
 
-    def fail(self, state: State, why: Broken) -> None:
+    def fail(self, state: states.State, why: Broken) -> None:
         """The driver, or the device, cannot go on without a reset (2.1.2)."""
         self.broken = str(why)
         state.need_reset()
 
-    def look(self, state: State) -> bool:
+    def look(self, state: states.State) -> bool:
         """Looks at every queue. Says whether something was done, or is left to do."""
         changed = False
         for index, ring in enumerate(state.queues):
@@ -174,7 +175,7 @@ class Virtio(Device):
                     changed = True
         return changed
 
-    def _look_at(self, state: State, index: int, ring: Ring) -> bool:
+    def _look_at(self, state: states.State, index: int, ring: Ring) -> bool:
         """Decides about the notification of what is published, then serves chains."""
         event_index, done = state.has_event_index(), self._done[index]
         changed = ring.has_undecided()

@@ -176,7 +176,7 @@ class Guest:
         ring = USED + queue * QUEUE_STEP
         index = self.memory.load(ring + 2)
         entries = range(max(0, index - self._size), index)
-        return [struct.unpack("<II", self.memory.read(ring + 4 + entry % self._size * 8, 8)) for entry in entries]  # type: ignore[misc]
+        return [struct.unpack("<II", self.memory.read(ring + 4 + entry % self._size * 8, 8)) for entry in entries]
 
     def _link(self, table: int, first: int, chain: list[tuple[int, int, bool]]) -> None:
         for index, (address, length, writable) in enumerate(chain):

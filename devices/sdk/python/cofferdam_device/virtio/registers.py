@@ -123,7 +123,7 @@ def _write_field(device: Virtio, state: State, field: str, value: int) -> None:
     # An event mapped to a vector that does not exist is mapped to none, which the driver reads back (4.1.5.1.2.1).
     vector = value if is_vector(value, vectors(len(device.backend.queues))) else NO_VECTOR
     # What a queue is made of was fixed when it was enabled.
-    fixed = queue is None or queue.enabled
+    free = queue if queue is not None and not queue.enabled else None
     match field:
         case "device_feature_select" | "driver_feature_select" | "queue_select":
             setattr(state, field, value)
@@ -139,13 +139,13 @@ def _write_field(device: Virtio, state: State, field: str, value: int) -> None:
             state.set_status(value, device.features())
         case "queue_vector" if queue is not None:
             queue.vector = vector
-        case "queue_size" if not fixed and queue.can_have_size(value):
-            queue.size = value
-        case "queue_desc" | "queue_driver" | "queue_device" if not fixed:
-            setattr(queue, field.removeprefix("queue_"), value)
-        case "queue_enable" if not fixed and value == 1:
+        case "queue_size" if free is not None and free.can_have_size(value):
+            free.size = value
+        case "queue_desc" | "queue_driver" | "queue_device" if free is not None:
+            setattr(free, field.removeprefix("queue_"), value)
+        case "queue_enable" if free is not None and value == 1:
             try:
-                queue.enable(device.memory)
+                free.enable(device.memory)
             except Broken as why:
                 device.fail(state, why)
         case _:
