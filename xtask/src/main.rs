@@ -7,6 +7,7 @@ mod fuzz;
 mod licences;
 mod nested;
 mod packages;
+mod python;
 mod report;
 mod schema;
 mod unit;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::kernel::Kernel;
-use super::{GREEDY, Places};
+use super::{GREEDY, Places, plugins};
 use crate::packages;
 
 /// What the outer guest needs to be a host: KVM, its drive, taps. `ccp` is a part of the kernel in some builds.
@@ -85,8 +85,12 @@ impl Images {
         let root_image = folder.join("root.img");
         ext4(&guest, &root_image, ROOT_BYTES)?;
 
+        let port_reader = plugins::port_reader(places)?;
         let guest_initramfs = |modules: &Modules<'_>| -> Result<Vec<u8>> {
             let mut archive = initramfs(&busybox, &scripts.join("guest/init"), modules)?;
+            if let Some(program) = &port_reader {
+                archive.program("bin/inw", program);
+            }
             archive.folder("guest");
             for script in files(&scripts.join("guest"))? {
                 archive.file(&format!("guest/{}", name_of(&script)), &std::fs::read(&script)?);
@@ -103,6 +107,7 @@ impl Images {
             install(&greedy, &host.join("bin").join(GREEDY))?;
         }
         security_modules(places, &host)?;
+        plugins::install_all(places, &host)?;
         for program in ["mkfs.ext4", "e2fsck", "dnsmasq"] {
             let found = packages::find(program).map_err(anyhow::Error::msg)?;
             install_with_libraries(&found, &host)?;
@@ -155,13 +160,16 @@ fn security_modules(places: &Places<'_>, host: &Path) -> Result<()> {
 }
 
 /// A program with the libraries that the loader names, at the places where it looks for them.
-fn install_with_libraries(program: &Path, root: &Path) -> Result<()> {
+pub(super) fn install_with_libraries(program: &Path, root: &Path) -> Result<()> {
     install(program, &root.join("bin").join(name_of(program)))?;
+    install_libraries(program, root)
+}
+
+/// The libraries that the loader names, at the places where it looks for them.
+pub(super) fn install_libraries(program: &Path, root: &Path) -> Result<()> {
     let list = Command::new("ldd").arg(program).output().context("ldd")?;
     for word in String::from_utf8_lossy(&list.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
-        let to = root.join(word.trim_start_matches('/'));
-        std::fs::create_dir_all(to.parent().unwrap_or(root))?;
-        install(Path::new(word), &to)?;
+        install(Path::new(word), &root.join(word.trim_start_matches('/')))?;
     }
     Ok(())
 }
@@ -250,7 +258,8 @@ fn copy_scripts(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn install(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn install(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to.parent().unwrap_or(to))?;
     std::fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755))?)
 }

@@ -8,6 +8,7 @@ mod audit;
 mod images;
 mod kernel;
 mod machine;
+mod plugins;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -8,10 +8,9 @@ use anyhow::{Result, ensure};
 
 use crate::command;
 use crate::packages;
+use crate::python::Python;
 use crate::report::Outcome;
 
-/// The version that is installed; one that is known to read our schema.
-const PYCAPNP: &str = "pycapnp==2.2.4";
 /// A header of Debian's libcapnp-dev.
 const CAPNP_HEADER: &str = "/usr/include/capnp/compat/json.h";
 
@@ -92,32 +91,11 @@ fn damaged(places: &Places<'_>) -> Result<PathBuf> {
 }
 
 fn python(places: &Places<'_>) -> Result<Reader, Missing> {
-    let python = packages::find("python3")?;
+    let python = Python::obtain(places.work, places.logs)?;
     let script = places.top.join("schema/readers/golden.py");
-    // A `python3` may be a script that looks for one, by the folder that it runs in: the program itself is wanted.
-    let ask = "import sys; print(sys.executable); print(sys.implementation.cache_tag)";
-    let said =
-        Command::new(&python).args(["-c", ask]).output().map_err(|error| format!("{}: {error}", python.display()))?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let mut lines = said.lines();
-    let (Some(python), Some(version)) = (lines.next().map(PathBuf::from), lines.next()) else {
-        return Err(Missing::Tool(format!("{} does not run", python.display())));
-    };
-    let library = places.work.join(format!("{}-{version}", PYCAPNP.replace("==", "-")));
-    if !library.join("capnp").exists() {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
-            .arg(&library)
-            .arg(PYCAPNP);
-        match command::run(&mut pip, &places.logs.join("pip.log")) {
-            Ok(done) if done.success => {}
-            Ok(done) => return Err(Missing::Tool(format!("pip cannot install {PYCAPNP}: {}", done.tail()))),
-            Err(error) => return Err(Missing::Tool(format!("pip cannot install {PYCAPNP}: {error:#}"))),
-        }
-    }
     Ok(Box::new(move || {
-        let mut command = Command::new(&python);
-        command.arg(&script).env("PYTHONPATH", &library).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut command = python.command();
+        command.arg(&script);
         command
     }))
 }
