@@ -3,6 +3,7 @@
 mod history;
 mod meaning;
 pub mod readers;
+mod reference;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,6 +71,7 @@ pub fn check(top: &Path) -> Outcome {
 /// Writes anew what is made of the schema: its compiled form, and the golden bytes of each message.
 pub fn write(cargo: &Path, top: &Path) -> Result<()> {
     let fresh = compile(top)?;
+    std::fs::write(top.join(reference::PAGE), reference::page(&fresh)?).context(reference::PAGE)?;
     std::fs::write(top.join(COMPILED), fresh).context(COMPILED)?;
     // The schema's tests compare this with the sources where there is no `capnp` program.
     let stamp = "cat schema/*.capnp | cksum > schema/compiled/sources.cksum";

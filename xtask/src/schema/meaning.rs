@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use capnp::schema_capnp::{code_generator_request, field, node, type_, value};
 
 /// The annotation by which `imc.capnp` numbers messages.
-const MESSAGE: u64 = 0xd3c0_de01_0000_0007;
+pub(super) const MESSAGE: u64 = 0xd3c0_de01_0000_0007;
 
 /// All types, by id. Annotations, constants and files mean nothing on the wire.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ fn structure(node: node::Reader<'_>, of: node::struct_::Reader<'_>) -> Result<St
     })
 }
 
-fn name_of(of: type_::Reader<'_>) -> Result<String> {
+pub(super) fn name_of(of: type_::Reader<'_>) -> Result<String> {
     Ok(match of.which()? {
         type_::Void(()) => "Void".into(),
         type_::Bool(()) => "Bool".into(),
