@@ -26,6 +26,8 @@ pub enum Kind {
     Packets = 9,
     /// A connected unix stream socket.
     Socket = 10,
+    /// A TCP socket that listens on a loopback address.
+    Listener = 11,
 }
 
 /// What the holder of a descriptor may do with it. Rights only shrink; each is enforced by the kernel object itself.

@@ -57,6 +57,10 @@ enum Purpose {
   scanout @19;       # where a display draws what it shows, `Display.Scanout` first; `number`: which wish
   frames @20;        # the pair of frame rings, also to the net relay; `number`: which wish
   network @21;       # to the net relay alone: the tap or socket that frames go to and come from
+  screen @22;        # to the display relay alone: what a display has drawn, to read
+  listener @23;      # to the display relay alone: where viewers connect
+  wanted @24;        # to the display relay alone: the eventfd by which it asks for a picture
+  password @25;      # to the display relay alone: what viewers are to know; 8 bytes, zeros at the end
 }
 
 struct Grant {

@@ -148,6 +148,14 @@ pub enum Purpose {
     Frames = 20,
     /// To the net relay alone: the tap or socket that frames go to and come from.
     Network = 21,
+    /// To the display relay alone: what a display has drawn, to read.
+    Screen = 22,
+    /// To the display relay alone: where viewers connect.
+    Listener = 23,
+    /// To the display relay alone: the eventfd by which it asks for a picture.
+    Wanted = 24,
+    /// To the display relay alone: what viewers are to know; 8 bytes, zeros at the end.
+    Password = 25,
 }
 
 /// One capability handed to a device or its VMM.

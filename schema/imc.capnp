@@ -18,6 +18,7 @@ enum Kind {
   kvm @8;        # /dev/kvm; only ever sent to the VMM
   packets @9;    # SOCK_SEQPACKET end that carries data alone, never descriptors
   socket @10;    # connected unix stream socket; only ever sent to a net relay
+  listener @11;  # TCP socket that listens on a loopback address; only ever sent to a display relay
 }
 
 struct Handle {

@@ -13,6 +13,7 @@ mod messages;
 pub mod control;
 pub mod display;
 pub mod host;
+pub mod keys;
 pub mod lane;
 pub mod manifest;
 pub mod play;

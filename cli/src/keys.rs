@@ -3,42 +3,9 @@
 use crate::args::usage;
 use anyhow::Result;
 use schema::display::Input;
+use schema::keys::typed;
 
 const SHIFT: u16 = 0xe1;
-
-/// Characters that keys type, without Shift and with it, from usage 0x1e on; those before are letters.
-const TYPED: [(char, char); 27] = [
-    ('1', '!'),
-    ('2', '@'),
-    ('3', '#'),
-    ('4', '$'),
-    ('5', '%'),
-    ('6', '^'),
-    ('7', '&'),
-    ('8', '*'),
-    ('9', '('),
-    ('0', ')'),
-    ('\n', '\n'),
-    ('\u{1b}', '\u{1b}'),
-    ('\u{8}', '\u{8}'),
-    ('\t', '\t'),
-    (' ', ' '),
-    ('-', '_'),
-    ('=', '+'),
-    ('[', '{'),
-    (']', '}'),
-    ('\\', '|'),
-    // The key beside Enter of 102 keys types nothing here.
-    ('\0', '\0'),
-    (';', ':'),
-    ('\'', '"'),
-    ('`', '~'),
-    (',', '<'),
-    ('.', '>'),
-    ('/', '?'),
-];
-const LETTER_A: u16 = 0x04;
-const DIGIT_1: u16 = 0x1e;
 
 /// Names beside letters, digits and `f1` to `f12`.
 const NAMED: [(&str, u16); 41] = [
@@ -135,17 +102,6 @@ pub fn of_chord(chord: &str) -> Result<Vec<Input>> {
 fn strike(keys: &[u16]) -> Vec<Input> {
     let down = keys.iter().map(|key| Input::Press { key: *key });
     down.chain(keys.iter().rev().map(|key| Input::Release { key: *key })).collect()
-}
-
-/// The key that types a character, and whether with Shift.
-pub fn typed(character: char) -> Option<(u16, bool)> {
-    if character.is_ascii_alphabetic() {
-        let letter = u16::from(character.to_ascii_lowercase() as u8 - b'a');
-        return Some((LETTER_A + letter, character.is_ascii_uppercase()));
-    }
-    (DIGIT_1..).zip(TYPED).filter(|_| character != '\0').find_map(|(key, (plain, shifted))| {
-        (character == plain || character == shifted).then_some((key, character != plain))
-    })
 }
 
 fn named(name: &str) -> Option<u16> {

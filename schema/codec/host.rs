@@ -30,7 +30,8 @@ empty_record!(Seal = wire::seal);
 enumeration!(Level = wire::Level; Off, Process, Seccomp, Strict);
 enumeration!(Purpose = wire::Purpose;
     Wake, Irq, Request, State, Reply, Vector, Memory, File, Stream, Bell, Switch, Direct, Packets, Asked,
-    Answers, AnswerRegion, HelperRegion, HelperWake, Scanout, Frames, Network);
+    Answers, AnswerRegion, HelperRegion, HelperWake, Scanout, Frames, Network, Screen,
+    Listener, Wanted, Password);
 enumeration!(Severity = wire::Severity; Error, Warning, Info, Debug);
 
 impl Record for Refusal {

@@ -224,7 +224,7 @@ pub(crate) fn read_blocks(
     claimed.iter().map(|one| read_data(field, one, bound)).collect()
 }
 
-enumeration!(Kind = wire::Kind; Region, Wake, File, Stream, Channel, Connect, Tap, Kvm, Packets, Socket);
+enumeration!(Kind = wire::Kind; Region, Wake, File, Stream, Channel, Connect, Tap, Kvm, Packets, Socket, Listener);
 
 impl Record for Handle {
     type Wire = wire::handle::Owned;

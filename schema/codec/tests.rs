@@ -228,7 +228,8 @@ fn messages_of_a_host_travel_unchanged() {
     let sets = [
         &[Wake, Irq, Request, State, Reply, Vector, Memory, File][..],
         &[Stream, Bell, Switch, Direct, Packets, Asked, Answers, AnswerRegion],
-        &[HelperRegion, HelperWake, Scanout, Frames, Network],
+        &[HelperRegion, HelperWake, Scanout, Frames, Network, Screen, Listener, Wanted],
+        &[Password],
     ];
     for purposes in sets {
         travels(Grants { grants: (0..).zip(purposes).map(|(slot, purpose)| grant(slot, *purpose)).collect() });
@@ -459,9 +460,9 @@ fn header_of_a_scanout_is_the_data_of_its_struct() {
 
 #[test]
 fn numbers_of_plain_enums_are_those_of_the_schema() {
-    assert_eq!(Kind::Socket as u16, u16::from(imc_capnp::Kind::Socket));
+    assert_eq!(Kind::Listener as u16, u16::from(imc_capnp::Kind::Listener));
     assert_eq!(Level::Strict as u16, u16::from(host_capnp::Level::Strict));
-    assert_eq!(Purpose::Network as u16, u16::from(host_capnp::Purpose::Network));
+    assert_eq!(Purpose::Password as u16, u16::from(host_capnp::Purpose::Password));
     assert_eq!(Severity::Debug as u16, u16::from(host_capnp::Severity::Debug));
     assert_eq!(Reason::Failed as u16, u16::from(vmm_capnp::Reason::Failed));
     assert_eq!(Order::Reset as u16, u16::from(control_capnp::Order::Reset));
