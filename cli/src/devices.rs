@@ -5,7 +5,7 @@ use crate::catalogue::BuiltIn;
 use crate::machine::parse_device;
 use crate::table::table;
 use anyhow::{Result, anyhow};
-use sandbox::Recipe;
+use sandbox::{Network, Recipe};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Space};
 use serde::Serialize;
@@ -76,6 +76,9 @@ pub fn devices(asked: &DevicesArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// Where viewers connect: at both loopback addresses, as most machines have them.
+const LISTENERS: u32 = 2;
+
 /// Prints a recipe.
 pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
     let (name, options) = parse_device(&asked.device)?;
@@ -84,6 +87,10 @@ pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
             .recipe(asked.sandbox.all, Carrier::Memory)
     } else if name == "vmm" {
         Recipe::vmm(asked.sandbox.all, 1, true, &[], false)
+    } else if name == "net-relay" {
+        Recipe::net_relay(asked.sandbox.all, Network::Tap)
+    } else if name == "display-relay" {
+        Recipe::display_relay(asked.sandbox.all, LISTENERS)
     } else {
         let manifest = BuiltIn
             .manifest(&name, &options)

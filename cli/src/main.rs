@@ -1,7 +1,7 @@
 //! `cofferdam`: a virtual machine monitor that trusts no device.
 //!
 //! One program in several roles, told apart by the name it was started with: the command a person types, which is also the
-//! supervisor; the VMM; a device host, and its helper; a net relay. This crate is the only one that sees both sides.
+//! supervisor; the VMM; a device host, and its helper; a net relay; a display relay. This crate is the only one that sees both sides.
 
 mod args;
 mod catalogue;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Some("cofferdam: host") => device_host::run(::devices::catalogue()),
         Some("cofferdam: helper") => device_host::help(::devices::catalogue()),
         Some(vmm::supervisor::RELAY_ROLE) => device_host::relay(),
+        Some(vmm::supervisor::DISPLAY_ROLE) => device_host::show(),
         Some("cofferdam: vmm") => vmm::serve::run(&catalogue::Linked),
         // What `bench spawn` compares with: a program of this size that does nothing.
         Some("cofferdam: empty") => return ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ mod guests;
 
 use crate::args::{RunArgs, apply_carrier, read_image, usage};
 use crate::catalogue::BuiltIn;
+use crate::display;
 use crate::firmware::order::{self, BOOT_ORDER};
 use crate::firmware::{self, Extra};
 use anyhow::{Context, Result};
@@ -35,11 +36,15 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     let manifests = plan.manifests(&BuiltIn).map_err(|error| usage!("{error:#}"))?;
     plan.groups(&manifests).map_err(|error| usage!("{error:#}"))?;
     plan.check_demands().map_err(|error| usage!("{error:#}"))?;
+    plan.shown(&manifests).map_err(|error| usage!("{error:#}"))?;
 
     let mut operators = Operators::new(runtime::Entry::claim(&plan.name)?);
     let mut console = Console::open(&console_plan)?;
     warn(&plan);
     plan.open_networks()?;
+    if let Some(display) = &plan.display {
+        eprintln!("cofferdam: viewers of {} connect to 127.0.0.1, port {}", plan.name, display.open()?.port);
+    }
     plan.shed_privileges()?;
     let mut journal = Journal::default();
     loop {
@@ -117,6 +122,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         memory_bytes: asked.memory_bytes()?,
         boot,
         devices,
+        display: asked.display.as_deref().map_or(Ok(None), display::parse)?,
         isolate,
         level: sandbox.all,
         demands: asked.demands()?,

@@ -165,7 +165,9 @@ impl DeviceGrants {
                 wished(&[Power::Scanout])?;
                 numbered(&mut self.scanouts, number, receive(grant, descriptor)?, "scanout")?;
             }
-            Purpose::Network => return Err("what frames go to is not for a device".into()),
+            Purpose::Network | Purpose::Screen | Purpose::Listener | Purpose::Wanted | Purpose::Password => {
+                return Err("what is for a relay came for a device".into());
+            }
             Purpose::Wake | Purpose::Irq | Purpose::HelperRegion | Purpose::HelperWake => {
                 return Err("a grant for the whole host came for one device".into());
             }

@@ -1,10 +1,12 @@
 //! The process that runs devices, and the loop it runs them in.
 //!
 //! [`run()`] is the body of a device host: confined, granted, sealed, then nothing but its lanes; [`relay()`] that of the process
-//! that has a network in place of a net device's host. [`link()`] makes the same
+//! that has a network in place of a net device's host, [`show()`] that of the one that shows viewers what a display has drawn.
+//! [`link()`] makes the same
 //! device in the VMM's own process, for comparison. Both drive it through an [`Engine`], which knows states and commits; a
 //! device knows neither processes nor lanes.
 
+mod display;
 mod engine;
 mod grants;
 mod helper;
@@ -16,6 +18,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use display::show;
 pub use engine::Engine;
 pub use helper::help;
 pub use link::{Linked, link};

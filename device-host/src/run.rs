@@ -301,12 +301,17 @@ fn leave_with_helper() -> Result<(), String> {
     if set == 0 { Ok(()) } else { Err(format!("the helper's end: {}", std::io::Error::last_os_error())) }
 }
 
-/// One log line, by a plain `write(2)`.
+/// The last log line.
 fn last_words(text: &str) {
+    say(Severity::Error, text);
+}
+
+/// One log line, by a plain `write(2)`.
+pub(crate) fn say(severity: Severity, text: &str) {
     // SAFETY: where this process is what `run` says, its channel is open at this number until the process ends; anywhere
     // else the write fails, or goes to whatever the one who started it put there.
     let channel = unsafe { BorrowedFd::borrow_raw(CHANNEL) };
-    let log = Log { severity: Severity::Error, text: text.to_owned() };
+    let log = Log { severity, text: text.to_owned() };
     // Nobody is left to be told that nobody listens.
     let _ = Channel::tell_over(channel, &log);
 }

@@ -14,6 +14,7 @@ use nix::sys::uio;
 use schema::{HANDLES_MAX, Handle, Kind};
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -231,6 +232,42 @@ impl FromVerified for UnixStream {
     }
 }
 
+/// A TCP socket that listens on a loopback address: whoever reaches it is on this machine.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    /// Takes a socket that listens.
+    ///
+    /// # Errors
+    /// [`Fault::HandleObject`] when it is something else, or others than this machine's may reach it.
+    pub fn new(descriptor: OwnedFd) -> Result<Self, Fault> {
+        check_listener(descriptor.as_fd())?;
+        Ok(Listener(descriptor))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Capability for Listener {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Listener, rights: schema::Rights::READ, size: 0 }
+    }
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Listener, schema::Rights::READ)
+    }
+}
+
+impl FromVerified for Listener {
+    fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Listener(descriptor))
+    }
+}
+
 impl Capability for Connect {
     fn handle(&self, slot: u8) -> Handle {
         Handle { slot, kind: Kind::Connect, rights: CONNECT_RIGHTS, size: 0 }
@@ -334,6 +371,10 @@ fn verify(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Option<Memory>
         Kind::Socket => {
             UnixStream::accepts(claimed)?;
             check_stream(descriptor)?;
+        }
+        Kind::Listener => {
+            Listener::accepts(claimed)?;
+            check_listener(descriptor)?;
         }
         Kind::Stream => check_pipe(descriptor, claimed)?,
         Kind::Packets => check_packets(descriptor, claimed)?,
@@ -461,6 +502,16 @@ fn check_stream(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     // Only one that is connected has a peer, and only a unix socket one without an address of another family.
     let unix = socket::getpeername::<UnixAddr>(descriptor.as_raw_fd()).is_ok();
     if kind == SockType::Stream && unix { Ok(()) } else { Err(NO_STREAM) }
+}
+
+fn check_listener(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    const NO_LISTENER: Fault = Fault::HandleObject("it is not a TCP socket that listens on a loopback address");
+    let kind = socket::getsockopt(&descriptor, sockopt::SockType).map_err(|_| NO_LISTENER)?;
+    let listens = socket::getsockopt(&descriptor, sockopt::AcceptConn).map_err(|_| NO_LISTENER)?;
+    // A socket of another family has no such address.
+    let address = descriptor.try_clone_to_owned().and_then(|own| TcpListener::from(own).local_addr());
+    let is_loopback = address.is_ok_and(|address| address.ip().is_loopback());
+    if kind == SockType::Stream && listens && is_loopback { Ok(()) } else { Err(NO_LISTENER) }
 }
 
 mod tap {

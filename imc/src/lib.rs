@@ -21,7 +21,7 @@ mod stream;
 mod table;
 mod wake;
 
-pub use capability::{BlockFile, Capability, Kvm, Tap, UnixStream};
+pub use capability::{BlockFile, Capability, Kvm, Listener, Tap, UnixStream};
 pub use channel::{CREDIT, CallId, Channel, SMALL_BODY_BYTES, WAITING_MAX};
 pub use connect::{Acceptor, Connect};
 pub use ends::{Packets, PipeReader, PipeWriter, pipe};

@@ -51,7 +51,7 @@ pub enum ConfineError {
 /// A descriptor that is held when a process is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Its number.
+    /// Its number. That of a connection is the one that it will get: the lowest that is not held.
     pub number: RawFd,
     /// What is behind it.
     pub kind: DescriptorKind,
@@ -207,9 +207,10 @@ fn close_range(first: RawFd, last: RawFd) -> Result<(), ConfineError> {
     step("closing descriptors", result as i32).map(drop)
 }
 
-/// Closes the gaps between the held numbers.
+/// Closes the gaps between the held numbers. Those of connections are there for what will be accepted.
 fn close_all_but(held: &[Held]) -> Result<(), ConfineError> {
-    let mut numbers: Vec<RawFd> = held.iter().map(|held| held.number).collect();
+    let held = held.iter().filter(|held| held.kind != DescriptorKind::Connection);
+    let mut numbers: Vec<RawFd> = held.map(|held| held.number).collect();
     numbers.sort_unstable();
     let mut next = 0;
     for number in numbers {

@@ -33,7 +33,8 @@ pub use label::{Label, Module};
 pub use process::{Child, End, Program};
 pub use recipe::{
     Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
-    Loading, Mode, Named, Network, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Shown, Stage, Value, kvm,
+    Loading, Mode, Named, Network, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Shown, Stage, VIEWERS_MAX,
+    Value, kvm,
 };
 pub use shed::shed;
 pub use spawn::{Lack, SpawnError, Start, spawn, spawn_with, spawn_with_helper};

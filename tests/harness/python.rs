@@ -1,9 +1,10 @@
-//! A Python environment for plugins, with pycapnp, once for all tests; and plugins with the SDK beside them.
+//! Python environments, once for all tests: for plugins, with pycapnp; and for a VNC client. And plugins with the SDK beside them.
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
 use crate::harness::{root, text};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,23 @@ use std::sync::OnceLock;
 /// The version that CI reads golden messages with, too.
 pub const PYCAPNP: &str = "pycapnp==2.2.4";
 
+/// A VNC client, and what it stands on.
+const ASYNCVNC: [&str; 4] = ["asyncvnc==1.3.0", "cryptography<51", "numpy<3", "keysymdef==1.2.0"];
+
 /// Its interpreter; `None`, and one line that says so, where there is none to be had.
 pub fn interpreter() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make) {
+    said(MADE.get_or_init(|| make("python", "capnp", &[PYCAPNP])))
+}
+
+/// The interpreter of an environment of its own, which has a VNC client.
+pub fn viewer() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    said(MADE.get_or_init(|| make("viewer", "asyncvnc.py", &ASYNCVNC)))
+}
+
+fn said(made: &'static Result<PathBuf, String>) -> Option<&'static Path> {
+    match made {
         Ok(interpreter) => Some(interpreter),
         Err(why) => {
             println!("SKIPPED: {why}");
@@ -50,14 +64,14 @@ pub fn passes(interpreter: &Path, folder: &Path) {
     assert!(done.status.success(), "{}", text(&done.stderr));
 }
 
-fn make() -> Result<PathBuf, String> {
+/// An environment with `wanted`, which brings the file or folder `sign`; its interpreter.
+fn make(name: &str, sign: &str, wanted: &[&str]) -> Result<PathBuf, String> {
     let own = own()?;
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&place).map_err(|error| error.to_string())?;
     // Test programs that run at the same time make one environment, one after the other.
     let lock = fs::File::create(place.join("lock")).map_err(|error| error.to_string())?;
-    let _lock =
-        nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
     let environment = place.join("environment");
     let interpreter = environment.join("bin/python3");
     if !interpreter.exists() {
@@ -66,9 +80,9 @@ fn make() -> Result<PathBuf, String> {
     let packages =
         run(Command::new(&interpreter).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))?;
     let packages = PathBuf::from(packages.trim());
-    if !packages.join("capnp").exists() {
+    if !packages.join(sign).exists() {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
-        run(Command::new(&own).args(pip).arg(&packages).arg(PYCAPNP))?;
+        run(Command::new(&own).args(pip).arg(&packages).args(wanted))?;
     }
     Ok(interpreter)
 }

@@ -323,6 +323,10 @@ impl Granted {
             | Purpose::Scanout
             | Purpose::Frames
             | Purpose::Network
+            | Purpose::Screen
+            | Purpose::Listener
+            | Purpose::Wanted
+            | Purpose::Password
             | Purpose::HelperRegion
             | Purpose::HelperWake => return Ok(false),
         };

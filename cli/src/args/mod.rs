@@ -145,7 +145,7 @@ pub struct DevicesArgs {
 
 #[derive(ClapArgs)]
 pub struct RecipeArgs {
-    /// The device, as `cofferdam devices` names it, with options if it needs any; or `vmm`.
+    /// The device, as `cofferdam devices` names it, with options if it needs any; or `vmm`, `net-relay`, `display-relay`.
     pub device: String,
     /// The level to show.
     #[arg(long, default_value = "seccomp")]

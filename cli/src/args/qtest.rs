@@ -143,6 +143,7 @@ impl QtestArgs {
             memory_bytes,
             boot: BootPlan::Driven(if is_virtual { Clock::Virtual } else { Clock::Real }),
             devices,
+            display: None,
             isolate,
             level: self.sandbox.all,
             demands: self.layers.demands()?,

@@ -61,6 +61,10 @@ pub struct RunArgs {
     /// May be repeated.
     #[arg(long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…]")]
     pub nic: Vec<String>,
+    /// Who sees the machine's display besides `cofferdam screenshot`: none, or viewers on this machine, by VNC, that know what is
+    /// in a file of yours. Without a port, it is the first free one from 5900 on. [default: none]
+    #[arg(long, value_name = "none|vnc,password-file=PATH[,port=N]")]
+    pub display: Option<String>,
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
     #[arg(long, value_name = "WHERE")]
     pub console: Option<String>,
@@ -199,6 +203,7 @@ impl RunArgs {
             ide: list(self.ide, file.ide),
             cdrom: list(self.cdrom, file.cdrom),
             nic: list(self.nic, file.nic),
+            display: self.display.or(file.display),
             console: self.console.or(file.console),
             sandbox: self.sandbox.or(file.sandbox),
             require: if self.require.is_empty() { file.require } else { self.require },

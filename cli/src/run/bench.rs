@@ -64,6 +64,7 @@ fn machine(boot: BootPlan, isolate: Isolate, pins: Option<Pins>) -> Plan {
         memory_bytes: 64 << 20,
         boot,
         devices,
+        display: None,
         isolate,
         level: Level::Seccomp,
         demands: Demands::default(),

@@ -50,6 +50,7 @@ pub fn demo(asked: &DemoArgs, signals: &Signals) -> Result<u8> {
         memory_bytes: 64 << 20,
         boot: if kvm { BootPlan::Flat { image: guests::demo(), base: guests::BASE } } else { BootPlan::None },
         devices,
+        display: None,
         isolate,
         level: asked.sandbox.all,
         demands: asked.layers.demands()?,

@@ -75,6 +75,41 @@ fn look(directory: &Path, number: i32, path: &Path) -> io::Result<Descriptor> {
     Ok(Descriptor { number, kind: kind(&link, &metadata), mode: mode(&info), bytes: metadata.len(), link })
 }
 
+/// Tells listeners and connections from channels. All of them belong to the network namespace of this process, in which they were
+/// made, whatever that of their holder is.
+pub(super) fn tell_sockets_apart(descriptors: &mut [Descriptor]) -> io::Result<()> {
+    let channels = numbers(&std::fs::read_to_string("/proc/self/net/unix")?, 6, |_| true);
+    let mut listeners = Vec::new();
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        match std::fs::read_to_string(table) {
+            Ok(table) => listeners.extend(numbers(&table, 9, |fields| fields.get(3) == Some(&LISTENS))),
+            // A kernel without that protocol.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for descriptor in descriptors.iter_mut().filter(|descriptor| descriptor.kind == Some(DescriptorKind::Channel)) {
+        let number = descriptor.link.strip_prefix("socket:[").and_then(|link| link.strip_suffix(']'));
+        let is_of = |numbers: &[String]| number.is_some_and(|number| numbers.iter().any(|known| known == number));
+        descriptor.kind = Some(match (is_of(&channels), is_of(&listeners)) {
+            (true, _) => DescriptorKind::Channel,
+            (false, true) => DescriptorKind::Listener,
+            // One that has ended is in no table any more.
+            (false, false) => DescriptorKind::Connection,
+        });
+    }
+    Ok(())
+}
+
+/// How a table of TCP sockets has the state of one that listens (`TCP_LISTEN` of <net/tcp_states.h>).
+const LISTENS: &str = "0A";
+
+/// Numbers of the sockets of a table of the kernel whose lines are such; the number is the field at `place`.
+fn numbers(table: &str, place: usize, is_such: impl Fn(&[&str]) -> bool) -> Vec<String> {
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.filter(|fields| is_such(fields)).filter_map(|fields| Some((*fields.get(place)?).to_owned())).collect()
+}
+
 fn kind(link: &str, metadata: &std::fs::Metadata) -> Option<DescriptorKind> {
     let file_type = metadata.file_type();
     if file_type.is_socket() {
@@ -237,6 +272,34 @@ mod tests {
             compare(&mut differences, &have, &recipe, Stage::Sealed);
             assert_eq!(differences.len(), expected, "{differences:?}");
         }
+    }
+
+    #[test]
+    fn a_relay_that_listens_elsewhere_or_has_another_channel_is_seen() {
+        use std::net::TcpListener;
+        use std::os::fd::AsRawFd;
+        let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+        let connected = std::net::TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let (channel, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let seen = |sockets: &[i32]| {
+            let mut have: Vec<Descriptor> =
+                (10..15).map(|number| descriptor(number, Some(DescriptorKind::Eventfd), Mode::Both)).collect();
+            have.extend(sockets.iter().map(|number| {
+                let path = format!("/proc/self/fd/{number}");
+                look(Path::new("/proc/self"), *number, Path::new(&path)).unwrap()
+            }));
+            tell_sockets_apart(&mut have).unwrap();
+            let mut differences = Vec::new();
+            compare(&mut differences, &have, &Recipe::display_relay(Level::Seccomp, 1), Stage::Sealed);
+            differences
+        };
+        let [one, two] = listeners.each_ref().map(AsRawFd::as_raw_fd);
+        let (channel, other, connected) = (channel.as_raw_fd(), other.as_raw_fd(), connected.as_raw_fd());
+        assert_eq!(seen(&[channel, one]), Vec::<String>::new());
+        assert_eq!(seen(&[channel, one, connected]), Vec::<String>::new());
+        assert_eq!(seen(&[channel, one, two]), ["it holds 2 of listener where its recipe keeps 1 (1 listener)"]);
+        assert_eq!(seen(&[channel, one, other]), ["it holds 2 of socket where its recipe keeps 1 (1 channel)"]);
+        assert_eq!(seen(&[channel, one, connected, connected, connected, connected, connected]).len(), 1);
     }
 
     #[test]

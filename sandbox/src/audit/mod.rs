@@ -8,7 +8,7 @@ mod kernel;
 mod memory;
 mod view;
 
-use crate::recipe::{HelperForm, LayerName, Recipe, Stage, Value};
+use crate::recipe::{DescriptorKind, HelperForm, LayerName, Recipe, Stage, Value};
 use descriptors::Descriptor;
 pub(crate) use kernel::missing_from_kernel;
 use schema::host::Level;
@@ -61,7 +61,10 @@ pub fn audit(pid: i32, recipe: &Recipe, stage: Stage) -> io::Result<Audit> {
     let status = process.status()?;
     audit.no_new_privs = status.number("NoNewPrivs") == Some(1);
     audit.seccomp_mode = process.least_seccomp_mode()?;
-    let descriptors = descriptors::of(&process, recipe.helper_of(HelperForm::Thread).is_some())?;
+    let mut descriptors = descriptors::of(&process, recipe.helper_of(HelperForm::Thread).is_some())?;
+    if recipe.held_at(stage).any(|keep| keep.kind == DescriptorKind::Listener) {
+        descriptors::tell_sockets_apart(&mut descriptors)?;
+    }
     audit.descriptors = descriptors.iter().map(Descriptor::to_string).collect();
     audit.pss_bytes = process.pss_bytes()?;
     let maps = memory::of(&process)?;

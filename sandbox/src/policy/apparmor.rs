@@ -4,7 +4,7 @@
 //! a VM's disks have a profile of their own that names them. What a process is handed is checked against its profile only
 //! where who opened it was confined as well: hence a profile for the supervisor, which the program gets by its path.
 
-use super::{RELAY, VMM, processes};
+use super::{RELAY, VIEWERS, VMM, processes};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ pub fn profiles(program: &Path) -> String {
 profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
   capability,
   network unix,
+  network inet stream,
+  network inet6 stream,
   mount,
   umount,
   pivot_root,
@@ -69,6 +71,8 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
             match process {
                 VMM => "  /dev/kvm rw,\n  /kvm rw,\n  signal,\n",
                 RELAY => "  /dev/net/tun rw,\n  /net/tun rw,\n",
+                // Rules of this version tell no listener from a connection: what it makes of them is for its filter to say.
+                VIEWERS => "  network inet stream,\n  network inet6 stream,\n",
                 _ => "",
             },
         ));

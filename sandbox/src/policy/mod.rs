@@ -12,7 +12,10 @@ pub const VMM: &str = "vmm";
 /// The word for net relays.
 pub const RELAY: &str = "relay";
 
-/// What has a label of its own: a device host of each class, a net relay, and the VMM.
+/// The word for display relays, which speak to viewers.
+pub const VIEWERS: &str = "viewers";
+
+/// What has a label of its own: a device host of each class, a net relay, a display relay, and the VMM.
 fn processes() -> impl Iterator<Item = &'static str> {
-    Class::ALL.into_iter().map(Class::name).chain([RELAY, VMM])
+    Class::ALL.into_iter().map(Class::name).chain([RELAY, VIEWERS, VMM])
 }

@@ -4,7 +4,7 @@
 //! as sVirt has it. What a process was handed it may read, write and map; there is no `open` and no `execute` but of the
 //! program that it is.
 
-use super::{RELAY, VMM, processes};
+use super::{RELAY, VIEWERS, VMM, processes};
 use std::fmt::Write;
 
 /// The type of shared memory.
@@ -63,7 +63,7 @@ pub fn module() -> String {
     for process in processes() {
         let name = process_type(process);
         line(format!("(type {name})\n(roletype object_r {name})\n(typeattributeset cofferdam_process ({name}))"));
-        if process != VMM && process != RELAY {
+        if ![VMM, RELAY, VIEWERS].contains(&process) {
             line(format!("(typeattributeset cofferdam_host ({name}))"));
         }
     }
@@ -95,6 +95,7 @@ pub fn module() -> String {
 /// What may be done by whom.
 fn rules() -> String {
     let (vmm, block, relay) = (process_type(VMM), process_type("block"), process_type(RELAY));
+    let viewers = process_type(VIEWERS);
     format!(
         "
 ; A supervisor starts them, looks at them and ends them. Without noatsecure the kernel would forget that they die with it.
@@ -128,6 +129,8 @@ getattr getsched setsched)))
 (allow {block} {CONTENT} (blk_file (getattr read ioctl)))
 ; A net relay has a network: a tap, or a socket that the supervisor connected before it labelled any.
 (allow {relay} cofferdam_starter (unix_stream_socket (read write getattr getopt)))
+; A display relay has viewers, who connect to where the supervisor listens; a connection has the label of where it was made.
+(allow {viewers} cofferdam_starter (tcp_socket (accept read write getattr getopt)))
 ; The VMM has threads, and kicks them.
 (allow {vmm} self (process (fork signal sigchld getsched setsched)))
 "

@@ -20,6 +20,7 @@ macro_rules! calls {
     };
 }
 calls! {
+    ACCEPT4 = SYS_accept4 "accept4";
     ACCESS = SYS_access "access";
     ARCH_PRCTL = SYS_arch_prctl "arch_prctl";
     BRK = SYS_brk "brk";

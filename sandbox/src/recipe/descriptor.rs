@@ -17,6 +17,10 @@ pub enum DescriptorKind {
     Pipe,
     /// A tap network interface.
     Tap,
+    /// A TCP socket that listens.
+    Listener,
+    /// A TCP connection that a listener gave.
+    Connection,
     /// `/dev/kvm`.
     Kvm,
     /// A virtual machine of KVM.

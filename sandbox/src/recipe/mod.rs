@@ -5,6 +5,7 @@
 
 mod call;
 mod descriptor;
+mod display;
 mod helper;
 mod host;
 pub mod kvm;
@@ -17,6 +18,7 @@ mod vmm;
 
 pub use call::{Call, Condition, Named, Permit};
 pub use descriptor::{Count, DescriptorKind, Keep, Mode, Share};
+pub use display::VIEWERS_MAX;
 pub use helper::{Helper, HelperForm};
 pub use layer::{Layer, LayerName, Part};
 pub use limit::{GroupLimits, Limit, Resource, Value};

@@ -178,6 +178,8 @@ impl Display for DescriptorKind {
             DescriptorKind::Memory => "memfd",
             DescriptorKind::Pipe => "pipe",
             DescriptorKind::Tap => "tap",
+            DescriptorKind::Listener => "listener",
+            DescriptorKind::Connection => "connection",
             DescriptorKind::Kvm => "/dev/kvm",
             DescriptorKind::KvmMachine => "KVM machine",
             DescriptorKind::KvmProcessor => "KVM processor",

@@ -119,6 +119,32 @@ fn a_net_relay_has_one_network_and_little_else() {
 }
 
 #[test]
+fn a_display_relay_has_its_viewers_the_picture_and_little_else() {
+    for listeners in [1, 2] {
+        let recipe = Recipe::display_relay(Level::Strict, listeners);
+        assert_eq!(recipe.level, Level::Seccomp);
+        let made = ["socket", "bind", "connect", "listen", "sendmsg", "recvmsg", "openat", "mmap"];
+        assert!(recipe.syscalls_allowed() <= 9 && calls(&recipe).iter().all(|call| !made.contains(call)));
+        let memory: Vec<_> = recipe.memory.iter().map(|share| (share.name, share.mode)).collect();
+        assert_eq!(memory, [("cofferdam:scanout", Mode::Read), ("cofferdam:stream", Mode::Both)]);
+        let held: Vec<_> = recipe.held_at(Stage::Sealed).map(|keep| (keep.purpose, keep.count.most())).collect();
+        let expected = [
+            ("placeholder", 3),
+            ("channel", 1),
+            ("listener", listeners),
+            ("bell", 1),
+            ("wanted", 1),
+            ("viewer", VIEWERS_MAX),
+        ];
+        assert_eq!(held, expected);
+        // No number beyond those that it holds and those of its viewers.
+        let files = recipe.limits_at(Stage::Sealed).into_iter().find(|limit| limit.resource == Resource::OpenFiles);
+        assert_eq!(files.unwrap().value, Value::Exactly(u64::from(6 + listeners + VIEWERS_MAX)));
+    }
+    assert_eq!(Recipe::display_relay(Level::Off, 1).syscalls_allowed(), 0);
+}
+
+#[test]
 fn guest_memory_is_in_the_recipe_of_who_wishes_for_it_alone() {
     let memory = |powers: &[Power]| {
         let recipe = Recipe::host(Level::Seccomp, &[device("it", powers)]);
@@ -160,6 +186,7 @@ fn every_entry_has_a_reason_and_is_printed() {
         Recipe::vmm(Level::Seccomp, 2, true, &[device("it", &EVERYTHING)], true),
         Recipe::net_relay(Level::Seccomp, Network::Tap),
         Recipe::net_relay(Level::Strict, Network::Socket),
+        Recipe::display_relay(Level::Seccomp, 2),
     ] {
         let text = recipe.to_string();
         let helper = recipe.helper_of(HelperForm::Process).map_or(String::new(), Recipe::to_string);

@@ -32,6 +32,7 @@ impl Cell {
             memory_bytes: super::plan::MEMORY_MIN,
             boot: BootPlan::None,
             devices: vec![device.clone()],
+            display: None,
             isolate: Isolate::Device,
             level: device.level,
             demands: Demands::default(),

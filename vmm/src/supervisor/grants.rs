@@ -10,7 +10,7 @@ use super::network::{End, Network};
 use super::plan::{Backing, Demands, Isolate, Plan, PlannedDevice, wants_memory};
 use crate::memory;
 use anyhow::{Context, Result, ensure};
-use imc::{Capability, Channel, ReadOnly, ReadWrite, Region, Wake};
+use imc::{Capability, Channel, Frozen, Listener, ReadOnly, ReadWrite, Region, Wake};
 use sandbox::{HelperForm, LayerName, Recipe};
 use schema::display::SCANOUT_BYTES;
 use schema::host::{FRAMES_REGION_BYTES, Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
@@ -170,6 +170,22 @@ pub struct Objects {
     helpers: Vec<Option<HelperObjects>>,
     /// Their labels, and those of the processes that they are granted to.
     pub mac: Mac,
+}
+
+/// What an incarnation of a display relay is granted.
+pub struct DisplayGrants<'a> {
+    /// Where viewers connect.
+    pub listeners: &'a [Listener],
+    /// What the display draws.
+    pub screen: Region<ReadOnly>,
+    /// What viewers are to know.
+    pub password: Region<Frozen>,
+    /// What viewers do.
+    pub ring: &'a Region<ReadWrite>,
+    /// Rung when there is something in it.
+    pub bell: &'a Wake,
+    /// Rung when a viewer wants a picture.
+    pub wanted: &'a Wake,
 }
 
 /// What is between a host and its helper.
@@ -337,6 +353,25 @@ impl Objects {
             End::Tap(tap) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, tap)?,
             End::Socket(socket) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, socket)?,
         }
+        bundle.flush()
+    }
+
+    /// Grants to a display relay what it shows and to whom, and how it says what they do.
+    pub fn grant_display_relay(
+        &self,
+        channel: &mut Channel,
+        grants: &DisplayGrants<'_>,
+        deadline: Duration,
+    ) -> Result<()> {
+        let mut bundle = Bundle::new(channel, deadline);
+        for listener in grants.listeners {
+            bundle.add(HOST_WIDE, Purpose::Listener, 0, 0, listener)?;
+        }
+        bundle.add(HOST_WIDE, Purpose::Screen, 0, 0, &grants.screen)?;
+        bundle.add(HOST_WIDE, Purpose::Password, 0, 0, &grants.password)?;
+        bundle.add(HOST_WIDE, Purpose::Stream, 0, 0, grants.ring)?;
+        bundle.add(HOST_WIDE, Purpose::Bell, 0, 0, grants.bell)?;
+        bundle.add(HOST_WIDE, Purpose::Wanted, 0, 0, grants.wanted)?;
         bundle.flush()
     }
 

@@ -34,9 +34,15 @@ impl InputRelay {
         self.bell.as_fd()
     }
 
+    /// Whether what people do is taken now.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
+    }
+
     /// Takes what a person did.
     pub fn press(&mut self, inputs: &[Input]) -> Result<()> {
-        ensure!(self.waiting.len() < WAITING_MAX, "the guest does not take what is typed; try again later");
+        ensure!(self.accepts(), "the guest does not take what is typed; try again later");
         self.waiting.extend(inputs.iter().flat_map(|input| input.to_bytes()));
         self.push();
         Ok(())

@@ -2,10 +2,11 @@
 //!
 //! It opens images and `/dev/kvm`, creates every region, eventfd and channel, spawns and confines the VMM and the device
 //! hosts, grants each what its manifest justifies, audits them from outside, watches them, and relays console bytes. Frames of
-//! net devices are relayed by processes of their own. One thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
+//! net devices, and pictures for viewers, are relayed by processes of their own. One thread; it never waits for a device host without a deadline, and is never needed for a guest's access.
 
 mod cell;
 mod console;
+mod display;
 mod grants;
 mod host;
 mod image;
@@ -14,7 +15,6 @@ mod journal;
 mod lane;
 mod lives;
 mod mac;
-mod net_relay;
 mod network;
 mod open;
 pub mod operator;
@@ -25,18 +25,20 @@ mod reach;
 mod relay;
 pub mod runtime;
 mod screen;
+mod sealed_relay;
 mod stand;
 mod timing;
+mod viewers;
 mod vm;
 mod window;
 
 pub use cell::Cell;
 pub use console::{Console, ConsolePlan, Typed};
+pub use display::Display;
 pub use host::HOST_ROLE;
 pub use journal::Journal;
 pub use lives::RESTARTS;
 pub use mac::LabelChoice;
-pub use net_relay::RELAY_ROLE;
 pub use network::{Network, NetworkPlan};
 pub use plan::{
     Backing, Bay, BootPlan, CPUS_MAX, Catalogue, DEADLINE, Demands, Group, Hostile, Isolate, MEMORY_MIN, Outlet, Pins,
@@ -45,6 +47,7 @@ pub use plan::{
 pub use plugin::{CARRIERS, Plugin, PluginProgram};
 pub use reach::{Reached, reach};
 pub use screen::{Frame, Screen};
+pub use sealed_relay::{DISPLAY_ROLE, RELAY_ROLE};
 pub use stand::{Seen, Stand};
 pub use timing::{Spawned, time_empty_program, time_restart, time_spawn};
 pub use vm::{Ended, Medium, Signals, Told, Vm};

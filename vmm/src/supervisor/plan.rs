@@ -1,5 +1,6 @@
 //! What a VM is to be: the whole authority graph, as plain data.
 
+use super::display::Display;
 use super::mac::LabelChoice;
 use super::network::Network;
 use super::plugin::Plugin;
@@ -187,6 +188,8 @@ pub struct Plan {
     pub boot: BootPlan,
     /// Its devices.
     pub devices: Vec<PlannedDevice>,
+    /// Who may look at its display by the network, if anybody may.
+    pub display: Option<Display>,
     /// How they are grouped.
     pub isolate: Isolate,
     /// How strictly the VMM is confined.
@@ -263,6 +266,18 @@ impl Plan {
             made.map_err(|error| anyhow::anyhow!("--require: {who}: {error}"))?;
         }
         Ok(())
+    }
+
+    /// The number of the device whose picture viewers see, if there are to be any; refused where there is nothing to see.
+    pub fn shown(&self, manifests: &[Manifest]) -> anyhow::Result<Option<(usize, &Display)>> {
+        let Some(display) = &self.display else { return Ok(None) };
+        let draws = |manifest: &Manifest| manifest.wishes.iter().any(|wish| wish.power == Power::Scanout);
+        let device = manifests.iter().position(draws);
+        let device = anyhow::Context::context(
+            device,
+            "--display vnc: this machine has no display; add one with `--device vga`",
+        )?;
+        Ok(Some((device, display)))
     }
 
     /// Opens the networks, which takes privileges that are then given up.
@@ -406,6 +421,7 @@ mod tests {
             memory_bytes: MEMORY_MIN,
             boot: BootPlan::None,
             devices: devices.iter().map(device).collect(),
+            display: None,
             isolate,
             level: Level::Seccomp,
             demands: Demands::default(),

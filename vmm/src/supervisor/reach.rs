@@ -68,6 +68,7 @@ pub fn reach(
         memory_bytes: 64 << 20,
         boot: BootPlan::None,
         devices: vec![PlannedDevice { carrier, ..device.clone() }],
+        display: None,
         isolate: if linked { Isolate::None } else { Isolate::Device },
         level: device.level,
         demands: Demands::default(),

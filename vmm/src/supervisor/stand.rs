@@ -46,6 +46,7 @@ impl Stand {
             memory_bytes: super::plan::MEMORY_MIN,
             boot: BootPlan::None,
             devices: vec![device.clone()],
+            display: None,
             isolate: Isolate::Device,
             level: device.level,
             demands: Demands::default(),

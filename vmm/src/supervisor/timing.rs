@@ -88,6 +88,7 @@ fn plan(device: &PlannedDevice) -> Plan {
         memory_bytes: 64 << 20,
         boot: BootPlan::None,
         devices: vec![device.clone()],
+        display: None,
         isolate: Isolate::Device,
         level: device.level,
         demands: Demands::default(),

@@ -11,7 +11,6 @@ use super::host::Host;
 use super::input::InputRelay;
 use super::journal::Journal;
 use super::lives::{Lives, Next, SETUP_AGAIN};
-use super::net_relay::{NetRelay, Place};
 use super::open::{OpenBoot, open_kvm, push};
 use super::operator::Operators;
 use super::pin;
@@ -19,6 +18,8 @@ use super::plan::{Catalogue, Isolate, Plan, PlannedDevice};
 use super::process::{Process, SETUP};
 use super::relay::Relay;
 use super::runtime;
+use super::sealed_relay::{Place, SealedRelay};
+use super::viewers::{Nonsense, Viewers};
 use super::window::GuestWindow;
 use anyhow::{Context, Result, bail};
 use imc::{Fault, Kvm, Packet, ReadOnly, Region};
@@ -124,7 +125,7 @@ pub struct Vm {
     /// Each with the index of its device.
     relays: Vec<(usize, Relay)>,
     inputs: Vec<InputRelay>,
-    nets: Vec<NetRelay>,
+    sealed: Vec<SealedRelay>,
     program: Rc<Program>,
     objects: Objects,
     journal: Journal,
@@ -156,7 +157,11 @@ enum Source {
     Relay(usize),
     /// A guest took some of what people did.
     Taken(usize),
-    Net(usize),
+    Sealed(usize),
+    /// A viewer did something.
+    Did,
+    /// A viewer wants a picture.
+    Wanted(usize),
     Input,
     Output,
     Operator,
@@ -223,7 +228,7 @@ impl Vm {
             catalogue,
             relays: Vec::new(),
             inputs: Vec::new(),
-            nets: Vec::new(),
+            sealed: Vec::new(),
             program,
             objects,
             journal: Journal::default(),
@@ -307,9 +312,13 @@ impl Vm {
             for (frames, rings) in self.objects.devices[id].frames.iter().enumerate() {
                 if rings.network.is_some() {
                     let place = Place { device: id, frames, host };
-                    self.nets.push(NetRelay::start(plan, &self.objects, place, Rc::clone(&self.program))?);
+                    self.sealed.push(SealedRelay::of_frames(plan, &self.objects, place, Rc::clone(&self.program))?);
                 }
             }
+        }
+        if let Some((device, display)) = plan.shown(&self.manifests)? {
+            let viewers = Viewers::new(device, display);
+            self.sealed.push(SealedRelay::of_display(plan, &self.objects, viewers, Rc::clone(&self.program))?);
         }
         self.ask::<Start, Empty>(&Start, &[], SETUP)?;
         self.vmm.require_clean(Stage::Sealed)?;
@@ -380,10 +389,12 @@ impl Vm {
                 Source::Relay(at) => self.turn_relay(*at, console),
                 Source::Host(at) => self.hear_host(*at),
                 Source::Taken(at) => self.inputs[*at].turn(),
-                Source::Net(at) => self.hear_net(*at),
+                Source::Sealed(at) => self.hear_sealed(*at),
+                Source::Wanted(at) if self.sealed[*at].viewers().is_some_and(Viewers::want) => self.refresh(),
                 _ => {}
             }
         }
+        self.hear_viewers();
         self.restart_due();
         if is_ready(Source::Input)
             && let Some(relay) = self.console_relay()
@@ -453,10 +464,15 @@ impl Vm {
         for (at, input) in self.inputs.iter().enumerate() {
             watch(Source::Taken(at), input.bell(), PollFlags::POLLIN);
         }
-        for (at, net) in self.nets.iter().enumerate().filter(|(_, net)| net.lives.runs()) {
-            match net.used_up(now) {
-                Some(_) => watch(Source::Net(at), net.process.pidfd(), PollFlags::POLLIN),
-                None => net.process.sources().for_each(|fd| watch(Source::Net(at), fd, PollFlags::POLLIN)),
+        let takes = self.inputs.first().is_none_or(InputRelay::accepts);
+        for (at, relay) in self.sealed.iter().enumerate().filter(|(_, relay)| relay.lives.runs()) {
+            match relay.used_up(now) {
+                Some(_) => watch(Source::Sealed(at), relay.process.pidfd(), PollFlags::POLLIN),
+                None => relay.process.sources().for_each(|fd| watch(Source::Sealed(at), fd, PollFlags::POLLIN)),
+            }
+            if let Some(viewers) = relay.as_viewers() {
+                viewers.bell().filter(|_| takes).into_iter().for_each(|fd| watch(Source::Did, fd, PollFlags::POLLIN));
+                viewers.wanted(now).into_iter().for_each(|fd| watch(Source::Wanted(at), fd, PollFlags::POLLIN));
             }
         }
         let accepts =
@@ -473,10 +489,13 @@ impl Vm {
         if let Some(output) = console.blocked_output() {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
-        let lives = self.hosts.iter().map(|host| &host.lives).chain(self.nets.iter().map(|net| &net.lives));
+        let lives = self.hosts.iter().map(|host| &host.lives).chain(self.sealed.iter().map(|relay| &relay.lives));
         let due = lives.filter_map(Lives::due);
         let due = due.map(|due| due.saturating_duration_since(now));
-        let due = due.chain(self.nets.iter().filter_map(|net| net.used_up(now)));
+        let due = due.chain(self.sealed.iter().filter_map(|relay| relay.used_up(now)));
+        let viewers = || self.sealed.iter().filter(|relay| relay.lives.runs()).filter_map(SealedRelay::as_viewers);
+        let due = due.chain(viewers().filter_map(|viewers| viewers.used_up(now)));
+        let due = due.chain(viewers().any(|viewers| takes && viewers.has_more()).then_some(Duration::ZERO));
         let due = due.chain(self.hosts.iter().filter_map(|host| host.words.used_up(now))).min();
         // Rounded up, so that what is due is not looked for a moment too early, again and again.
         let wait = due.map_or(wait, |due| wait.min(due + Duration::from_micros(999)));
@@ -527,8 +546,34 @@ impl Vm {
         // Its host may have written what it likes; the number is only handed on.
         let mut generation = [0; size_of::<u64>()];
         region.map()?.read(0, &mut generation);
-        let _ = self.vmm.channel.tell(&Refresh, &[]);
+        self.refresh();
         Ok((region, u64::from_le_bytes(generation)))
+    }
+
+    /// Has displays draw what they show.
+    fn refresh(&mut self) {
+        let _ = self.vmm.channel.tell(&Refresh, &[]);
+    }
+
+    /// Does what viewers did, as far as the guest takes it. A relay that says what nobody can do is ended.
+    fn hear_viewers(&mut self) {
+        for at in 0..self.sealed.len() {
+            if !self.inputs.first().is_none_or(InputRelay::accepts) {
+                return;
+            }
+            match self.sealed[at].viewers().map(Viewers::did) {
+                Some(Ok(inputs)) if !inputs.is_empty() => {
+                    // What is done at a machine without a keyboard comes to nothing.
+                    let _ = self.press(&inputs);
+                }
+                Some(Err(Nonsense)) => {
+                    self.sealed[at].process.kill();
+                    let name = self.sealed[at].process.name.clone();
+                    self.note(Severity::Warning, &name, "it says that viewers did what nobody can do, and is ended");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Presses the power button.
@@ -635,23 +680,29 @@ impl Vm {
         }
     }
 
-    fn hear_net(&mut self, at: usize) {
-        let name = self.nets[at].process.name.clone();
-        let (logs, gone) = self.nets[at].hear();
+    fn hear_sealed(&mut self, at: usize) {
+        let name = self.sealed[at].process.name.clone();
+        let (logs, gone) = self.sealed[at].hear();
         logs.iter().for_each(|log| self.note(log.severity, &name, &log.text));
         if let Some((why, next)) = gone {
-            self.after_net_death(&name, &why, next);
+            self.after_end_of_relay(at, &why, next);
         }
     }
 
-    /// An incarnation of a net relay is gone. No device waits for one.
-    fn after_net_death(&mut self, name: &str, why: &str, next: Next) {
+    /// An incarnation of a sealed relay is gone. No device waits for one.
+    fn after_end_of_relay(&mut self, at: usize, why: &str, next: Next) {
+        let let_go = self.sealed[at].viewers().map(Viewers::let_go).unwrap_or_default();
+        if !let_go.is_empty() {
+            let _ = self.press(&let_go);
+        }
+        let relay = &self.sealed[at];
         let what_next = match next {
             Next::Restart(pause) if pause.is_zero() => "it is started anew".to_owned(),
             Next::Restart(pause) => format!("it is started anew in {} ms", pause.as_millis()),
-            Next::Retire => "it is retired, its device has no network any more".to_owned(),
+            Next::Retire => format!("it is retired, {}", relay.loss()),
         };
-        self.note(Severity::Warning, name, &format!("net relay ended: {why}; {what_next}"));
+        let name = relay.process.name.clone();
+        self.note(Severity::Warning, &name, &format!("relay ended: {why}; {what_next}"));
     }
 
     /// An incarnation of a host is gone. The next one is made when it is due.
@@ -703,12 +754,11 @@ impl Vm {
                 self.restart(at);
             }
         }
-        for at in 0..self.nets.len() {
-            if self.nets[at].lives.due().is_some_and(|due| due <= now)
-                && let Err((why, next)) = self.nets[at].restart(&self.objects)
+        for at in 0..self.sealed.len() {
+            if self.sealed[at].lives.due().is_some_and(|due| due <= now)
+                && let Err((why, next)) = self.sealed[at].restart(&self.objects)
             {
-                let name = self.nets[at].process.name.clone();
-                self.after_net_death(&name, &why, next);
+                self.after_end_of_relay(at, &why, next);
             }
         }
     }
@@ -803,15 +853,15 @@ impl Vm {
         for host in &self.hosts {
             host.process.kill();
         }
-        for net in &self.nets {
-            net.process.kill();
+        for relay in &self.sealed {
+            relay.process.kill();
         }
         self.vmm.end();
         for host in &mut self.hosts {
             host.process.end();
         }
-        for net in &mut self.nets {
-            net.process.end();
+        for relay in &mut self.sealed {
+            relay.process.end();
         }
     }
 }

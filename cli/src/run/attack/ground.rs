@@ -180,6 +180,7 @@ impl Machine {
                 BootPlan::None
             },
             devices,
+            display: None,
             isolate: Isolate::Device,
             level: ground.level,
             demands: Demands::default(),

@@ -209,7 +209,9 @@ impl Host {
             Purpose::Packets => (Channel, Mode::Both),
             Purpose::Asked => (Pipe, Mode::Read),
             Purpose::Answers => (Pipe, Mode::Write),
-            Purpose::Network => bail!("a network is granted to no host"),
+            Purpose::Network | Purpose::Screen | Purpose::Listener | Purpose::Wanted | Purpose::Password => {
+                bail!("what is for a relay is granted to no host")
+            }
         };
         Ok(self.keep(grant, Some(descriptor), kind, mode))
     }

@@ -2,9 +2,9 @@
 
 use super::Vm;
 use crate::supervisor::host::Host;
-use crate::supervisor::net_relay::NetRelay;
 use crate::supervisor::plan::Isolate;
 use crate::supervisor::process::Process;
+use crate::supervisor::sealed_relay::SealedRelay;
 use anyhow::Result;
 use sandbox::{Audit, Stage};
 use schema::control::{HostStatus, StatusReport};
@@ -21,7 +21,7 @@ impl Vm {
             rows.push(self.host_status(host, &counted, audit));
             rows.extend(helper_status(host, audit));
         }
-        rows.extend(self.nets.iter().map(|net| net_status(net, audit)));
+        rows.extend(self.sealed.iter().map(|relay| relay_status(relay, audit)));
         rows.push(self.vmm_status(&counted, audit));
         StatusReport { name: self.name.clone(), total: rows.len() as u32, hosts: rows }
     }
@@ -104,10 +104,10 @@ fn helper_status(host: &Host, audit: bool) -> Option<HostStatus> {
     Some(looked_at(row, host.process.audit_helper(Stage::Sealed).transpose()?, audit))
 }
 
-fn net_status(net: &NetRelay, audit: bool) -> HostStatus {
-    let mut row = status_of(&net.process, net.level, "relay".to_owned(), audit);
-    row.restarts = net.lives.restarts();
-    row.state = net.lives.state();
+fn relay_status(relay: &SealedRelay, audit: bool) -> HostStatus {
+    let mut row = status_of(&relay.process, relay.level, "relay".to_owned(), audit);
+    row.restarts = relay.lives.restarts();
+    row.state = relay.lives.state();
     row
 }
 
