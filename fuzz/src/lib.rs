@@ -10,6 +10,7 @@ pub mod memory;
 pub mod messages;
 pub mod receiver;
 pub mod stream;
+pub mod viewer;
 
 mod heap;
 mod input;
@@ -19,7 +20,7 @@ mod words;
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("messages", messages::run),
     ("receiver", receiver::run),
     ("memory", memory::run),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("virtio", answers::virtio),
     ("stream", stream::run),
     ("devices", devices::run),
+    ("viewer", viewer::run),
 ];
 
 /// How many descriptors this process has.
