@@ -1,7 +1,7 @@
 # Devices that are plugins, in Python and C++, under Linux's own drivers: a virtio source of random bytes, a virtio disk and the
 # tutorial's sensors in one guest, whose plugins die meanwhile; and the IB700 watchdog of both, to the reset. That in Rust is
 # driven by legacy.sh.
-# only by name: a run of it has still to be seen
+# only by name: on a busy machine a plugin in Python takes as long to load under emulation as it may, 20 s
 . "$here/nested/lib.sh"
 plugins=$here/plugins
 if [ -s "$plugins/missing" ]; then
@@ -12,7 +12,6 @@ fi
 RESET=4
 guest_kernel=$here/kernel-full guest_initrd=$here/guest-full.cpio
 
-start cpp watchdog --no-reboot --console stdio --device "$plugins/ib700,grant=switch"
 head -c 4194304 /dev/urandom >"$work/disk.img"
 outside=$(sha256sum <"$work/disk.img" | cut -d ' ' -f 1)
 start devices plugins --cpus 2 --no-reboot --console stdio --deadline 20000 --restart 100 \
@@ -21,10 +20,12 @@ start devices plugins --cpus 2 --no-reboot --console stdio --deadline 20000 --re
     --device "$plugins/virtio_block,grant=memory+file-read,file=$work/disk.img" \
     --device "$plugins/thermo.py,base=0x450,tenths=215" --device "$plugins/thermo,base=0x460,tenths=198"
 check devices-boot "the guest's shell is ready" says devices 'GUEST ready' 240
+# Not before: a plugin in Python takes its time to load where all is emulated, and is given up after 20 s.
+start cpp watchdog --no-reboot --console stdio --device "$plugins/ib700,grant=switch"
 check random-bytes-of-both-sources "two sources, not '$(fact devices rngs)'" test "$(fact devices rngs)" = 2
 drawn() { tr -d '\r' <"$work/devices.log" | grep -c '^GUEST draw virtio_rng.* 256 256 different$'; }
 check random-bytes-differ "two draws of 256 bytes from each" test "$(drawn)" = 2
-check disk-reads-the-same "0 $outside is wanted, not '$(fact devices disk)'" test "$(fact devices disk)" = "1 $outside"
+check disk-reads-the-same "1 $outside is wanted, not '$(fact devices disk)'" test "$(fact devices disk)" = "1 $outside"
 check degrees-are-read "215 198, not '$(fact devices degrees)'" test "$(fact devices degrees)" = "215 198"
 note "interrupts of virtio queues: $(fact devices interrupts)"
 
