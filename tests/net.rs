@@ -165,6 +165,28 @@ fn frames_go_to_a_guest_and_come_back_whole() {
 }
 
 #[test]
+fn frames_that_come_faster_than_they_go_come_back_whole_and_in_order() {
+    if !alone() {
+        return;
+    }
+    let place = Place::new();
+    let vm = start(&place, &[]);
+    let cable = Cable::plug();
+    let mut number = 0;
+    for burst in [2, 9, 17, 40, 100, 300] {
+        let first = number;
+        for _ in 0..burst {
+            cable.send(&content(number));
+            number += 1;
+        }
+        for expected in first..number {
+            assert_eq!(cable.receive(COMES_BACK).as_deref(), Some(&content(expected)[..]), "frame {expected}");
+        }
+    }
+    end(vm, &cable);
+}
+
+#[test]
 fn frames_come_back_at_level_strict() {
     if alone() {
         frames_come_back(&["--sandbox", "strict"]);

@@ -368,6 +368,7 @@ impl Device for Rtl8139 {
         state.returning.iter().any(|returning| !returning.is_nothing())
             || self.could_transmit(state)
             || (self.frames.has(state.received) && self.could_receive(state))
+            || self.must_tell(state)
     }
 
     fn outputs(&self, state: &State) -> Outputs {

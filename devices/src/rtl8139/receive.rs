@@ -59,8 +59,19 @@ impl Rtl8139 {
         has_room(state)
     }
 
+    /// Whether a frame waits because the receive buffer is full, and the driver is not being told. One that cleared the interrupt
+    /// and left packets where they are would never hear of them again: no frame comes in that could announce itself.
+    pub(super) fn must_tell(&self, state: &State) -> bool {
+        let full = state.receives() && !state.receives_by_ring() && !has_room(state);
+        full && state.interrupts & isr::RECEIVE_OVERFLOW == 0 && self.frames.has(state.received)
+    }
+
     /// Takes the next frame from the network, if there is one and room for it. Says whether the state has changed.
     pub(super) fn receive(&mut self, state: &mut State) -> bool {
+        if self.must_tell(state) {
+            state.interrupts |= isr::RECEIVE_OVERFLOW;
+            return true;
+        }
         if !self.frames.has(state.received) || !self.could_receive(state) {
             return false;
         }

@@ -270,6 +270,27 @@ fn frames_wait_outside_while_the_buffer_is_full() {
 }
 
 #[test]
+fn driver_that_leaves_a_full_buffer_is_told_until_nothing_waits() {
+    let mut card = started();
+    for _ in 0..10 {
+        card.arrive(&frame_to(US, 1514));
+    }
+    for _ in 0..3 {
+        card.put(0x3e, 2, 0xffff);
+        card.scan();
+        assert_eq!((card.interrupts(), card.outputs().levels), (isr::RECEIVE_OVERFLOW, 1));
+    }
+    let mut all = packets(&mut card).len();
+    card.put(0x3e, 2, 0xffff);
+    card.scan();
+    all += packets(&mut card).len();
+    assert_eq!((all, card.world.frames.waiting()), (10, 0));
+    card.put(0x3e, 2, 0xffff);
+    card.scan();
+    assert_eq!(card.interrupts(), 0);
+}
+
+#[test]
 fn filters_let_through_what_they_say() {
     let group = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x01];
     let other = [2, 0, 0, 0, 0, 8];
