@@ -40,6 +40,11 @@ impl Manifest {
                     });
                     require(inside && *length >= u64::from(register.width), "registers.length")?;
                 }
+                RegisterKind::Strings => {
+                    let range = self.ranges.get(usize::from(register.range));
+                    let ports = range.is_some_and(|range| matches!(range.space, Space::Port(_) | Space::PortBar(_)));
+                    require(ports && register.width <= 4, "registers.strings")?;
+                }
                 RegisterKind::Shadow { slot, tolerates } => {
                     require(usize::from(*slot) < SHADOW_MAX, "registers.slot")?;
                     let known = tolerates.iter().all(|tolerance| usize::from(tolerance.posted) < POSTED_MAX);

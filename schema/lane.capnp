@@ -15,6 +15,7 @@ enum Operation {
   shutdown @7;   # leave
   button @8;     # the operator pressed the power button
   refresh @9;    # somebody wants to see what a display shows: draw it
+  readString @10; # loads that one string instruction makes of a register; the reply is how many bytes they gave
 }
 
 struct Access $Imc.message(0x60) {
@@ -23,7 +24,7 @@ struct Access $Imc.message(0x60) {
   range @2 :UInt8;          # index into the manifest's ranges
   width @3 :UInt8;          # bytes: 1, 2, 4 or 8
   offset @4 :UInt64;        # from the start of the range
-  value @5 :UInt64;         # what is written; zero for reads
+  value @5 :UInt64;         # what is written; bytes wanted for `readString`; zero for reads
   now @6 :UInt64;           # guest clock in nanoseconds since power on
   reserved0 @7 :UInt64;
   reserved1 @8 :UInt64;
@@ -56,6 +57,7 @@ struct Answer $Imc.message(0x61) {
   reserved1 @19 :UInt64;
   reserved2 @20 :UInt64;
   reserved3 @21 :UInt64;
+  bytes @22 :UInt16;        # of a string load, which follow the message
 }
 
 enum Carrier {

@@ -2,6 +2,10 @@
 
 use crate::manifest::SHADOW_MAX;
 
+/// Most bytes that loads of one string instruction are asked for at once. A disk's sector, which is what drivers load by one
+/// instruction; a kernel hands out at most twice as much.
+pub const STRING_MAX: usize = 512;
+
 /// What an entry asks of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
@@ -24,6 +28,8 @@ pub enum Operation {
     Button = 8,
     /// Somebody wants to see what a display shows.
     Refresh = 9,
+    /// Loads that one string instruction makes of a register. The reply is how many bytes they gave.
+    ReadString = 10,
 }
 
 impl Operation {
@@ -40,6 +46,7 @@ impl Operation {
             7 => Operation::Shutdown,
             8 => Operation::Button,
             9 => Operation::Refresh,
+            10 => Operation::ReadString,
             _ => return None,
         })
     }
@@ -58,7 +65,7 @@ pub struct Access {
     pub width: u8,
     /// Bytes from the start of the range.
     pub offset: u64,
-    /// What is written; zero for reads.
+    /// What is written; the bytes wanted by a string load; zero for reads.
     pub value: u64,
     /// Guest clock: nanoseconds since power on.
     pub now: u64,
@@ -85,6 +92,8 @@ pub struct Answer {
     pub doorbells: u64,
     /// Accesses that hit no register.
     pub unknown: u64,
+    /// Bytes of a string load, which operation `sequence` was. They follow the message.
+    pub bytes: u16,
     /// This is the first word of a new incarnation: what lies beyond `sequence` is to be sent again.
     pub started: bool,
 }

@@ -42,6 +42,7 @@ struct Register {
     posted @4 :UInt8;               # bit in the committed `postable` mask
     shadow @5 :Shadow;
     area @6 :PostedArea;            # from `offset` on; `width` is the greatest
+    strings @7 :Void;               # a port: loads of one string instruction may be asked for at once
   }
 }
 

@@ -147,6 +147,9 @@ pub enum RegisterKind {
         /// Posted writes that may be outstanding without making it untrue.
         tolerates: Vec<Tolerance>,
     },
+    /// A port: loads that one string instruction makes of it may be asked for at once. So no such load lowers a line, and a
+    /// guest need see nothing of the device between two of them.
+    Strings,
     /// Memory behind registers, `length` bytes from the offset on: writes of any width up to the register's may be posted
     /// while bit `posted` of the committed `postable` mask is set.
     Area {

@@ -82,6 +82,9 @@ impl Model for Watched {
         }
         self.model().read(state, at)
     }
+    fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
+        self.model().read_string(state, at, into)
+    }
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         self.model().write(state, at, value)
     }

@@ -32,7 +32,7 @@ pub mod register {
     pub const FOLD: u64 = 0;
     /// As `FOLD`, posted.
     pub const POSTED: u64 = 8;
-    /// Each read counts, and gives the count.
+    /// Each read counts, and gives the count; so do the elements of a string.
     pub const COUNT: u64 = 16;
     /// Sets the deadline, in nanoseconds of the guest clock; 0: none. Reads: alarms so far.
     pub const DEADLINE: u64 = 24;
@@ -47,6 +47,9 @@ pub mod register {
     /// The last one is none.
     pub const NONE: u64 = 64;
 }
+
+/// Bytes of an element of string loads, which the registers `COUNT` and `NONE` join.
+pub const STRING_WIDTH: u8 = 4;
 
 /// Bytes of the toy's own memory, which is its second range.
 pub const DIRECT_BYTES: u64 = 4096;
@@ -113,6 +116,8 @@ impl Device for Toy {
                     RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 0 }] },
                 ),
                 at(register::TYPED, RegisterKind::Shadow { slot: 1, tolerates: vec![] }),
+                Register { width: STRING_WIDTH, ..at(register::COUNT, RegisterKind::Strings) },
+                Register { width: STRING_WIDTH, ..at(register::NONE, RegisterKind::Strings) },
             ],
             lines: vec![Line::Isa(5)],
             vectors: 0,

@@ -7,7 +7,7 @@ use imc::Wake;
 use imc::lane::steps::{Fault, Step, is_broken, reach};
 use imc::lane::{Header, HostLane, Levels, Serve, StateWriter, mask, ones};
 use schema::host::Exchanged;
-use schema::lane::{Access, Operation};
+use schema::lane::{Access, Operation, STRING_MAX};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -147,16 +147,21 @@ impl Engine {
             self.catch_up(now)?;
         }
         self.state.begin();
-        if matches!(access.operation, Operation::Read | Operation::Write) && self.scan_working(now)? {
+        if matches!(access.operation, Operation::Read | Operation::ReadString | Operation::Write)
+            && self.scan_working(now)?
+        {
             self.state.begin();
         }
         let reply = self.perform(access, now)?;
         self.commit(now, access.sequence, reply)?;
         match access.operation {
             // Its vcpu looks at levels and deadline before it goes on.
-            Operation::Read | Operation::Write | Operation::Reset | Operation::Quiesce | Operation::Shutdown => {
-                self.note()
-            }
+            Operation::Read
+            | Operation::ReadString
+            | Operation::Write
+            | Operation::Reset
+            | Operation::Quiesce
+            | Operation::Shutdown => self.note(),
             Operation::Alarm => {
                 // The VMM has used the deadline up: it is to hear of the next one, or that there is none.
                 self.ring();
@@ -282,7 +287,8 @@ impl Engine {
     /// Does the operation on the working copy.
     fn perform(&mut self, access: &Access, now: u64) -> Result<u64, Ended> {
         if std::mem::take(&mut self.poisoned) {
-            return Ok(ones(access.width));
+            // All of a string is what ended them.
+            return Ok(self.unanswered(access, wanted(access)));
         }
         self.state.attempt(access.sequence);
         let reply = match access.operation {
@@ -291,6 +297,13 @@ impl Engine {
                 Err(NoRegister) => {
                     self.state.count_unknown();
                     ones(access.width)
+                }
+            },
+            Operation::ReadString => match self.string(access, now) {
+                Ok(bytes) => bytes,
+                Err(NoRegister) => {
+                    self.state.count_unknown();
+                    self.unanswered(access, access.width.into())
                 }
             },
             Operation::Alarm => {
@@ -326,19 +339,44 @@ impl Engine {
         Ok(reply)
     }
 
-    fn register(&mut self, access: &Access, now: u64) -> Result<u64, NoRegister> {
+    /// Does a string load, and puts down what it gives. Says how many bytes that is.
+    fn string(&mut self, access: &Access, now: u64) -> Result<u64, NoRegister> {
+        let at = self.landed(access, now)?;
+        let mut string = [0; STRING_MAX];
+        let into = &mut string[..wanted(access)];
+        let bytes = self.model.read_string(self.state.working(), at, into)?.min(into.len());
+        self.state.set_string(access.sequence, &into[..bytes]);
+        Ok(bytes as u64)
+    }
+
+    /// The reply that is no answer: what was to be loaded is ones, of a string this many bytes.
+    fn unanswered(&mut self, access: &Access, bytes: usize) -> u64 {
+        if access.operation != Operation::ReadString {
+            return ones(access.width);
+        }
+        let bytes = bytes.min(STRING_MAX);
+        self.state.set_string(access.sequence, &[u8::MAX; STRING_MAX][..bytes]);
+        bytes as u64
+    }
+
+    /// Where an access landed, if that is within a range.
+    fn landed(&self, access: &Access, now: u64) -> Result<device::Access, NoRegister> {
         let Access { range, offset, width, .. } = *access;
         let length = self.ranges.get(usize::from(range)).ok_or(NoRegister)?.length;
         let inside = offset.checked_add(u64::from(width)).is_some_and(|end| end <= length);
         if !inside || !matches!(width, 1 | 2 | 4 | 8) {
             return Err(NoRegister);
         }
-        let at = device::Access { range, offset, width, now };
+        Ok(device::Access { range, offset, width, now })
+    }
+
+    fn register(&mut self, access: &Access, now: u64) -> Result<u64, NoRegister> {
+        let at = self.landed(access, now)?;
         let state = self.state.working();
         if access.operation == Operation::Read {
             self.model.read(state, at)
         } else {
-            self.model.write(state, at, access.value & mask(width))?;
+            self.model.write(state, at, access.value & mask(access.width))?;
             Ok(0)
         }
     }
@@ -434,4 +472,14 @@ impl Serve for Engine {
         }
         reply
     }
+
+    fn string(&self, into: &mut [u8; STRING_MAX]) {
+        self.state.string(into);
+    }
+}
+
+/// Bytes that a string load asks for: whole elements, and no more than there is room for.
+fn wanted(access: &Access) -> usize {
+    let width = usize::from(access.width).max(1);
+    access.value.min(STRING_MAX as u64) as usize / width * width
 }

@@ -7,7 +7,7 @@ use crate::catalogue;
 use device::manifest::{
     LINES_MAX, LIST_MAX, Manifest, NAME_MAX, POSTED_MAX, Power, Register, RegisterKind, SHADOW_MAX, TEXT_MAX,
 };
-use device::{Access, Model, NoRegister, Options, Outputs, Powers, Registration, Scan};
+use device::{Access, Model, NoRegister, Options, Outputs, Powers, Registration, STRING_MAX, Scan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::IntoBytes;
@@ -83,6 +83,10 @@ macro_rules! conforms {
             #[test]
             fn shadows_are_true_and_posted_writes_change_no_level() {
                 conformance::shortcuts_are_true::<$world>();
+            }
+            #[test]
+            fn joined_loads_are_single_loads_and_lower_no_line() {
+                conformance::strings_are_loads::<$world>();
             }
             #[test]
             fn a_restart_at_every_step_changes_no_answer() {
@@ -177,10 +181,20 @@ const LOOKS_MAX: usize = 1 << 16;
 /// What an operation told its caller.
 type Answer = Option<Result<u64, NoRegister>>;
 
+/// Loads that one string instruction makes.
+#[derive(Debug, Clone, Copy)]
+struct Joined {
+    range: u8,
+    offset: u64,
+    width: u8,
+    bytes: usize,
+}
+
 /// What may happen to a device.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Strike(Strike),
+    Load(Joined),
     Alarm,
     Button,
     Refresh,
@@ -211,6 +225,19 @@ impl<W: World> Bench<W> {
     pub(crate) fn write(&mut self, range: u8, offset: u64, width: u8, value: u64) -> Result<(), NoRegister> {
         let strike = Strike { range, offset, width, value, write: true };
         self.run(Step::Strike(strike)).expect("an access is answered").map(drop)
+    }
+
+    /// Loads that one string instruction makes.
+    pub(crate) fn load_string(
+        &mut self,
+        range: u8,
+        offset: u64,
+        width: u8,
+        bytes: usize,
+    ) -> Result<Vec<u8>, NoRegister> {
+        let loaded = self.load_joined(Joined { range, offset, width, bytes });
+        self.settle();
+        loaded
     }
 
     /// Looks at rings and queues until nothing is left to do.
@@ -302,6 +329,13 @@ impl<W: World> Bench<W> {
             Step::Strike(strike) => {
                 return Some(self.model.read(state, strike.at(now)).map(|value| value & mask(strike.width)));
             }
+            Step::Load(joined) => {
+                let loaded = self.load_joined(joined);
+                // A checksum for what was loaded.
+                let sum =
+                    |loaded: Vec<u8>| loaded.iter().fold(0, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte));
+                return Some(loaded.map(sum));
+            }
             Step::Alarm => self.model.alarm(state, now),
             Step::Button => self.model.button(state, now),
             Step::Refresh => self.model.refresh(state, now),
@@ -309,6 +343,28 @@ impl<W: World> Bench<W> {
             Step::Nothing => {}
         }
         None
+    }
+
+    /// Has the device answer joined loads.
+    fn load_joined(&mut self, Joined { range, offset, width, bytes }: Joined) -> Result<Vec<u8>, NoRegister> {
+        let mut into = vec![0; bytes];
+        let at = Access { range, offset, width, now: self.now };
+        let done = self.model.read_string(self.state.as_mut_bytes(), at, &mut into)?;
+        let whole = done > 0 && done <= bytes && done % usize::from(width) == 0;
+        assert!(whole, "{}: {done} bytes of {bytes} were loaded", W::NAME);
+        into.truncate(done);
+        Ok(into)
+    }
+
+    /// As many loads as one instruction may make of some register that joins them, if there is one.
+    fn choose_joined(&self, random: &mut Random) -> Option<Joined> {
+        let registers = self.manifest.registers.iter();
+        let joined = registers.filter(|register| matches!(register.kind, RegisterKind::Strings)).collect::<Vec<_>>();
+        let register = joined.get(random.below(joined.len().max(1) as u64) as usize)?;
+        let elements = STRING_MAX / usize::from(register.width);
+        let count = if random.one_in(2) { elements } else { 1 + random.below(elements as u64) as usize };
+        let bytes = count * usize::from(register.width);
+        Some(Joined { range: register.range, offset: register.offset, width: register.width, bytes })
     }
 
     /// The next thing to happen, and time goes on.
@@ -337,6 +393,10 @@ impl<W: World> Bench<W> {
             1 => Step::Button,
             2 => Step::Refresh,
             3..100 => Step::Nothing,
+            100..300 => match self.choose_joined(random) {
+                Some(joined) => Step::Load(joined),
+                None => Step::Strike(self.world.strike(random, &self.manifest)),
+            },
             _ => Step::Strike(self.world.strike(random, &self.manifest)),
         }
     }
@@ -422,6 +482,7 @@ impl<W: World> Bench<W> {
             match register.kind {
                 RegisterKind::Posted(kind) | RegisterKind::Area { posted: kind, .. } => posted |= 1 << kind,
                 RegisterKind::Shadow { slot, .. } => shadows[usize::from(slot)] = true,
+                RegisterKind::Strings => {}
             }
         }
         assert_eq!(outputs.postable & !posted, 0, "{}: an undeclared posted kind", W::NAME);
@@ -471,9 +532,11 @@ pub(crate) fn manifest_is_sound<W: World>() {
                 assert!(register.offset + length <= range.length);
             }
             RegisterKind::Shadow { slot, .. } => assert!(usize::from(*slot) < SHADOW_MAX),
+            RegisterKind::Strings => assert!(register.width <= 4, "no port is wider"),
         }
     }
-    let posts = manifest.registers.iter().any(|register| !matches!(register.kind, RegisterKind::Shadow { .. }));
+    let is_posted = |kind: &RegisterKind| matches!(kind, RegisterKind::Posted(_) | RegisterKind::Area { .. });
+    let posts = manifest.registers.iter().any(|register| is_posted(&register.kind));
     assert!(manifest.doorbells.is_empty() || !posts, "a doorbell could be answered before what was posted ahead of it");
     for doorbell in &manifest.doorbells {
         assert!(inside(doorbell.range, doorbell.offset, doorbell.width));
@@ -530,6 +593,39 @@ pub(crate) fn shortcuts_are_true<W: World>() {
         bench.check_shadows(&mut random);
         bench.check_posts(&mut random);
     }
+}
+
+pub(crate) fn strings_are_loads<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let mut random = Random::new(5);
+    let (mut tried, mut long) = (0, 0);
+    for _ in 0..W::STEPS {
+        let step = bench.choose(&mut random);
+        if let Step::Load(joined) = step {
+            bench.look();
+            let loaded = bench.aside(|bench| bench.load_joined(joined).map(|loaded| (loaded, bench.state.clone())));
+            // The same by single loads, each of which is committed and finds the levels that it leaves.
+            bench.aside(|bench| {
+                let Joined { range, offset, width, .. } = joined;
+                let strike = Step::Strike(Strike { range, offset, width, value: 0, write: false });
+                let Ok((loaded, state)) = loaded else {
+                    return assert_eq!(bench.attempt(strike), Some(Err(NoRegister)), "{}: {joined:?}", W::NAME);
+                };
+                for element in loaded.chunks(width.into()) {
+                    let before = bench.outputs().levels;
+                    let value = bench.attempt(strike).and_then(Result::ok).unwrap_or(u64::MAX) & mask(width);
+                    assert_eq!(&value.to_le_bytes()[..element.len()], element, "{}: {joined:?}", W::NAME);
+                    assert_eq!(before & !bench.outputs().levels, 0, "{}: {joined:?} lowers a line", W::NAME);
+                }
+                assert_eq!(bench.state, state, "{}: {joined:?} leaves another state", W::NAME);
+                tried += 1;
+                long += usize::from(loaded.len() > usize::from(width));
+            });
+        }
+        bench.run(step);
+    }
+    let joins = bench.registers().iter().any(|register| matches!(register.kind, RegisterKind::Strings));
+    assert!(!joins || tried > 0 && long > 0, "{}: {tried} were tried, {long} of them long", W::NAME);
 }
 
 pub(crate) fn restarts_are_not_noticed<W: World>() {

@@ -2,13 +2,13 @@
 
 use super::{Record, body, enumeration};
 use crate::BadBody;
-use crate::lane::{Access, Answer, Carrier, Operation};
+use crate::lane::{Access, Answer, Carrier, Operation, STRING_MAX};
 use crate::wire::lane_capnp as wire;
 
 body!(Access = wire::access, 0x60);
 body!(Answer = wire::answer, 0x61);
 
-enumeration!(Operation = wire::Operation; Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh);
+enumeration!(Operation = wire::Operation; Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh, ReadString);
 enumeration!(Carrier = wire::Carrier; Memory, Socket, Pipe, Virtio, InProcess);
 
 /// `deadline` on the wire where there is none: the guest clock takes 584 years to get there.
@@ -31,7 +31,7 @@ impl Record for Access {
     fn read(from: wire::access::Reader<'_>) -> Result<Self, BadBody> {
         let operation = Operation::from_wire("operation", from.get_operation())?;
         let width = from.get_width();
-        let touches = matches!(operation, Operation::Read | Operation::Write | Operation::Post);
+        let touches = matches!(operation, Operation::Read | Operation::Write | Operation::Post | Operation::ReadString);
         if touches && !matches!(width, 1 | 2 | 4 | 8) {
             return Err(BadBody::OutOfRange("width"));
         }
@@ -73,6 +73,7 @@ impl Record for Answer {
         to.set_doorbells(self.doorbells);
         to.set_unknown(self.unknown);
         to.set_started(self.started);
+        to.set_bytes(self.bytes);
     }
     fn read(from: wire::answer::Reader<'_>) -> Result<Self, BadBody> {
         let valid = from.get_valid();
@@ -89,6 +90,9 @@ impl Record for Answer {
         if valid >> shadow.len() != 0 {
             return Err(BadBody::OutOfRange("valid"));
         }
+        if usize::from(from.get_bytes()) > STRING_MAX {
+            return Err(BadBody::OutOfRange("bytes"));
+        }
         Ok(Answer {
             value: from.get_value(),
             sequence: from.get_sequence(),
@@ -99,6 +103,7 @@ impl Record for Answer {
             now: from.get_now(),
             doorbells: from.get_doorbells(),
             unknown: from.get_unknown(),
+            bytes: from.get_bytes(),
             started: from.get_started(),
         })
     }

@@ -113,7 +113,7 @@ impl Record for Register {
     type Wire = wire::register::Owned;
     fn measure(&self) -> Result<usize, BadBody> {
         match &self.kind {
-            RegisterKind::Posted(_) => Ok(0),
+            RegisterKind::Posted(_) | RegisterKind::Strings => Ok(0),
             RegisterKind::Area { .. } => {
                 Ok(<wire::posted_area::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize)
             }
@@ -130,6 +130,7 @@ impl Record for Register {
         let mut kind = to.init_kind();
         match &self.kind {
             RegisterKind::Posted(bit) => kind.set_posted(*bit),
+            RegisterKind::Strings => kind.set_strings(()),
             RegisterKind::Area { posted, length } => {
                 let mut area = kind.init_area();
                 area.set_posted(*posted);
@@ -150,6 +151,7 @@ impl Record for Register {
             width: from.get_width(),
             kind: match from.get_kind().which() {
                 Ok(kind::Posted(bit)) => RegisterKind::Posted(bit),
+                Ok(kind::Strings(())) => RegisterKind::Strings,
                 Ok(kind::Area(area)) => {
                     let area = area?;
                     RegisterKind::Area { posted: area.get_posted(), length: area.get_length() }

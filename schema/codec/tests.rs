@@ -11,7 +11,7 @@ use crate::host::{
     self, Assign, Assignment, Attach, Empty, Exchanged, Grant, Grants, Hello, Level, Log, Manifests, Purpose, Refusal,
 };
 use crate::host::{Seal, Setting, Severity};
-use crate::lane::{Access, Answer, Carrier, Operation};
+use crate::lane::{Access, Answer, Carrier, Operation, STRING_MAX};
 use crate::manifest::{
     self, Acpi, AcpiNode, Class, Doorbell, Fixed, Line, Manifest, OptionKind, OptionSpec, Pci, Range,
 };
@@ -120,6 +120,7 @@ fn manifest() -> Manifest {
                 },
             },
             Register { range: 2, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 3, length: 0x200 } },
+            Register { range: 0, offset: 4, width: 2, kind: RegisterKind::Strings },
         ],
         lines: vec![Line::Isa(4), Line::Pin(1)],
         vectors: 3,
@@ -371,13 +372,14 @@ const ANSWER: Answer = Answer {
     now: 0x5857_5655_5453_5251,
     doorbells: 8,
     unknown: 9,
+    bytes: STRING_MAX as u16,
     started: true,
 };
 
 #[test]
 fn accesses_travel_unchanged() {
     use Operation::*;
-    for operation in [Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh] {
+    for operation in [Read, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh, ReadString] {
         assert_eq!(Operation::from_raw(operation as u16), Some(operation));
         travels(Access { sequence: u32::MAX, operation, range: 3, width: 8, offset: 1, value: u64::MAX, now: 5 });
     }
@@ -432,6 +434,14 @@ fn answer_with_a_shadow_value_that_no_manifest_can_name_is_refused() {
 }
 
 #[test]
+fn answer_followed_by_more_than_a_string_is_refused() {
+    let answer = decode_built::<Answer>(|message| {
+        message.init_root::<lane_capnp::answer::Builder<'_>>().set_bytes(STRING_MAX as u16 + 1);
+    });
+    assert_eq!(answer, Err(BadBody::OutOfRange("bytes")));
+}
+
+#[test]
 fn record_of_an_input_is_the_data_of_its_struct() {
     let inputs = vec![
         Input::Press { key: 0x1234 },
@@ -466,7 +476,7 @@ fn numbers_of_plain_enums_are_those_of_the_schema() {
     assert_eq!(Severity::Debug as u16, u16::from(host_capnp::Severity::Debug));
     assert_eq!(Reason::Failed as u16, u16::from(vmm_capnp::Reason::Failed));
     assert_eq!(Order::Reset as u16, u16::from(control_capnp::Order::Reset));
-    assert_eq!(Operation::Refresh as u16, u16::from(lane_capnp::Operation::Refresh));
+    assert_eq!(Operation::ReadString as u16, u16::from(lane_capnp::Operation::ReadString));
     assert_eq!(Class::System as u16, u16::from(manifest_capnp::Class::System));
     assert_eq!(Power::Frames as u16, u16::from(manifest_capnp::Power::Frames));
     assert_eq!(Switch::Exit as u16, u16::from(manifest_capnp::Switch::Exit));
@@ -577,7 +587,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn manifest_whose_parts_do_not_fit_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 31] = [
+    let changes: [(&str, Change); 33] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "../disk".into()),
         ("ranges.length", |m| m.ranges[0].length = 0),
@@ -593,6 +603,8 @@ fn manifest_whose_parts_do_not_fit_is_refused() {
         ("registers.slot", |m| m.registers[1].kind = RegisterKind::Shadow { slot: 8, tolerates: vec![] }),
         ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 3 }),
         ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 0x1f01 }),
+        ("registers.strings", |m| m.registers[3].range = 1),
+        ("registers.strings", |m| (m.registers[3].width, m.registers[3].offset) = (8, 0)),
         ("lines.isa", |m| m.lines[0] = Line::Isa(16)),
         ("lines.pin", |m| m.lines[0] = Line::Pin(0)),
         ("doorbells.width", |m| m.doorbells[0].width = 16),

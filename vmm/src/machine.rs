@@ -10,6 +10,7 @@ use crate::chipset::port92::Port92;
 use crate::chipset::shadow::Shadow;
 use crate::clock::Clock;
 use crate::direct::Direct;
+use crate::exit::to_bytes;
 use crate::irq::{Lines, Pins};
 use crate::kvm::{BellPlace, Bells, Vm};
 use crate::lock;
@@ -163,6 +164,38 @@ impl Machine {
                 self.vectors(device).map_or(ones(width), |vectors| vectors.read(offset, width))
             }
         }
+    }
+
+    /// Loads that one string instruction makes of a port: elements of `width` bytes, of which `data` has room for a whole number.
+    pub fn load_string(&self, port: u16, width: u8, data: &mut [u8]) {
+        let mut left = data;
+        while !left.is_empty() {
+            let bytes = self.load_some(port, width, left).clamp(1, left.len());
+            left = &mut left[bytes..];
+        }
+    }
+
+    /// The first of them. Says how many bytes they are.
+    fn load_some(&self, port: u16, width: u8, data: &mut [u8]) -> usize {
+        let element = usize::from(width).min(data.len());
+        if data.len() > element
+            && let Some(Route { target: Target::Device { device, range }, offset }) =
+                self.route(Space::Port, port.into(), width)
+            && let Some(found) = self.device(device)
+            && found.lane.joins(range, offset, width)
+        {
+            match found.lane.read_string(range, offset, width, data, self.now()) {
+                Ok(bytes) => {
+                    self.settle(found);
+                    return bytes;
+                }
+                Err(error) => self.lane_failed(found, error),
+            }
+            data[..element].fill(u8::MAX);
+            return element;
+        }
+        to_bytes(self.load(Space::Port, port.into(), width), &mut data[..element]);
+        element
     }
 
     /// A guest store: one that KVM showed the processor no memory for, or any other.

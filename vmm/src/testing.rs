@@ -6,7 +6,7 @@ use imc::lane::{Header, HostLane, InProcess, REQUEST_BYTES, Serve, StateWriter, 
 use imc::{BlockFile, Capability, Channel, Packet, ReadWrite, Region, Wake};
 use schema::Handle;
 use schema::host::{Empty, Grant, Grants, Hello, Level, Log, Purpose, Setting};
-use schema::lane::{Access, Carrier, Operation};
+use schema::lane::{Access, Carrier, Operation, STRING_MAX};
 use schema::manifest::{Class, Line, Manifest, Pci, Power, Range, Space, Switch, Wish};
 use schema::play::{Play, Played, Step};
 use schema::vmm::{
@@ -142,6 +142,10 @@ impl Toy {
 impl Serve for Toy {
     fn serve(&mut self, access: &Access) -> u64 {
         self.act(access).0
+    }
+
+    fn string(&self, into: &mut [u8; STRING_MAX]) {
+        self.state.string(into);
     }
 }
 

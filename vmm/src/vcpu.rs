@@ -117,11 +117,7 @@ impl Vcpu {
             machine.count_exit();
         }
         match exit {
-            Exit::PortRead { port, width, data } => {
-                for element in data.chunks_exact_mut(usize::from(width)) {
-                    to_bytes(machine.load(Space::Port, u64::from(port), width), element);
-                }
-            }
+            Exit::PortRead { port, width, data } => machine.load_string(port, width, data),
             Exit::PortWrite { port, width, data } => {
                 for element in data.chunks_exact(usize::from(width)) {
                     machine.store(Space::Port, u64::from(port), width, from_bytes(element));

@@ -21,6 +21,10 @@ pub enum BenchKind {
     Calls(BenchBeside),
     /// An access to a device over each carrier, against a function call, other message layers and what the machine allows.
     Carriers(BenchBeside),
+    /// A guest's reads from a diskette and an IDE disk, against the same devices linked into the VMM, and these against QEMU's.
+    Disks(BenchDisks),
+    /// An access to one device in several languages, and a kernel's boot beside each.
+    Plugins(BenchPlugins),
     /// Booting a kernel, against the same with --isolate none.
     Boot {
         /// Kernel to boot.
@@ -35,6 +39,33 @@ pub enum BenchKind {
         #[command(flatten)]
         common: BenchCommon,
     },
+}
+
+#[derive(ClapArgs)]
+pub struct BenchDisks {
+    /// The QEMU to compare with. [default: qemu-system-x86_64, where it is on the path]
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: BenchCommon,
+}
+
+#[derive(ClapArgs)]
+pub struct BenchPlugins {
+    /// Plugins that are an IB700 watchdog, by their paths.
+    #[arg(value_name = "PLUGIN")]
+    pub plugins: Vec<String>,
+    /// Kernel to boot beside each.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk; its first program must power off.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    #[arg(long, value_name = "WORDS", default_value = "console=ttyS0 quiet panic=-1")]
+    pub cmdline: String,
+    #[command(flatten)]
+    pub common: BenchCommon,
 }
 
 #[derive(ClapArgs)]

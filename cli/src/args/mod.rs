@@ -10,7 +10,7 @@ mod per_device;
 mod qtest;
 mod run;
 
-pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
+pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchDisks, BenchKind, BenchPlugins};
 pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs, NewArgs, NewLanguage};
 pub use display::{ScreenshotArgs, SendkeysArgs};
 pub use firmware::read_image;

@@ -97,6 +97,7 @@ fn register(register: &schema::manifest::Register) -> String {
     let how = match &register.kind {
         RegisterKind::Posted(_) => "writes are posted",
         RegisterKind::Shadow { .. } => "reads are served from its shadow",
+        RegisterKind::Strings => "loads of one string instruction are joined",
         RegisterKind::Area { .. } => "an area whose writes are posted",
     };
     format!("range {}, offset {:#x}, {} bytes: {how}", register.range, register.offset, register.width)

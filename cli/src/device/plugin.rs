@@ -1,6 +1,6 @@
 //! Plugins on the command line: `./sensor.py,base=0x440,grant=switch+memory,file=disk.img`.
 
-use crate::args::usage;
+use crate::args::{Choice, usage};
 use crate::catalogue::BuiltIn;
 use crate::machine::{parse_device, planned};
 use anyhow::Result;
@@ -8,7 +8,7 @@ use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
 use std::path::Path;
-use vmm::supervisor::{Backing, Demands, PlannedDevice, Plugin, Stand};
+use vmm::supervisor::{Backing, Demands, Pins, PlannedDevice, Plugin, Stand};
 
 /// Says which powers a plugin may have. A device's own option may not have this name.
 const GRANT: &str = "grant";
@@ -82,24 +82,37 @@ impl Checked {
 
     /// Puts it on a stand. Whatever it wishes for it gets.
     pub fn stand(&self, carrier: Carrier) -> Result<Stand> {
+        Stand::start(&self.device(carrier), &BuiltIn)
+    }
+
+    fn device(&self, carrier: Carrier) -> PlannedDevice {
         let name = self.plugin.path.to_string_lossy().into_owned();
         let mut device = planned(&name, self.said.options.clone(), self.said.files.clone());
         device.label = label(&name);
         (device.level, device.carrier, device.plugin) = (self.level, carrier, Some(self.plugin.clone()));
-        Stand::start(&device, &BuiltIn)
+        device
     }
 }
 
 /// A device, plugin or not, on a stand. What is behind its files is said alike.
 pub fn stand(spec: &str, carrier: Carrier, level: Level) -> Result<Stand> {
+    Stand::start(&device(spec, carrier, level)?, &BuiltIn)
+}
+
+/// The same, where it is said who runs where. With `poll` each side looks for a while before it sleeps.
+pub fn stand_on(spec: &str, carrier: Carrier, poll: bool, pins: Pins) -> Result<Stand> {
+    Stand::start_on(&device(spec, carrier, Level::DEFAULT)?, &BuiltIn, poll, Some(pins))
+}
+
+fn device(spec: &str, carrier: Carrier, level: Level) -> Result<PlannedDevice> {
     let (name, settings) = parse_device(spec)?;
     if is_plugin(&name) {
-        return Checked::of(spec, level)?.stand(carrier);
+        return Ok(Checked::of(spec, level)?.device(carrier));
     }
     let said = Said::of(&name, settings)?;
     let mut device = planned(&name, said.options, said.files);
     (device.level, device.carrier) = (level, carrier);
-    Stand::start(&device, &BuiltIn)
+    Ok(device)
 }
 
 /// What was said of a plugin.

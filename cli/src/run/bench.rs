@@ -7,13 +7,16 @@ mod carriers;
 mod chart;
 mod clock;
 mod contest;
+mod disks;
 mod exits;
 mod pair;
 mod peers;
+mod plugins;
 mod sandbox;
 mod series;
 mod shared;
 mod spawn;
+mod ticks;
 
 pub use pair::{ANSWERER, answer};
 
@@ -35,6 +38,8 @@ pub fn bench(asked: &BenchArgs, signals: &Signals) -> Result<u8> {
         BenchKind::Carriers(asked) => {
             return beside(asked, "An access to a device in another process", carriers::carriers);
         }
+        BenchKind::Disks(asked) => (&asked.common, disks::disks(asked, signals)?),
+        BenchKind::Plugins(asked) => (&asked.common, plugins::plugins(asked, signals)?),
         BenchKind::Boot { kernel, initrd, cmdline, common } => {
             (common, boot::boot(kernel, initrd.as_deref(), cmdline, common, signals)?)
         }

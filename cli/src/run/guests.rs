@@ -10,6 +10,7 @@ pub const BASE: u64 = 1 << 20;
 
 global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/demo.s"), ".text");
 global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/loops.s"), ".text");
+global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/disks.s"), ".text");
 global_asm!(".section .rodata.cofferdam_guests,\"a\"", ".balign 16", include_str!("guests/pulse.s"), ".text");
 
 macro_rules! guest {
@@ -42,3 +43,38 @@ guest!(
 guest!(
     /// Makes accesses and prints some hundred times a second, for ever, and sleeps in between.
     pulse, cofferdam_pulse_guest_start, cofferdam_pulse_guest_end);
+
+/// What the guest of `bench disks` reads.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub enum Disks {
+    /// A disk, by PIO.
+    Pio,
+    /// A disk, by its function's bus master.
+    BusMaster,
+    /// A diskette, by DMA.
+    Diskette,
+}
+
+guest!(
+    /// What it is before that is patched in.
+    unpatched, cofferdam_disks_guest_start, cofferdam_disks_guest_end);
+guest!(
+    /// From where that is patched in.
+    from_kind, cofferdam_disks_guest_kind, cofferdam_disks_guest_end);
+
+/// A ROM that reads from a disk for ever.
+pub fn disks(reads: Disks) -> Vec<u8> {
+    /// The least that a PC takes for its firmware.
+    const ROM_BYTES: usize = 64 << 10;
+    /// Where a processor begins, counted from the ROM's end, and a jump to the ROM's start below 1 MiB.
+    const RESET_VECTOR: usize = 16;
+    const JUMP: [u8; 5] = [0xea, 0x00, 0x00, 0x00, 0xf0];
+    let code = unpatched();
+    let kind = code.len() - from_kind().len();
+    let mut rom = code;
+    rom[kind] = reads as u8;
+    rom.resize(ROM_BYTES, 0);
+    rom[ROM_BYTES - RESET_VECTOR..][..JUMP.len()].copy_from_slice(&JUMP);
+    rom
+}

@@ -1,9 +1,9 @@
 //! Every rule of a lane, over every carrier, with a real engine behind it.
 
-use super::toy::{fold, register};
+use super::toy::{STRING_WIDTH, fold, register};
 use super::*;
 use imc::lane::{PostError, Request, Sleeper, ones};
-use schema::lane::Access;
+use schema::lane::{Access, STRING_MAX};
 use std::thread::JoinHandle;
 
 /// One test for each rule and each carrier, so that their names show.
@@ -32,6 +32,8 @@ conformance! {
     shadow_read_after_a_posted_write_is_what_a_call_would_read
     shadow_is_never_older_than_an_interrupt
     access_outside_of_the_ranges_reads_ones_and_is_counted
+    string_load_gives_what_as_many_loads_would
+    string_load_of_no_register_gives_ones
     value_is_as_wide_as_its_access
     alarm_that_is_due_runs_before_the_operation
     alarm_operation_runs_the_alarm_only_when_it_is_due_and_tells_the_next_deadline
@@ -64,6 +66,7 @@ macro_rules! conformance_of_hosts {
 
 conformance_of_hosts! {
     death_at_any_step_has_a_call_done_once_and_answered
+    death_at_any_step_has_a_string_load_done_once_and_answered
     death_at_any_step_has_each_posted_write_done_once
     what_was_committed_before_a_death_interrupts_again
     absent_host_makes_its_caller_late_and_the_next_one_answers
@@ -196,6 +199,45 @@ fn access_outside_of_the_ranges_reads_ones_and_is_counted(objects: &Objects, lan
         assert_eq!(lane.read(range, offset, width, 0), Ok(ones(width)));
     }
     assert_eq!((lane.counters().unknown, objects.view().unknown()), (6, 6));
+}
+
+/// Loads of one string instruction from the register of this offset, until there are so many.
+fn read_string(lane: &Lane, offset: u64, count: usize) -> Vec<u64> {
+    let mut string = vec![0x55; count * usize::from(STRING_WIDTH)];
+    let mut left = &mut string[..];
+    while !left.is_empty() {
+        let bytes = lane.read_string(0, offset, STRING_WIDTH, left, 0).unwrap();
+        left = &mut left[bytes..];
+    }
+    let elements = string.as_chunks::<{ STRING_WIDTH as usize }>().0.iter();
+    elements.map(|element| u64::from(u32::from_le_bytes(*element))).collect()
+}
+
+fn string_load_gives_what_as_many_loads_would(objects: &Objects, lane: &Lane) {
+    assert!(lane.joins(0, register::COUNT, STRING_WIDTH) && !lane.joins(0, register::COUNT, 8));
+    let most = STRING_MAX / usize::from(STRING_WIDTH);
+    let mut relay = objects.relay();
+    let mut count = 0;
+    for elements in [1, 2, most - 1, most, 3, most + 1, 2 * most] {
+        // What the device does of its own accord meanwhile is told without a string.
+        relay.offer(&[1]);
+        objects.wake.signal(1).unwrap();
+        let before = lane.counters().lane;
+        let expected = (count + 1..=count + elements as u64).collect::<Vec<_>>();
+        assert_eq!(read_string(lane, register::COUNT, elements), expected);
+        assert_eq!(
+            lane.counters().lane - before,
+            elements.div_ceil(most) as u64,
+            "{elements} in the fewest operations"
+        );
+        count += elements as u64 + 1;
+        assert_eq!(read(lane, register::COUNT), count);
+    }
+}
+
+fn string_load_of_no_register_gives_ones(_: &Objects, lane: &Lane) {
+    assert_eq!(read_string(lane, register::NONE, 5), [u64::from(u32::MAX); 5]);
+    assert_eq!(lane.counters().unknown, 5, "each is counted");
 }
 
 fn value_is_as_wide_as_its_access(_: &Objects, lane: &Lane) {
@@ -388,6 +430,27 @@ fn death_at_any_step_has_a_call_done_once_and_answered(objects: Objects) {
     assert_eq!(lane.counters().ones, 0);
 }
 
+fn death_at_any_step_has_a_string_load_done_once_and_answered(objects: Objects) {
+    let lane = Arc::new(objects.lane(SpinBudget::NONE, LONG));
+    let mut count = 0;
+    for step in Step::ALL {
+        for more_deaths in 0..3 {
+            let elements = 100 + more_deaths;
+            let waiter = ask(&lane, move |lane| read_string(lane, register::COUNT, elements));
+            step.dies(&objects);
+            for _ in 0..more_deaths {
+                Step::Untaken.dies(&objects);
+            }
+            let host = spawn(&objects);
+            let expected = (count + 1..=count + elements as u64).collect::<Vec<_>>();
+            assert_eq!(waiter.join().unwrap(), expected, "{step:?}, then {more_deaths} more");
+            count += elements as u64;
+            leave(&lane, host);
+        }
+    }
+    assert_eq!(lane.counters().ones, 0);
+}
+
 fn death_at_any_step_has_each_posted_write_done_once(objects: Objects) {
     let lane = Arc::new(objects.lane(SpinBudget::NONE, LONG));
     let mut expected = 0;
@@ -536,7 +599,13 @@ fn nothing_is_lost_or_doubled_when_the_host_is_killed(objects: Objects) {
     let mut operations = 0u64;
     while !killing.is_done() {
         let value = random.next() >> 8;
-        match random.next() % 8 {
+        match random.next() % 9 {
+            8 => {
+                let elements = 1 + value % 128;
+                let expected = (count + 1..=count + elements).collect::<Vec<_>>();
+                assert_eq!(read_string(&lane, register::COUNT, elements as usize), expected);
+                count += elements;
+            }
             0 => {
                 count += 1;
                 assert_eq!(lane.read(0, register::COUNT, 8, 0), Ok(count));

@@ -14,7 +14,9 @@ mod transfer;
 
 use crate::declare;
 use controller::Controller;
-use device::manifest::{Class, Line, Manifest, OptionKind, OptionSpec, Power, Wish};
+use device::manifest::{
+    Class, Line, Manifest, OptionKind, OptionSpec, Power, Register, RegisterKind, SHADOW_MAX, Tolerance, Wish,
+};
 use device::{Access, AttachError, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan};
 use dma8237::{Dma, PAGES};
 use medium::{Drive, Position};
@@ -35,6 +37,8 @@ const INPUT_PORT: u16 = 0x3f7;
 const FIRST_DMA_PORT: u16 = 0x00;
 const PAGE_PORT: u16 = 0x80;
 const SECOND_DMA_PORT: u16 = 0xc0;
+const FIRST_DMA_PORTS: u16 = 16;
+const SECOND_DMA_PORTS: u16 = 32;
 const INTERRUPT: u8 = 6;
 
 /// Offsets in the first range. The two before them are not driven in this mode.
@@ -99,6 +103,30 @@ impl Floppy {
     }
 }
 
+/// Posted writes: to the DMA controllers' registers, which move nothing by themselves.
+const PROGRAM: u8 = 0;
+/// Shadow value: the main status, whose loads change nothing unless they move a command on.
+const MAIN_STATUS: u8 = 0;
+/// Posted writes that may be under way: more than a lane has room for.
+const POSTS_MAX: u16 = 64;
+
+/// The registers that need no wait.
+fn registers() -> Vec<Register> {
+    let area = |range, length| {
+        let kind = RegisterKind::Area { posted: PROGRAM, length };
+        Register { range, offset: 0, width: 1, kind }
+    };
+    // The status does not depend on the DMA controllers, however many writes are under way to them.
+    let tolerates = vec![Tolerance { posted: PROGRAM, count: POSTS_MAX }];
+    let status = RegisterKind::Shadow { slot: MAIN_STATUS, tolerates };
+    vec![
+        Register { range: REGISTERS, offset: STATUS, width: 1, kind: status },
+        area(FIRST_DMA, FIRST_DMA_PORTS.into()),
+        area(PAGE, PAGES as u64),
+        area(SECOND_DMA, SECOND_DMA_PORTS.into()),
+    ]
+}
+
 /// What is in a drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bay {
@@ -159,10 +187,11 @@ impl Device for Floppy {
             ranges: vec![
                 declare::ports("registers", PORT, 6),
                 declare::ports("input", INPUT_PORT, 1),
-                declare::ports("dma", FIRST_DMA_PORT, 16),
+                declare::ports("dma", FIRST_DMA_PORT, FIRST_DMA_PORTS),
                 declare::ports("pages", PAGE_PORT, PAGES as u16),
-                declare::ports("second dma", SECOND_DMA_PORT, 32),
+                declare::ports("second dma", SECOND_DMA_PORT, SECOND_DMA_PORTS),
             ],
+            registers: registers(),
             lines: vec![Line::Isa(INTERRUPT)],
             wishes: wishes(bays),
             options: specs(),
@@ -265,10 +294,13 @@ impl Device for Floppy {
     }
 
     fn outputs(&self, state: &State) -> Outputs {
+        let mut shadow = [None; SHADOW_MAX];
+        shadow[usize::from(MAIN_STATUS)] = (!state.chip.goes_on()).then(|| state.chip.main_status().into());
         Outputs {
             levels: state.chip.int().into(),
             deadline: state.chip.goes_on().then_some(state.chip.due_ns),
-            ..Outputs::default()
+            postable: u32::from(!state.chip.goes_on()) << PROGRAM,
+            shadow,
         }
     }
 

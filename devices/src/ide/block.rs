@@ -167,8 +167,27 @@ impl Work<'_> {
         let mut word = [0; 2];
         // The last byte of a block of odd length comes with a byte of padding.
         let bytes = (self.drive.end.saturating_sub(self.drive.at) as usize).min(word.len());
+        self.take(&mut word[..bytes]);
+        u16::from_le_bytes(word)
+    }
+
+    /// Loads of elements of `width` bytes from the data register, as many as the block has whole ones.
+    pub(super) fn load_string(&mut self, width: usize, into: &mut [u8]) -> usize {
+        if self.drive.phase() != Phase::In {
+            return 0;
+        }
+        let bytes = (self.drive.end.saturating_sub(self.drive.at) as usize).min(into.len()) / width * width;
+        if bytes > 0 {
+            self.take(&mut into[..bytes]);
+        }
+        bytes
+    }
+
+    /// Takes the next bytes of the block, which has as many.
+    fn take(&mut self, into: &mut [u8]) {
+        let bytes = into.len();
         if let Some(slice) = self.buffer.half(self.drive.half, self.drive.at as usize, bytes) {
-            slice.copy_to(&mut word[..bytes]);
+            slice.copy_to(into);
         }
         self.drive.at += bytes as u32;
         if self.drive.at >= self.drive.end {
@@ -182,7 +201,6 @@ impl Work<'_> {
                 }
             }
         }
-        u16::from_le_bytes(word)
     }
 
     /// A store to the data register.

@@ -7,13 +7,13 @@ use device::{Bulk, GuestMemory};
 
 /// Registers of the command block, by offset.
 pub(super) const DATA: u64 = 0;
-const ERROR: u64 = 1;
+pub(super) const ERROR: u64 = 1;
 const COUNT: u64 = 2;
 const LOW: u64 = 3;
 const MID: u64 = 4;
 const HIGH: u64 = 5;
-const DEVICE: u64 = 6;
-const STATUS: u64 = 7;
+pub(super) const DEVICE: u64 = 6;
+pub(super) const STATUS: u64 = 7;
 
 /// Bit of the device register that selects device 1.
 const DEVICE_1: u8 = 0x10;
@@ -42,31 +42,37 @@ impl Cable<'_> {
     }
 
     /// Which drive answers a load: device 0 for an absent device 1 (9.16.1). Nobody: nothing is on the cable, or only device 1.
-    fn answering(&self) -> Option<usize> {
-        let present = |index: &usize| self.units.get(*index).is_some_and(Option::is_some);
-        [usize::from(self.state.selected), 0].into_iter().find(present)
+    fn answering(state: &Channel, units: &[Option<Unit>]) -> Option<usize> {
+        let present = |index: &usize| units.get(*index).is_some_and(Option::is_some);
+        [usize::from(state.selected), 0].into_iter().find(present)
     }
 
-    fn is_resetting(&self) -> bool {
-        self.state.control & RESET != 0
+    fn is_resetting(state: &Channel) -> bool {
+        state.control & RESET != 0
     }
 
     /// The status, without a side effect: the alternate status register.
-    pub(super) fn status(&self) -> u8 {
-        match self.answering() {
+    pub(super) fn status(state: &Channel, units: &[Option<Unit>]) -> u8 {
+        match Self::answering(state, units) {
             None => FLOATING,
             // Device 0 says for device 1 that it is not there.
-            Some(index) if index != usize::from(self.state.selected) => 0,
-            Some(_) if self.is_resetting() => BUSY,
-            Some(index) => self.state.drives[index].status,
+            Some(index) if index != usize::from(state.selected) => 0,
+            Some(_) if Self::is_resetting(state) => BUSY,
+            Some(index) => state.drives[index].status,
         }
+    }
+
+    /// What the status register gives, unless it has a side effect: it would clear an interrupt.
+    pub(super) fn quiet_status(state: &Channel, units: &[Option<Unit>]) -> Option<u8> {
+        let is_pending = state.drives.get(usize::from(state.selected)).is_some_and(|drive| drive.interrupt == 1);
+        (!is_pending).then(|| Self::status(state, units))
     }
 
     /// A load from the command block, but for the data register.
     pub(super) fn read(&mut self, offset: u64) -> u8 {
-        let Some(index) = self.answering() else { return FLOATING };
+        let Some(index) = Self::answering(self.state, self.units) else { return FLOATING };
         if offset == STATUS {
-            let status = self.status();
+            let status = Self::status(self.state, self.units);
             if let Some(work) = self.selected() {
                 work.drive.interrupt = 0;
             }
@@ -88,7 +94,7 @@ impl Cable<'_> {
     /// A store to the command block, but for the data register: both drives take it.
     pub(super) fn write(&mut self, offset: u64, value: u8) {
         self.state.control &= !HIGH_ORDER;
-        if self.is_resetting() {
+        if Self::is_resetting(self.state) {
             return;
         }
         if offset == STATUS {
@@ -163,16 +169,25 @@ impl Cable<'_> {
 
     /// A load from the data register.
     pub(super) fn load(&mut self) -> u16 {
-        match (self.answering(), self.is_resetting()) {
+        match (Self::answering(self.state, self.units), Self::is_resetting(self.state)) {
             (None, _) => u16::from_le_bytes([FLOATING, 0xff]),
             (Some(_), true) => 0,
             (Some(_), false) => self.selected().map_or(0, |mut work| work.load()),
         }
     }
 
+    /// Loads of elements of `width` bytes from the data register, up to the end of a block: the next one goes where the committed
+    /// state has this one's. None, if there is not a whole element of a block.
+    pub(super) fn load_string(&mut self, width: usize, into: &mut [u8]) -> usize {
+        if Self::is_resetting(self.state) {
+            return 0;
+        }
+        self.selected().map_or(0, |mut work| work.load_string(width, into))
+    }
+
     /// A store to the data register.
     pub(super) fn store(&mut self, word: u16) {
-        if !self.is_resetting()
+        if !Self::is_resetting(self.state)
             && let Some(mut work) = self.selected()
         {
             work.store(word);

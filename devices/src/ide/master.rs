@@ -10,8 +10,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, Memo
 /// Bytes of the registers of one channel.
 pub(super) const BLOCK: u64 = 8;
 const COMMAND: u64 = 0;
-const STATUS: u64 = 2;
-const TABLE: u64 = 4;
+pub(super) const STATUS: u64 = 2;
+pub(super) const TABLE: u64 = 4;
 
 /// Bits of the command register. Which way data go the drive's command says; the bit is kept.
 const START: u8 = 0x01;

@@ -17,8 +17,11 @@ mod tests;
 mod unit;
 
 use crate::declare;
-use channel::{Cable, DATA};
-use device::manifest::{Class, Line, Manifest, OptionKind, OptionSpec, Pci, PciRegister, Power, Range, Space};
+use channel::{Cable, DATA, DEVICE, ERROR, STATUS};
+use device::manifest::{
+    Class, Line, Manifest, OptionKind, OptionSpec, Pci, PciRegister, Power, Range, Register, RegisterKind, SHADOW_MAX,
+    Space, Tolerance,
+};
 use device::{Access, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan};
 use state::{CHANNELS, DRIVES, State};
 use unit::{BUFFER_BYTES, Kind, Unit, Work};
@@ -115,6 +118,44 @@ fn function() -> Pci {
     }
 }
 
+/// Kinds of posted writes: parameters of a command, which do nothing before it; what is cleared of the bus master's status.
+const PARAMETERS: u8 = 0;
+const CLEARED: u8 = 1;
+/// Shadow values of a channel: the alternate status, the status while it has no side effect, the bus master's.
+const SHADOWS: usize = 3;
+const ALTERNATE: usize = 0;
+const QUIET: usize = 1;
+const BUS_MASTER: usize = 2;
+/// Posted writes that may be under way: more than a lane has room for.
+const POSTS_MAX: u16 = 64;
+
+/// The registers that need no wait: those that only remember, and those whose loads change nothing.
+fn registers() -> Vec<Register> {
+    let channel = |channel: usize| {
+        let (block, control, base) = (2 * channel as u8, CONTROLS[channel], channel as u64 * master::BLOCK);
+        let shadow = |range, offset, slot: usize| {
+            // No status depends on parameters, however many are under way.
+            let tolerates = vec![Tolerance { posted: PARAMETERS, count: POSTS_MAX }];
+            let slot = (channel * SHADOWS + slot) as u8;
+            Register { range, offset, width: 1, kind: RegisterKind::Shadow { slot, tolerates } }
+        };
+        let parameters = RegisterKind::Area { posted: PARAMETERS, length: DEVICE - ERROR };
+        let strings = |width| Register { range: block, offset: DATA, width, kind: RegisterKind::Strings };
+        let table = base + master::TABLE;
+        [
+            strings(2),
+            strings(4),
+            Register { range: block, offset: ERROR, width: 1, kind: parameters },
+            Register { range: MASTER, offset: table, width: 4, kind: RegisterKind::Posted(PARAMETERS) },
+            Register { range: MASTER, offset: base + master::STATUS, width: 1, kind: RegisterKind::Posted(CLEARED) },
+            shadow(control, 0, ALTERNATE),
+            shadow(block, STATUS, QUIET),
+            shadow(MASTER, base + master::STATUS, BUS_MASTER),
+        ]
+    };
+    (0..CHANNELS).flat_map(channel).collect()
+}
+
 impl Ide {
     fn cable<'a>(&'a mut self, state: &'a mut State, channel: usize) -> Cable<'a> {
         Cable {
@@ -156,6 +197,7 @@ impl Device for Ide {
                 declare::ports("secondary control", 0x376, 1),
                 Range { name: "bus master".into(), length: MASTER_BYTES, space: Space::PortBar(4) },
             ],
+            registers: registers(),
             lines: vec![Line::Isa(14), Line::Isa(15)],
             wishes,
             bulk_bytes: (BUFFER_BYTES * NAMES.len()) as u32,
@@ -237,7 +279,7 @@ impl Device for Ide {
         let (channel, control) = Ide::channel_of(at.range);
         let mut cable = self.cable(state, channel);
         let value = match (control, at.offset, at.width) {
-            (true, 0, 1) => cable.status().into(),
+            (true, 0, 1) => Cable::status(cable.state, cable.units).into(),
             (false, DATA, 2..) => {
                 let words = words(at.width).ok_or(NoRegister)?;
                 (0..words).fold(0, |value, word| value | u64::from(cable.load()) << (16 * word))
@@ -247,6 +289,24 @@ impl Device for Ide {
         };
         cable.settle_line();
         Ok(value)
+    }
+
+    fn read_string(&mut self, state: &mut State, at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
+        let (channel, control) = Ide::channel_of(at.range);
+        let width = usize::from(at.width);
+        if !control && at.offset == DATA && at.range != MASTER && matches!(width, 2 | 4) {
+            let mut cable = self.cable(state, channel);
+            let bytes = cable.load_string(width, into);
+            cable.settle_line();
+            if bytes > 0 {
+                return Ok(bytes);
+            }
+        }
+        // A single load, of what is no block.
+        let value = self.read(state, at)?;
+        let first = into.get_mut(..width).ok_or(NoRegister)?;
+        first.copy_from_slice(&value.to_le_bytes()[..width]);
+        Ok(width)
     }
 
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
@@ -306,7 +366,14 @@ impl Device for Ide {
             .iter()
             .zip(0..)
             .fold(0, |levels, (channel, line)| levels | u32::from(channel.master.line) << line);
-        Outputs { levels, ..Outputs::default() }
+        let mut shadow = [None; SHADOW_MAX];
+        let channels = state.channels.iter().zip(self.units.chunks_exact(DRIVES));
+        for (slots, (channel, units)) in shadow.chunks_exact_mut(SHADOWS).zip(channels) {
+            slots[ALTERNATE] = Some(Cable::status(channel, units).into());
+            slots[QUIET] = Cable::quiet_status(channel, units).map(u64::from);
+            slots[BUS_MASTER] = Some(channel.master.status.into());
+        }
+        Outputs { levels, postable: 1 << PARAMETERS | 1 << CLEARED, shadow, ..Outputs::default() }
     }
 
     fn settle(&mut self, _: &State) {}

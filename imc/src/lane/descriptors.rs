@@ -4,13 +4,13 @@
 
 use super::end::HostTransport;
 use super::message::{MessageCarrier, Transport};
-use super::wire::{Buffer, Message, with_bytes};
+use super::wire::{ANSWER_BYTES, Buffer, Message, with_bytes};
 use super::{Retirement, SpinBudget};
 use crate::ends::{read, write};
 use crate::{Packets, PipeReader, PipeWriter, Wake};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use schema::lane::{Access, Answer, Carrier};
+use schema::lane::{Access, Answer, Carrier, STRING_MAX};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -56,8 +56,8 @@ trait Ends: Send {
 
     fn from(&self) -> BorrowedFd<'_>;
     fn to(&self) -> BorrowedFd<'_>;
-    /// How much to read for a message of `bytes`.
-    fn ask(bytes: usize) -> usize;
+    /// How much to read for a message of `bytes` which `most` bytes may follow.
+    fn ask(bytes: usize, most: usize) -> usize;
 }
 
 impl Ends for Packets {
@@ -69,9 +69,9 @@ impl Ends for Packets {
     fn to(&self) -> BorrowedFd<'_> {
         self.as_fd()
     }
-    fn ask(bytes: usize) -> usize {
+    fn ask(bytes: usize, most: usize) -> usize {
         // Of a packet that is longer than it may be, one byte more would come.
-        bytes + 1
+        bytes + most + 1
     }
 }
 
@@ -84,8 +84,8 @@ impl Ends for Pipes {
     fn to(&self) -> BorrowedFd<'_> {
         self.to.as_fd()
     }
-    fn ask(bytes: usize) -> usize {
-        // Behind it begins the next record.
+    fn ask(bytes: usize, _: usize) -> usize {
+        // Behind it begins what follows, or the next record.
         bytes
     }
 }
@@ -103,12 +103,16 @@ impl<E: Ends> Descriptors<E> {
     }
 
     fn take<M: Message>(&mut self) -> Result<Option<M>, String> {
-        let place = &mut self.buffer.bytes()[..E::ask(M::BYTES)];
-        match read(self.ends.from(), place) {
-            Ok(None) => Ok(None),
+        let Some(length) = self.read(0, E::ask(M::BYTES, 0))? else { return Ok(None) };
+        self.buffer.read(length).map(Some)
+    }
+
+    /// Reads at most `most` bytes into the buffer, from `first` on.
+    fn read(&mut self, first: usize, most: usize) -> Result<Option<usize>, String> {
+        match read(self.ends.from(), &mut self.buffer.bytes()[first..first + most]) {
             // An empty packet reads like the end.
             Ok(Some(0)) => Err("it closed its end, or sent nothing as a message".into()),
-            Ok(Some(length)) => self.buffer.read(length).map(Some),
+            Ok(length) => Ok(length),
             Err(error) => Err(format!("its end cannot be read: {error}")),
         }
     }
@@ -136,8 +140,20 @@ impl<E: Ends> Transport for Descriptors<E> {
         true
     }
 
-    fn receive(&mut self) -> Result<Option<Answer>, String> {
-        self.take()
+    fn receive(&mut self, string: &mut [u8; STRING_MAX]) -> Result<Option<Answer>, String> {
+        let Some(length) = self.read(0, E::ask(ANSWER_BYTES, STRING_MAX))? else { return Ok(None) };
+        let answer: Answer = self.buffer.read(length.min(ANSWER_BYTES))?;
+        let bytes = usize::from(answer.bytes);
+        let mut behind = length.saturating_sub(ANSWER_BYTES);
+        if behind == 0 && bytes > 0 {
+            // They were written together, so they are there together.
+            behind = self.read(ANSWER_BYTES, bytes)?.unwrap_or(0);
+        }
+        if behind != bytes {
+            return Err(format!("it sent {behind} bytes behind a message that says {bytes}"));
+        }
+        string[..bytes].copy_from_slice(&self.buffer.bytes()[ANSWER_BYTES..ANSWER_BYTES + bytes]);
+        Ok(Some(answer))
     }
 
     fn renew(&mut self) -> Result<(), String> {
@@ -174,8 +190,16 @@ impl<E: Ends> HostTransport for Descriptors<E> {
         true
     }
 
-    fn tell(&mut self, answer: &Answer) -> io::Result<bool> {
-        Ok(self.give(answer)?)
+    fn tell(&mut self, answer: &Answer, string: &[u8]) -> io::Result<bool> {
+        if string.is_empty() {
+            return Ok(self.give(answer)?);
+        }
+        // In one piece, so that they are there together.
+        let mut whole = [0; ANSWER_BYTES + STRING_MAX];
+        with_bytes(answer, |bytes| whole[..ANSWER_BYTES].copy_from_slice(bytes));
+        let end = ANSWER_BYTES + string.len();
+        whole[ANSWER_BYTES..end].copy_from_slice(string);
+        Ok(write(self.ends.to(), &whole[..end])?)
     }
 
     fn told(&mut self, _: bool) -> io::Result<()> {

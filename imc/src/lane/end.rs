@@ -4,7 +4,7 @@ use super::descriptors::{Descriptors, Pipes};
 use super::host::{BadEntry, MemoryHost, StateWriter};
 use super::virtio::VirtioDevice;
 use crate::{Mapping, Packets, PipeReader, PipeWriter, Wake};
-use schema::lane::{Access, Answer};
+use schema::lane::{Access, Answer, STRING_MAX};
 use schema::manifest::SHADOW_MAX;
 use std::io;
 use std::sync::Arc;
@@ -157,8 +157,8 @@ pub(super) trait HostTransport: Send {
     fn take(&mut self) -> Result<Option<Access>, String>;
     /// Whether there may be one.
     fn has_next(&self) -> bool;
-    /// Sends without waiting. False: there is no room now.
-    fn tell(&mut self, answer: &Answer) -> io::Result<bool>;
+    /// Sends without waiting, with the bytes of a string load behind it. False: there is no room now.
+    fn tell(&mut self, answer: &Answer, string: &[u8]) -> io::Result<bool>;
     /// Wakes the VMM's waiter if what was sent last does not by itself; `always`, if an earlier incarnation may have left it
     /// asleep.
     fn told(&mut self, always: bool) -> io::Result<()>;
@@ -178,13 +178,15 @@ struct Messages<T> {
     next: u32,
     /// What the VMM was told last. Nothing yet: this incarnation has just begun.
     told: Option<Answer>,
+    /// The bytes of a string load, on their way.
+    string: [u8; STRING_MAX],
     /// Nothing was there when the wake had been taken so often.
     dry: Option<u64>,
 }
 
 impl<T: HostTransport> Messages<T> {
     fn new(transport: T, rest: Arc<Rest>, committed: u32) -> Messages<T> {
-        Messages { transport, rest, next: committed.wrapping_add(1), told: None, dry: None }
+        Messages { transport, rest, next: committed.wrapping_add(1), told: None, string: [0; STRING_MAX], dry: None }
     }
 
     fn has_next(&self) -> bool {
@@ -211,12 +213,15 @@ impl<T: HostTransport> Messages<T> {
 
     fn tell(&mut self, state: &StateWriter) -> io::Result<()> {
         let started = self.told.is_none();
-        let answer = answer(state, started);
+        let mut answer = answer(state, started);
         let is_news = self.told.is_none_or(|told| told.sequence != answer.sequence || seen(&told) != seen(&answer));
         if !is_news {
             return Ok(());
         }
-        while !self.transport.tell(&answer)? {
+        let is_reply = self.told.is_none_or(|told| told.sequence != answer.sequence);
+        let bytes = if is_reply { state.string(&mut self.string) } else { 0 };
+        answer.bytes = bytes as u16;
+        while !self.transport.tell(&answer, &self.string[..bytes])? {
             // Whoever takes answers makes room, and rings.
             self.rest.irq.signal(1)?;
             self.rest.sleep()?;
@@ -248,6 +253,7 @@ pub(super) fn answer(state: &StateWriter, started: bool) -> Answer {
         now,
         doorbells: state.doorbells(),
         unknown: state.unknown(),
+        bytes: 0,
         started,
     }
 }

@@ -5,12 +5,12 @@ use super::Levels;
 use super::layout::{
     ATTEMPTED, COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, FORMAT, GENERATION, MASKS, NO_DEADLINE, NOW,
     REPLY_AND_LEVELS, REPLY_VALUE, SHADOW, SPIN, UNKNOWN, WAITER, bulk_offset, decode, entry_offset, falls_shift,
-    header_word, hot_offset, load_acquire, state_region_bytes, word,
+    header_word, hot_offset, load_acquire, state_region_bytes, string_offsets, word,
 };
 use super::steps::{Fault, Step, is_broken, reach};
 use super::waiting::{generation, waiter};
 use crate::{Mapping, ReadWrite, Region, Wake};
-use schema::lane::Access;
+use schema::lane::{Access, STRING_MAX};
 use schema::manifest::SHADOW_MAX;
 use std::io;
 use std::ops::Range;
@@ -254,6 +254,27 @@ impl StateWriter {
             word(&self.mapping, FORMAT).store(FORMAT_MAGIC | u64::from(self.state_bytes), Ordering::Release);
         }
         self.committed = next;
+    }
+
+    /// Puts down the bytes that string load `sequence` gives, at most [`STRING_MAX`]. Its commit is still to come; who waited
+    /// for the one before has taken its bytes.
+    pub fn set_string(&mut self, sequence: u32, bytes: &[u8]) {
+        let (which, place) = string_offsets(&self.mapping);
+        let bytes = &bytes[..bytes.len().min(STRING_MAX)];
+        self.mapping.write(place, bytes);
+        word(&self.mapping, which).store(u64::from(sequence) | (bytes.len() as u64) << 32, Ordering::Relaxed);
+    }
+
+    /// Copies the bytes of the last operation, if it was a string load. Says how many there are.
+    pub fn string(&self, into: &mut [u8; STRING_MAX]) -> usize {
+        let (which, place) = string_offsets(&self.mapping);
+        let which = word(&self.mapping, which).load(Ordering::Relaxed);
+        let bytes = (which >> 32) as usize;
+        if which as u32 != self.committed.sequence() || bytes > STRING_MAX {
+            return 0;
+        }
+        self.mapping.read(place, &mut into[..bytes]);
+        bytes
     }
 
     /// Says that the host is about to sleep. On return that is ordered before its last look for work.

@@ -1,7 +1,7 @@
 //! A device in the same process: an operation is a function call.
 
 use super::{Carrier, LaneError, PostError, Request, Retirement};
-use schema::lane::Access;
+use schema::lane::{Access, STRING_MAX};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use std::time::Duration;
 pub trait Serve: Send {
     /// Does the operation, makes it take effect, and returns its reply.
     fn serve(&mut self, access: &Access) -> u64;
+
+    /// Copies what the last operation, a string load, gave.
+    fn string(&self, into: &mut [u8; STRING_MAX]);
 }
 
 /// Calls a device of this process: the baseline that isolation is compared with. A device that never returns takes its
@@ -48,6 +51,13 @@ impl Carrier for InProcess {
     fn resume(&mut self, _: Duration) -> Result<u64, LaneError> {
         // No call is ever late.
         Err(LaneError::Gone)
+    }
+
+    fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError> {
+        let mut string = [0; STRING_MAX];
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).string(&mut string);
+        into.copy_from_slice(&string[..into.len()]);
+        Ok(())
     }
 
     fn post(&mut self, request: &Request) -> Result<(), PostError> {

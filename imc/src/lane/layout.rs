@@ -7,16 +7,19 @@
 //! | | | 128 | counters, the operation under way |
 //! | | | 256, 384 | the rest of the header of each copy |
 //! | | | 512 | hot state, copy 0; copy 1 from the next line on; bulk state after it |
+//! | | | last 576 | the bytes of a string load, and which |
 //!
 //! An answer lies in the commit word's own line, so that the line which brings a waiter its commit brings all that it reads
 //! next: where processors are far apart, each line more is a fifth of a round trip.
 //!
 //! Both regions are touched only by whole, aligned, atomic words of 64 bits: no size is ever mixed at one address, and no
-//! reference to bytes that a peer may write exists. The exception is the hot state, which the host alone writes and reads.
+//! reference to bytes that a peer may write exists. The exceptions are the hot state, which the host alone writes and reads,
+//! and the bytes of a string load: they are there before its commit, and stay until the VMM, which has taken them, issues the
+//! next one. So there is one place for them, and no copy.
 #![allow(unsafe_code)] // A word in memory that another process writes is reached through a raw pointer.
 
 use crate::{Mapping, PAGE_BYTES};
-use schema::lane::{Access, Operation};
+use schema::lane::{Access, Operation, STRING_MAX};
 use schema::manifest::SHADOW_MAX;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -26,7 +29,7 @@ pub const REQUEST_BYTES: u64 = PAGE_BYTES;
 /// Bytes of the state region of a device with `state_bytes` of hot state and `bulk_bytes` of bulk state: whole pages.
 #[must_use]
 pub fn state_region_bytes(state_bytes: u32, bulk_bytes: u32) -> u64 {
-    (bulk_offset(state_bytes) as u64 + u64::from(bulk_bytes)).next_multiple_of(PAGE_BYTES)
+    (bulk_offset(state_bytes) as u64 + u64::from(bulk_bytes) + STRING_BYTES as u64).next_multiple_of(PAGE_BYTES)
 }
 
 /// What one core hands to another at once.
@@ -56,6 +59,11 @@ pub(super) const DOORBELLS: usize = 2 * LINE_BYTES;
 pub(super) const UNKNOWN: usize = 2 * LINE_BYTES + 8;
 /// Sequence of the operation that the device was given last, done or not: for who asks what a host died of.
 pub(super) const ATTEMPTED: usize = 2 * LINE_BYTES + 16;
+
+/// At the end of a state region: sequence of a string load (low half) and its bytes (high half), then these from the next line
+/// on.
+const STRING_BYTES: usize = LINE_BYTES + STRING_MAX;
+const _: () = assert!(HOT + STRING_BYTES <= PAGE_BYTES as usize, "a region has room for both, whatever its size");
 
 /// An answer: the first words of a header.
 const ANSWER_BYTES: usize = 24;
@@ -110,10 +118,16 @@ pub(super) const fn bulk_offset(state_bytes: u32) -> usize {
     hot_offset(state_bytes, 2)
 }
 
+/// Where the word before the bytes of a string load is, and where these are.
+pub(super) fn string_offsets(mapping: &Mapping) -> (usize, usize) {
+    let first = mapping.len() - STRING_BYTES;
+    (first, first + LINE_BYTES)
+}
+
 /// The word at `offset`.
 pub(super) fn word(mapping: &Mapping, offset: usize) -> &AtomicU64 {
     debug_assert!(offset.is_multiple_of(8) && offset + 8 <= mapping.len());
-    // SAFETY: callers pass offsets of this module, which lie in the first page, and every region has one; mappings are
+    // SAFETY: callers pass offsets of this module, which lie in the first page or in the last, and every region has one; mappings are
     // page aligned and live as long as the borrow. These words are only ever accessed atomically. A peer may store
     // anything: each value is one that a `u64` can have.
     unsafe { AtomicU64::from_ptr(mapping.as_ptr().add(offset).cast()) }
@@ -238,7 +252,7 @@ mod tests {
     #[test]
     fn entry_comes_back_as_it_was() {
         assert_eq!(decode(encode(&ACCESS)), Ok(ACCESS));
-        assert_eq!(decode([10 << 32, 0, 0, 0]), Err(10));
+        assert_eq!(decode([11 << 32, 0, 0, 0]), Err(11));
     }
 
     #[test]
@@ -263,7 +277,8 @@ mod tests {
             assert!(header_word(1, NOW) + 8 <= first && header_word(0, NOW) + 8 <= header_word(1, MASKS));
             assert!(first + state_bytes as usize <= second && second + state_bytes as usize <= bulk);
             assert!([first, second, bulk].iter().all(|offset| offset.is_multiple_of(LINE_BYTES)));
-            assert!(bulk as u64 + 5000 <= state_region_bytes(state_bytes, 5000));
+            let region = state_region_bytes(state_bytes, 5000);
+            assert!(bulk as u64 + 5000 + STRING_BYTES as u64 <= region && region - STRING_BYTES as u64 >= HOT as u64);
         }
     }
 

@@ -192,6 +192,13 @@ impl Carrier for MemoryCarrier {
         self.reply()
     }
 
+    fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError> {
+        if self.view.string(self.issued, into) {
+            return Ok(());
+        }
+        Err(self.violation(format!("it left no {} bytes for operation {}", into.len(), self.issued)))
+    }
+
     fn post(&mut self, request: &Request) -> Result<(), PostError> {
         self.check()?;
         if !self.has_room()? {

@@ -17,7 +17,7 @@
 use super::layout::{ENTRIES, has_happened};
 use super::{Carrier, Header, LaneError, Patience, PostError, Request, Retirement, StateView, StateWriter};
 use crate::{Mapping, PAGE_BYTES, Wake};
-use schema::lane::{Access, Answer};
+use schema::lane::{Access, Answer, STRING_MAX};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +40,8 @@ pub(super) trait Transport: Send {
     /// Whether the host may sleep without knowing of what was sent last.
     fn must_ring(&mut self) -> bool;
 
-    /// Takes the next message, if there is one.
-    fn receive(&mut self) -> Result<Option<Answer>, String>;
+    /// Takes the next message, if there is one, and the bytes of a string load that follow it.
+    fn receive(&mut self, string: &mut [u8; STRING_MAX]) -> Result<Option<Answer>, String>;
 
     /// Forgets whatever has arrived and is not taken: of a host that is gone, in whatever shape.
     fn renew(&mut self) -> Result<(), String>;
@@ -69,6 +69,9 @@ pub struct MessageCarrier<T> {
     sent: u32,
     /// The last one that is known to have taken effect.
     seen: u32,
+    /// What a string load gave, and how many bytes of it the last operation did.
+    string: Box<[u8; STRING_MAX]>,
+    string_bytes: usize,
     /// Restarts honoured since an operation took effect.
     restarts: u32,
 }
@@ -104,6 +107,8 @@ impl<T: Transport> MessageCarrier<T> {
             issued: 0,
             sent: 0,
             seen: 0,
+            string: Box::new([0; STRING_MAX]),
+            string_bytes: 0,
             restarts: 0,
         })
     }
@@ -132,7 +137,7 @@ impl<T: Transport> MessageCarrier<T> {
     /// Takes what has arrived, up to a burst. True: that was all.
     fn hear(&mut self) -> Result<bool, LaneError> {
         for _ in 0..BURST {
-            match self.transport.receive() {
+            match self.transport.receive(&mut self.string) {
                 Ok(Some(answer)) => self.accept(&answer)?,
                 Ok(None) => return Ok(true),
                 Err(what) => return Err(self.violation(what)),
@@ -145,7 +150,8 @@ impl<T: Transport> MessageCarrier<T> {
 
     /// Believes an answer that an honest host could have sent.
     fn accept(&mut self, answer: &Answer) -> Result<(), LaneError> {
-        let Answer { value, sequence, levels, deadline, postable, shadow, now, doorbells, unknown, started } = *answer;
+        let Answer { value, sequence, levels, deadline, postable, shadow, now, doorbells, unknown, bytes, started } =
+            *answer;
         let done = sequence.wrapping_sub(self.seen);
         if done > self.issued.wrapping_sub(self.seen) {
             return Err(self.violation(format!(
@@ -156,6 +162,8 @@ impl<T: Transport> MessageCarrier<T> {
         self.seen = sequence;
         if done > 0 {
             self.restarts = 0;
+            // What a new incarnation tells once more has the same bytes.
+            self.string_bytes = bytes.into();
         }
         if started && sequence != self.issued {
             self.restarts += 1;
@@ -283,6 +291,15 @@ impl<T: Transport> Carrier for MessageCarrier<T> {
     fn resume(&mut self, deadline: Duration) -> Result<u64, LaneError> {
         self.wait(self.issued, deadline)?;
         Ok(self.mirror.reply())
+    }
+
+    fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError> {
+        if self.string_bytes != into.len() {
+            let what = format!("it told of {} bytes, and sent {}", into.len(), self.string_bytes);
+            return Err(self.violation(what));
+        }
+        into.copy_from_slice(&self.string[..into.len()]);
+        Ok(())
     }
 
     fn post(&mut self, request: &Request) -> Result<(), PostError> {

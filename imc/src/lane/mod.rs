@@ -72,7 +72,7 @@ pub struct Request {
     pub width: u8,
     /// Bytes from the start of the range.
     pub offset: u64,
-    /// What is written; zero for reads.
+    /// What is written; the bytes wanted by a string load; zero for reads.
     pub value: u64,
     /// Guest clock: nanoseconds since power on.
     pub now: u64,
@@ -89,6 +89,9 @@ pub trait Carrier: Send {
     /// Waits on for the last call, which ended [`LaneError::Late`]. Nothing is issued again: a host that is started anew
     /// finds the operation, or the reply of it, where it was.
     fn resume(&mut self, deadline: Duration) -> Result<u64, LaneError>;
+
+    /// Copies what the last call, a string load, gave: as many bytes as its reply says.
+    fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError>;
 
     /// Queues the operation and returns at once.
     fn post(&mut self, request: &Request) -> Result<(), PostError>;

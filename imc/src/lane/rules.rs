@@ -3,7 +3,7 @@
 use super::layout::ENTRIES;
 use super::{Carrier, LaneError, Levels, PostError, Request, Retirement, StateView, mask};
 use crate::Wake;
-use schema::lane::Operation;
+use schema::lane::{Operation, STRING_MAX};
 use schema::manifest::{Manifest, RegisterKind, Tolerance};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +23,8 @@ pub struct Lane {
     late: Option<Late>,
     posted: Vec<Posted>,
     shadows: Vec<Shadow>,
+    /// Registers whose string loads may be joined.
+    strings: Vec<Place>,
     counts: Counts,
 }
 
@@ -128,10 +130,11 @@ struct Place {
 impl Lane {
     /// The lane of a device with this manifest. `deadline` bounds each wait for it.
     pub fn new(carrier: Box<dyn Carrier>, view: StateView, manifest: &Manifest, deadline: Duration) -> Lane {
-        let (mut posted, mut shadows) = (Vec::new(), Vec::new());
+        let (mut posted, mut shadows, mut strings) = (Vec::new(), Vec::new(), Vec::new());
         for register in &manifest.registers {
             let place = Place { range: register.range, offset: register.offset, width: register.width };
             match &register.kind {
+                RegisterKind::Strings => strings.push(place),
                 RegisterKind::Posted(kind) => posted.push(Posted { place, length: 0, kind: *kind }),
                 RegisterKind::Area { posted: kind, length } => {
                     posted.push(Posted { place, length: *length, kind: *kind });
@@ -151,6 +154,7 @@ impl Lane {
             late: None,
             posted,
             shadows,
+            strings,
             counts: Counts::default(),
         }
     }
@@ -183,6 +187,25 @@ impl Lane {
     /// Answers a guest load, masked to its width.
     pub fn read(&self, range: u8, offset: u64, width: u8, now: u64) -> Result<u64, LaneError> {
         let answer = self.try_read(Place { range, offset, width }, now);
+        self.counted(answer)
+    }
+
+    /// Whether loads that one string instruction makes of this register may be asked for at once.
+    #[must_use]
+    pub fn joins(&self, range: u8, offset: u64, width: u8) -> bool {
+        self.strings.contains(&Place { range, offset, width })
+    }
+
+    /// Answers such loads, of elements of `width` bytes: as many as the device gives at once. Says how many bytes they are.
+    pub fn read_string(
+        &self,
+        range: u8,
+        offset: u64,
+        width: u8,
+        into: &mut [u8],
+        now: u64,
+    ) -> Result<usize, LaneError> {
+        let answer = self.try_read_string(Place { range, offset, width }, into, now);
         self.counted(answer)
     }
 
@@ -280,6 +303,20 @@ impl Lane {
         }
         let value = self.call(&mut queue, &place.request(Operation::Read, 0, now))?;
         Ok(value & mask(place.width))
+    }
+
+    fn try_read_string(&self, place: Place, into: &mut [u8], now: u64) -> Result<usize, LaneError> {
+        let element = usize::from(place.width);
+        let most = into.len().min(STRING_MAX) / element * element;
+        let mut queue = self.live()?;
+        let reply = self.call(&mut queue, &place.request(Operation::ReadString, most as u64, now))?;
+        let bytes = usize::try_from(reply).unwrap_or(usize::MAX);
+        if bytes == 0 || bytes > most || !bytes.is_multiple_of(element) {
+            self.retirement.retire();
+            return Err(LaneError::Violation(format!("it gave {reply} bytes where {most} were to be loaded")));
+        }
+        queue.carrier.take_string(&mut into[..bytes])?;
+        Ok(bytes)
     }
 
     fn try_write(&self, place: Place, value: u64, now: u64) -> Result<(), LaneError> {

@@ -14,7 +14,7 @@ use crate::{Mapping, ReadWrite, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use schema::lane::Access;
+use schema::lane::{Access, STRING_MAX};
 use schema::manifest::{Class, Manifest, Register, RegisterKind, Tolerance};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,8 +77,8 @@ const PLAIN: Header = Header {
     now: 0,
 };
 
-/// A posted register of kind 0 at 0 and of kind 1 at 1; a shadow register at 2 that tolerates two writes of kind 0; in another
-/// range, an area of kind 2.
+/// A posted register of kind 0 at 0 and of kind 1 at 1; a shadow register at 2 that tolerates two writes of kind 0; in other
+/// ranges, an area of kind 2, and a port whose loads are joined.
 fn manifest() -> Manifest {
     let register = |offset, kind| Register { range: 0, offset, width: 1, kind };
     Manifest {
@@ -91,6 +91,7 @@ fn manifest() -> Manifest {
             register(1, RegisterKind::Posted(1)),
             register(2, RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 2 }] }),
             Register { range: 1, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 2, length: 0x10 } },
+            Register { range: 2, offset: 0, width: 2, kind: RegisterKind::Strings },
         ],
         lines: vec![],
         vectors: 0,
@@ -308,6 +309,50 @@ fn host_that_is_absent_makes_its_caller_late_and_a_retired_lane_answers_at_once(
     assert!(start.elapsed() < Duration::from_millis(20), "a dead device costs its guest nothing");
     assert_eq!(lane.counters().ones, 2001);
     assert!(lane.notify(Operation::Alarm, 0), "there is nobody left to tell");
+}
+
+#[test]
+fn string_that_its_host_did_not_leave_is_a_violation() {
+    let load = Request { width: 2, ..request(Operation::ReadString, 100) };
+    // Which operation's bytes the host leaves, how many, and how many it tells of.
+    for (sequence, left, told, taken) in
+        [(1, 100, 100, true), (1, 98, 100, false), (1, 100, 98, false), (2, 100, 100, false)]
+    {
+        let objects = Objects::new();
+        let (mut carrier, mut host) = (objects.carrier(SpinBudget::NONE), objects.host());
+        assert_eq!(carrier.call(&load, Duration::ZERO), Err(LaneError::Late));
+        let access = host.lane.take().unwrap().unwrap();
+        host.state.begin();
+        host.state.set_string(sequence, &[7; 100][..left]);
+        host.state.commit(PLAIN, Some((access.sequence, told)));
+        assert_eq!(carrier.resume(LONG), Ok(told));
+        let mut into = vec![0; told as usize];
+        assert_eq!(carrier.take_string(&mut into).is_ok(), taken, "{sequence} {left} {told}");
+        assert_eq!((into.iter().all(|byte| *byte == 7), carrier.retirement().is_retired()), (taken, !taken));
+    }
+}
+
+#[test]
+fn string_longer_than_was_asked_for_is_a_violation() {
+    for told in [0, 3, 514, u64::MAX] {
+        let objects = Objects::new();
+        let (lane, mut host) = (objects.lane(LONG), objects.host());
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| lane.read_string(2, 0, 2, &mut [0; 2 * STRING_MAX], 0));
+            let access = loop {
+                if let Some(access) = host.lane.take().unwrap() {
+                    break access;
+                }
+            };
+            assert_eq!((access.operation, access.value), (Operation::ReadString, STRING_MAX as u64));
+            host.state.begin();
+            host.state.set_string(access.sequence, &[7; STRING_MAX]);
+            host.state.commit(PLAIN, Some((access.sequence, told)));
+            host.lane.notify(access.sequence).unwrap();
+            assert!(matches!(answer.join().unwrap(), Err(LaneError::Violation(_))), "{told}");
+        });
+        assert!(lane.is_retired());
+    }
 }
 
 #[test]
@@ -685,6 +730,8 @@ fn function_call_is_a_carrier_too() {
             }
             self.0
         }
+
+        fn string(&self, _: &mut [u8; STRING_MAX]) {}
     }
     let objects = Objects::new();
     objects.host().event(PLAIN);

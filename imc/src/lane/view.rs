@@ -2,7 +2,7 @@
 
 use super::layout::{
     COMMIT, CommitWord, DEADLINE, DOORBELLS, FALLS, GENERATION, MASKS, NO_DEADLINE, REPLY_AND_LEVELS, REPLY_VALUE,
-    SHADOW, UNKNOWN, falls_shift, header_word, load_acquire, word,
+    SHADOW, UNKNOWN, falls_shift, header_word, load_acquire, string_offsets, word,
 };
 use crate::Mapping;
 use schema::manifest::SHADOW_MAX;
@@ -104,6 +104,16 @@ impl StateView {
     pub(super) fn reply(&self) -> Option<(u32, u64)> {
         let (reply, consistent) = self.read(|header| (header.word(REPLY_AND_LEVELS) as u32, header.word(REPLY_VALUE)));
         consistent.then_some(reply)
+    }
+
+    /// Copies the bytes of string load `sequence`, which is committed. False: there are not as many, or they are another's.
+    pub(super) fn string(&self, sequence: u32, into: &mut [u8]) -> bool {
+        let (which, place) = string_offsets(&self.0);
+        if load_acquire(word(&self.0, which)) != u64::from(sequence) | (into.len() as u64) << 32 {
+            return false;
+        }
+        self.0.read(place, into);
+        true
     }
 
     /// The sleep generation.

@@ -1,10 +1,10 @@
 //! Messages of a lane on carriers that send them: one Cap'n Proto segment each, without a table before it.
 //!
 //! Both are of fixed size and without pointers, so a message is whole or it is none, and a side needs no more memory for
-//! the thousandth than for the first.
+//! the thousandth than for the first. Only the bytes of a string load may follow an answer, as many as it says.
 
 use capnp::Word;
-use schema::lane::{Access, Answer};
+use schema::lane::{Access, Answer, STRING_MAX};
 use schema::{Body, decode, encode_in};
 
 const WORD_BYTES: usize = size_of::<Word>();
@@ -12,8 +12,10 @@ const WORD_BYTES: usize = size_of::<Word>();
 pub(super) const ACCESS_BYTES: usize = 9 * WORD_BYTES;
 /// Bytes of an `Answer`.
 pub(super) const ANSWER_BYTES: usize = 21 * WORD_BYTES;
-/// Words of the longest message, and one more: a packet that is longer shows by filling it.
-const BUFFER_WORDS: usize = ANSWER_BYTES / WORD_BYTES + 1;
+/// Words of the longest message.
+const MESSAGE_WORDS: usize = ANSWER_BYTES / WORD_BYTES;
+/// Words of the longest message with what may follow it, and one more: a packet that is longer shows by filling it.
+const BUFFER_WORDS: usize = MESSAGE_WORDS + STRING_MAX / WORD_BYTES + 1;
 
 /// A message of a lane, of fixed size.
 pub(super) trait Message: Body {
@@ -53,7 +55,7 @@ impl Buffer {
 
 /// Lends `message` as bytes.
 pub(super) fn with_bytes<M: Message, T>(message: &M, lend: impl FnOnce(&[u8]) -> T) -> T {
-    let mut place = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); BUFFER_WORDS];
+    let mut place = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); MESSAGE_WORDS];
     encode_in(&mut place, message, |bytes| {
         debug_assert_eq!(bytes.len(), M::BYTES);
         lend(bytes)

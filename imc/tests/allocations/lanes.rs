@@ -6,7 +6,7 @@ use imc::lane::{
     Serve, SocketCarrier, SpinBudget, StateView, StateWriter, VirtioCarrier, prepare_virtqueues, state_region_bytes,
 };
 use imc::{Packets, ReadWrite, Region, Wake, pipe};
-use schema::lane::{Access, Operation};
+use schema::lane::{Access, Operation, STRING_MAX};
 use schema::manifest::{Class, Manifest, Register, RegisterKind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -193,6 +193,10 @@ fn access_by_a_call_allocates_nothing() {
             let shadow = [Some(7), None, None, None, None, None, None, None];
             self.0.commit(Header { postable: 1, shadow, ..Header::default() }, Some((access.sequence, access.value)));
             access.value
+        }
+
+        fn string(&self, into: &mut [u8; STRING_MAX]) {
+            self.0.string(into);
         }
     }
     let objects = Objects::new();

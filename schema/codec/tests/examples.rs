@@ -133,6 +133,7 @@ examples! {
         now: 0x5857_5655_5453_5251,
         doorbells: 3,
         unknown: 4,
+        bytes: 0x0102,
         started: true,
     }],
     Share = [Share { memory: handle(1), bell: handle(0) }],

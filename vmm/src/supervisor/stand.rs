@@ -2,10 +2,11 @@
 
 use super::grants::Objects;
 use super::host::Host;
-use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Plan, PlannedDevice};
+use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Pins, Plan, PlannedDevice};
 use super::process::SETUP;
 use crate::attach::Reach;
 use crate::lane::LaneGrants;
+use crate::serve::calibrate;
 use anyhow::{Context, Result, anyhow, ensure};
 use imc::lane::{Carrier, LaneError, Request, SpinBudget, StateView};
 use sandbox::{Audit, Program, Stage};
@@ -40,6 +41,16 @@ pub struct Seen {
 impl Stand {
     /// Starts a host for `device`, as [`super::Vm::start`] does: confined, granted, sealed and audited.
     pub fn start(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<Stand> {
+        Stand::start_on(device, catalogue, false, None)
+    }
+
+    /// The same, where it is said who runs where. With `poll` each side looks for a while before it sleeps.
+    pub fn start_on(
+        device: &PlannedDevice,
+        catalogue: &dyn Catalogue,
+        poll: bool,
+        pins: Option<Pins>,
+    ) -> Result<Stand> {
         let plan = Plan {
             name: "stand".to_owned(),
             cpus: 1,
@@ -54,7 +65,7 @@ impl Stand {
             // Bounds nothing here: each restart is asked for.
             restarts: u32::MAX,
             kvm: false,
-            pins: None,
+            pins,
         };
         let manifests = plan.manifests(catalogue)?;
         let mut objects = Objects::create(&plan, &manifests, 1)?;
@@ -69,7 +80,12 @@ impl Stand {
         let device_objects = &objects.devices[0];
         let state =
             if device_objects.lane.shares_state() { Some(StateView::new(device_objects.state.map()?)) } else { None };
-        let reach = Reach { deadline: DEADLINE, deadlines: 1, linked: false, spin: SpinBudget::NONE };
+        let reach = Reach {
+            deadline: DEADLINE,
+            deadlines: 1,
+            linked: false,
+            spin: if poll { calibrate() } else { SpinBudget::NONE },
+        };
         let lane: LaneGrants = device_objects.lane.ours()?;
         let wake = objects.hosts[0].0.try_clone()?;
         let way = lane.way(device.carrier, state, wake, &reach).map_err(|what| anyhow!("the device {what}"))?;

@@ -7,7 +7,7 @@ use crate::catalogue::BuiltIn;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vmm::supervisor::{BootPlan, Console, ConsolePlan, Ended, Isolate, Signals, Vm};
+use vmm::supervisor::{BootPlan, Console, ConsolePlan, Ended, Isolate, Plan, Signals, Vm};
 
 /// A kernel boots and powers off within this, even where everything is emulated twice.
 const BOOT: Duration = Duration::from_secs(300);
@@ -21,21 +21,28 @@ pub fn boot(
     signals: &Signals,
 ) -> Result<Vec<Series>> {
     let base = "boot, --isolate none";
-    let mut series = vec![
+    let boot =
+        BootPlan::Kernel { kernel: kernel.to_owned(), initrd: initrd.map(Path::to_owned), cmdline: cmdline.to_owned() };
+    let series = vec![
         Series::new(base, Placement::Any, "ms", base),
         Series::new("boot, sandboxed, --isolate device", Placement::Any, "ms", base),
     ];
+    let isolates = [Isolate::None, Isolate::Device];
+    run(series, |at| Ok(machine(boot.clone(), isolates[at], None)), common, signals)
+}
+
+/// Boots the machine of each series in every round, with the time that it takes as the series' samples.
+pub fn run(
+    mut series: Vec<Series>,
+    plan: impl Fn(usize) -> Result<Plan>,
+    common: &BenchCommon,
+    signals: &Signals,
+) -> Result<Vec<Series>> {
     for round in 0..common.rounds {
-        // Whoever goes first alternates: a machine that slows down must not favour one side.
-        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-        for at in order {
-            let isolate = if at == 0 { Isolate::None } else { Isolate::Device };
-            let boot = BootPlan::Kernel {
-                kernel: kernel.to_owned(),
-                initrd: initrd.map(Path::to_owned),
-                cmdline: cmdline.to_owned(),
-            };
-            let mut plan = machine(boot, isolate, None);
+        for at in 0..series.len() {
+            // Whoever goes first alternates: a machine that slows down must not favour one side.
+            let at = if round % 2 == 0 { at } else { series.len() - 1 - at };
+            let mut plan = plan(at)?;
             plan.memory_bytes = 256 << 20;
             let mut console = Console::open(&ConsolePlan::Quiet)?;
             let from = Instant::now();
@@ -47,10 +54,11 @@ pub fn boot(
                     bail!("the kernel did not power off but: {other:?}\n{}", String::from_utf8_lossy(&printed));
                 }
             }
-            series[at].samples.push(from.elapsed().as_nanos() as f64 / 1e6);
+            let time = from.elapsed().as_nanos() as f64 / 1e6;
             if !common.json {
-                eprintln!("{}: {:.0} ms", series[at].name, series[at].samples.last().unwrap_or(&0.0));
+                eprintln!("{}: {time:.0} ms", series[at].name);
             }
+            series[at].samples.push(time);
         }
     }
     Ok(series)

@@ -170,6 +170,10 @@ impl Model for Device {
         Ok(value)
     }
 
+    fn read_string(&mut self, _: &mut [u8], _: Access, _: &mut [u8]) -> Result<usize, NoRegister> {
+        unreachable!("no register of it joins loads")
+    }
+
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         let mut now = State::load(state);
         now.write(at.offset, value, at.now);

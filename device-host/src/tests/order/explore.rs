@@ -652,6 +652,10 @@ impl Carrier for Interrupted {
         Ok(())
     }
 
+    fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError> {
+        self.carrier.take_string(into)
+    }
+
     fn refresh(&mut self) -> Result<bool, LaneError> {
         self.at(Held::BeforeRefresh)?;
         if lock(&self.world).fault == Some(Fault::ForgetsAnswers) {

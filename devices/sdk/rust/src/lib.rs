@@ -27,6 +27,7 @@ pub use powers::{Bell, Bulk, DirectMemory, GuestMemory, Powers, Stream, TestStre
 pub use random::{KernelRandom, RandomSource};
 pub use scanout::Scanout;
 pub use schema::host::{FRAME_MAX, FRAME_SLOTS};
+pub use schema::lane::STRING_MAX;
 pub use schema::{display, manifest};
 pub use store::{BlockStore, RawFile};
 
@@ -75,6 +76,26 @@ pub trait Device: Sized + Send + 'static {
 
     /// Answers a guest load. The caller masks the value to the width of the access.
     fn read(&mut self, state: &mut Self::State, at: Access) -> Result<u64, NoRegister>;
+
+    /// Answers loads that one string instruction makes of a register whose manifest says [`RegisterKind::Strings`]: fills
+    /// `into`, which holds whole elements of the access's width, or its first part, one element at least. Says how many bytes
+    /// that is. For a device that moves blocks of data; whatever it does must be what single loads would do.
+    ///
+    /// [`RegisterKind::Strings`]: schema::manifest::RegisterKind::Strings
+    fn read_string(&mut self, state: &mut Self::State, at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
+        let width = usize::from(at.width);
+        let mut bytes = 0;
+        for element in into.chunks_exact_mut(width) {
+            match self.read(state, at) {
+                Ok(value) => element.copy_from_slice(&value.to_le_bytes()[..width]),
+                // That there is no register any more is for the next string to say.
+                Err(NoRegister) if bytes > 0 => break,
+                Err(NoRegister) => return Err(NoRegister),
+            }
+            bytes += width;
+        }
+        Ok(bytes)
+    }
 
     /// Takes a guest store. The caller has masked `value` to the width of the access.
     fn write(&mut self, state: &mut Self::State, at: Access, value: u64) -> Result<(), NoRegister>;

@@ -14,6 +14,7 @@ pub trait Model: Send {
     fn holds(&self, state: &[u8], bay: u8) -> bool;
     fn exchanged(&mut self, state: &mut [u8], bay: u8);
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister>;
+    fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister>;
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister>;
     fn alarm(&mut self, state: &mut [u8], now: u64);
     fn button(&mut self, state: &mut [u8], now: u64);
@@ -76,6 +77,9 @@ impl<D: Device> Model for Erased<D> {
     }
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister> {
         self.0.read(view_mut(state), at)
+    }
+    fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
+        self.0.read_string(view_mut(state), at, into)
     }
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         self.0.write(view_mut(state), at, value)

@@ -19,8 +19,11 @@ const FRAMES: usize = 300;
 /// Guest memory, in two regions side by side as a machine has it.
 const LOW: usize = 0x1_8000;
 const MEMORY_BYTES: usize = 0x4_0000;
+/// In random accesses, tables of descriptors begin in the first bytes and data lie elsewhere. A transfer that changes its own
+/// table would be another one when it is done again.
+const TABLE_BYTES: usize = 256;
+const DATA_FIRST: usize = 0x1000;
 
-const STATUS: u64 = 7;
 const ACTIVE: u64 = 1;
 const BM_ERROR: u64 = 2;
 const BM_INTERRUPT: u64 = 4;
@@ -112,13 +115,16 @@ impl World for Media {
 
     fn new() -> Media {
         let bulk_bytes = BUFFER_BYTES * NAMES.len();
+        let ranges = [(GuestAddress(0), LOW), (GuestAddress(LOW as u64), MEMORY_BYTES - LOW)];
+        let memory = GuestMemory::from_ranges(&ranges).unwrap();
+        // Behind the tables lies one that leads nowhere.
+        memory.write_slice(&[0xff; DATA_FIRST - TABLE_BYTES], GuestAddress(TABLE_BYTES as u64)).unwrap();
         Media {
             disk: Medium::new(SECTORS * 512, 0, false),
             cd: Medium::new(FRAMES * 2048 + 100, 3, true),
             has_cd: true,
             fixed: Medium::new(SECTORS * 512, 5, true),
-            memory: GuestMemory::from_ranges(&[(GuestAddress(0), LOW), (GuestAddress(LOW as u64), MEMORY_BYTES - LOW)])
-                .unwrap(),
+            memory,
             bulk: Bulk::new(MmapRegion::new(bulk_bytes + 8).unwrap(), 8..bulk_bytes + 8),
         }
     }
@@ -145,10 +151,10 @@ impl World for Media {
 
     /// Descriptors of all kinds, in memory where tables are.
     fn stir(&mut self, random: &mut Random) {
-        let at = random.below(64) * 4;
+        let at = random.below(32) * 8;
         let address = match random.below(8) {
-            0 => random.next() as u32,
-            _ => random.below(MEMORY_BYTES as u64) as u32,
+            0 => random.next() as u32 | MEMORY_BYTES as u32,
+            _ => (DATA_FIRST as u64 + random.below((MEMORY_BYTES - DATA_FIRST) as u64)) as u32,
         };
         let bytes = if random.one_in(2) { random.below(4096) as u16 } else { random.value() as u16 };
         let last = if random.one_in(2) { 0x8000_u16 } else { 0 };
@@ -189,6 +195,12 @@ impl World for Media {
             }
             (range, _) if CONTROLS.contains(&range) => [0, 0, 0, 2, 4, 0x80][random.below(6) as usize],
             (MASTER, 0 | 8) => [1, 9, 0, 1][random.below(4) as usize],
+            (MASTER, 4 | 12) => random.below(32) * 8,
+            (MASTER, 5 | 13) => 0,
+            (MASTER, 6 | 7 | 14 | 15) => match random.below(2) {
+                0 => 0,
+                _ => MEMORY_BYTES as u64 >> 16 << random.below(6),
+            },
             (MASTER, _) => random.below(256),
             _ if random.one_in(4) => random.value(),
             _ => small,

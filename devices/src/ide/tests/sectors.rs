@@ -29,6 +29,36 @@ fn sectors_beyond_the_end_are_refused_with_the_first_address_that_there_is_not()
 }
 
 #[test]
+fn loads_of_one_instruction_give_a_block_at_most() {
+    // Width, how much is asked for at once, and what each of these gives of two sectors.
+    let cases: [(u8, usize, &[usize]); 5] = [
+        (2, 512, &[512, 512]),
+        (4, 512, &[512, 512]),
+        (2, 300, &[300, 212, 300, 212]),
+        (4, 300, &[300, 212, 300, 212]),
+        (2, 2, &[2, 2, 2]),
+    ];
+    for (width, bytes, given) in cases {
+        let mut pc = Pc::new();
+        let contents = pc.bench.world.disk.contents();
+        pc.address(0, 3, 2);
+        pc.command(0x20);
+        assert_eq!(pc.interrupt(), 0x58);
+        let mut at = 3 * 512;
+        for given in given {
+            let loaded = pc.bench.load_string(0, DATA, width, bytes).unwrap();
+            assert_eq!(loaded, contents[at..at + given]);
+            at += given;
+            let is_next_ready = at == 4 * 512;
+            assert_eq!(pc.line(), is_next_ready, "the next block interrupts");
+            if is_next_ready {
+                pc.interrupt();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_place_that_the_geometry_has_not_is_refused() {
     let mut pc = Pc::new();
     for (cylinder, head, sector) in [(0, 0, 0), (0, 0, 64), (2, 0, 1), (0xffff, 15, 63)] {

@@ -10,7 +10,7 @@ use super::*;
 use crate::{Packets, PipeReader, PipeWriter, pipe};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd;
-use schema::lane::Answer;
+use schema::lane::{Answer, STRING_MAX};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -153,6 +153,7 @@ on_each! {
     answer_of_noise_is_a_violation
     flood_of_answers_leaves_its_caller_late
     flood_of_answers_keeps_no_access_that_need_not_wait
+    string_that_is_not_as_long_as_it_says_is_a_violation
     endless_starts_are_a_violation
     stuffed_wake_is_a_violation_and_makes_nobody_wait
     host_that_reads_nothing_makes_nobody_wait
@@ -197,7 +198,7 @@ fn answer_to_what_was_never_asked_is_a_violation<L: Lying>() {
         for value in 0..issued {
             carrier.post(&post(value)).unwrap();
         }
-        assert!(ends.host().tell(&answer(told)).unwrap());
+        assert!(ends.host().tell(&answer(told), &[]).unwrap());
         assert!(is_violation(carrier.refresh()), "{issued} {told}");
         assert_eq!(carrier.call(&read(), LONG), Err(LaneError::Gone), "the lane is retired");
     }
@@ -210,9 +211,9 @@ fn answer_that_goes_back_is_a_violation<L: Lying>() {
     for value in 0..4 {
         carrier.post(&post(value)).unwrap();
     }
-    assert!(host.tell(&answer(2)).unwrap() && host.tell(&answer(2)).unwrap());
+    assert!(host.tell(&answer(2), &[]).unwrap() && host.tell(&answer(2), &[]).unwrap());
     assert_eq!((carrier.refresh(), carrier.outstanding()), (Ok(true), Ok(2)));
-    assert!(host.tell(&answer(1)).unwrap());
+    assert!(host.tell(&answer(1), &[]).unwrap());
     assert!(is_violation(carrier.refresh()));
 }
 
@@ -231,7 +232,7 @@ fn flood_of_answers_leaves_its_caller_late<L: Lying>() {
     let mut carrier = ends.carrier(&wake);
     let mut host = ends.host();
     let _flood = Process::that(|| {
-        let _ = host.tell(&answer(0));
+        let _ = host.tell(&answer(0), &[]);
         let _ = host.told(true);
     });
     let start = Instant::now();
@@ -247,12 +248,12 @@ fn flood_of_answers_keeps_no_access_that_need_not_wait<L: Lying>() {
     let lane = Lane::new(Box::new(carrier), view, &manifest(), DEADLINE);
     let mut host = ends.host();
     let told = Answer { postable: u32::MAX, shadow: [Some(7); 8], ..answer(0) };
-    assert!(host.tell(&told).unwrap());
+    assert!(host.tell(&told, &[]).unwrap());
     assert_eq!(lane.refresh(), Ok(true));
     assert_eq!(lane.read(0, 2, 1, 0), Ok(7));
     // As much as there is room for: a look takes a burst of it, and what is not known to be new is not served.
     let mut told_in_all = 0;
-    while host.tell(&told).unwrap() {
+    while host.tell(&told, &[]).unwrap() {
         told_in_all += 1;
     }
     assert!(told_in_all > BURST);
@@ -264,17 +265,49 @@ fn flood_of_answers_keeps_no_access_that_need_not_wait<L: Lying>() {
     assert_eq!(lane.refresh(), Ok(true));
 }
 
+fn string_that_is_not_as_long_as_it_says_is_a_violation<L: Lying>() {
+    // What it says that it gave of 512 bytes, and how much follows.
+    for (value, bytes) in [(0, 0), (0, 2), (3, 3), (514, 512), (u64::MAX, 2), (4, 2), (2, 4), (4, 0)] {
+        let (ends, wake) = (L::new(), Wake::create().unwrap());
+        let carrier = ends.carrier(&wake);
+        let view = carrier.view();
+        let lane = Lane::new(Box::new(carrier), view, &manifest(), LONG);
+        let told = Answer { value, bytes, ..answer(1) };
+        assert!(ends.host().tell(&told, &[7; STRING_MAX][..bytes.into()]).unwrap());
+        assert!(is_violation(lane.read_string(2, 0, 2, &mut [0; STRING_MAX], 0)), "{value} {bytes}");
+        assert!(lane.is_retired());
+    }
+}
+
+/// Of what follows a message there is less or more than it says.
+fn string_that_is_cut_is_a_violation<L: Lying>() {
+    for (says, follow) in [(100, 50), (100, 0), (50, 100), (0, 2)] {
+        let (ends, wake) = (L::new(), Wake::create().unwrap());
+        let mut carrier = ends.carrier(&wake);
+        with_bytes(&Answer { bytes: says, ..answer(0) }, |bytes| ends.send(&[bytes, &[7; 100][..follow]].concat()));
+        // Behind a record of a pipe begins the next one, which is noise then.
+        let heard = carrier.refresh();
+        assert!(is_violation(heard.and_then(|_| carrier.refresh())), "{says} {follow}");
+    }
+}
+
+#[test]
+fn string_that_is_cut_is_a_violation_over_packets_and_pipes() {
+    string_that_is_cut_is_a_violation::<OverPackets>();
+    string_that_is_cut_is_a_violation::<OverPipes>();
+}
+
 fn endless_starts_are_a_violation<L: Lying>() {
     let (ends, wake) = (L::new(), Wake::create().unwrap());
     let mut carrier = ends.carrier(&wake);
     let mut host = ends.host();
     // While there is nothing to send again, a start costs nothing.
     for _ in 0..100 {
-        assert!(host.tell(&Answer { started: true, ..answer(0) }).unwrap());
+        assert!(host.tell(&Answer { started: true, ..answer(0) }, &[]).unwrap());
         assert_eq!(carrier.refresh(), Ok(true));
     }
     let _starts = Process::that(|| {
-        let _ = host.tell(&Answer { started: true, ..answer(0) });
+        let _ = host.tell(&Answer { started: true, ..answer(0) }, &[]);
         let _ = host.told(true);
     });
     assert!(is_violation(carrier.call(&read(), LONG)));
@@ -300,7 +333,7 @@ fn host_that_reads_nothing_makes_nobody_wait<L: Lying>() {
     let start = Instant::now();
     let mut starts = 0;
     let ended = loop {
-        assert!(host.tell(&Answer { started: true, ..answer(0) }).unwrap());
+        assert!(host.tell(&Answer { started: true, ..answer(0) }, &[]).unwrap());
         starts += 1;
         match carrier.refresh() {
             Ok(_) => assert_eq!(carrier.post(&post(0)), Err(PostError::Full)),
@@ -332,7 +365,7 @@ fn sequences_and_indices_wrap<L: Lying>() {
         carrier.post(&post(u64::from(step))).unwrap();
         let access = host.take().unwrap().expect("it was asked");
         assert_eq!((access.sequence, access.value), (sequence, u64::from(step)));
-        assert!(host.tell(&answer(sequence)).unwrap());
+        assert!(host.tell(&answer(sequence), &[]).unwrap());
         host.told(false).unwrap();
         assert_eq!((carrier.refresh(), carrier.outstanding()), (Ok(true), Ok(0)));
         wake.drain();
@@ -463,6 +496,6 @@ fn buffer_for_an_answer_outside_of_the_answer_region_is_refused() {
         // The first descriptor of answers.
         word(&request, 832).store(address, Ordering::Relaxed);
         word(&request, 840).store(bytes | flags << 32, Ordering::Relaxed);
-        assert!(ends.host().tell(&answer(0)).is_err(), "{address:#x}");
+        assert!(ends.host().tell(&answer(0), &[]).is_err(), "{address:#x}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ANSWER_BASE, ANSWER_REGION_BYTES, ANSWERS_AVAILABLE, ANSWERS_DESCRIPTORS, ANSWERS_USED, ASKED_AVAILABLE,
-    ASKED_DESCRIPTORS, ASKED_USED, REQUEST_BASE, SIZE, SPIN, word,
+    ASKED_DESCRIPTORS, ASKED_USED, REQUEST_BASE, SIZE, SPIN, STRING, word,
 };
 use crate::lane::end::HostTransport;
 use crate::lane::layout::REQUEST_BYTES;
@@ -90,11 +90,13 @@ impl HostTransport for VirtioDevice {
         available.is_ok_and(|index| index.0 != self.asked.next_avail())
     }
 
-    fn tell(&mut self, answer: &Answer) -> io::Result<bool> {
+    fn tell(&mut self, answer: &Answer, string: &[u8]) -> io::Result<bool> {
         let Some(mut chain) = self.answers.pop_descriptor_chain(&self.memory) else { return Ok(false) };
         let buffer = chain.next().filter(may_hold_an_answer);
         let buffer = buffer.ok_or_else(|| io::Error::other("a buffer for answers is none"))?;
         with_bytes(answer, |bytes| self.memory.write_slice(bytes, buffer.addr())).map_err(io::Error::other)?;
+        let place = GuestAddress(ANSWER_BASE + STRING as u64);
+        self.memory.write_slice(string, place).map_err(io::Error::other)?;
         let head = chain.head_index();
         self.answers.add_used(&self.memory, head, ANSWER_BYTES as u32).map_err(io::Error::other)?;
         Ok(true)

@@ -7,7 +7,7 @@
 //! | 64 | available ring of what is asked | 320 | used ring of answers |
 //! | 192 | available ring of answers | 640 | 32 buffers for an `Answer` |
 //! | 320, 832 | descriptors of both | | |
-//! | 1344 | 32 buffers for an `Access` | | |
+//! | 1344 | 32 buffers for an `Access` | 6016 | the bytes of a string load |
 //!
 //! Each side writes one region and maps the other to read, which virtio's own layout allows: a used ring and the buffers
 //! that it returns are the device's, all else is the driver's. Descriptor `n` describes buffer `n` for ever, buffers are
@@ -27,7 +27,7 @@ use super::message::{MessageCarrier, Transport};
 use super::wire::{ACCESS_BYTES, ANSWER_BYTES, Buffer, with_bytes};
 use super::{Retirement, SpinBudget};
 use crate::{Mapping, PAGE_BYTES, ReadWrite, Region, Wake};
-use schema::lane::{Access, Answer, Carrier};
+use schema::lane::{Access, Answer, Carrier, STRING_MAX};
 use std::io;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -57,7 +57,9 @@ const ANSWERS_USED: usize = 320;
 const ANSWERS: usize = 640;
 const _: () = assert!(ASKED_USED + RING_HEAD + SIZE as usize * USED_BYTES + 2 <= ANSWERS_USED);
 const _: () = assert!(ANSWERS_USED + RING_HEAD + SIZE as usize * USED_BYTES + 2 <= ANSWERS);
-const _: () = assert!(ANSWERS + SIZE as usize * ANSWER_BYTES <= ANSWER_REGION_BYTES as usize);
+/// At most one operation is a string load that is not answered yet, so there is one place for its bytes.
+const STRING: usize = ANSWERS + SIZE as usize * ANSWER_BYTES;
+const _: () = assert!(STRING + STRING_MAX <= ANSWER_REGION_BYTES as usize);
 
 /// Of a descriptor (2.7.5): address, length, flags, next.
 const DESCRIPTOR_BYTES: usize = 16;
@@ -222,7 +224,7 @@ impl Transport for VirtioDriver {
         self.decided.wrapping_sub(event).wrapping_sub(1) < self.decided.wrapping_sub(before)
     }
 
-    fn receive(&mut self) -> Result<Option<Answer>, String> {
+    fn receive(&mut self, string: &mut [u8; STRING_MAX]) -> Result<Option<Answer>, String> {
         if self.used(ANSWERS_USED, self.told)? == 0 {
             return Ok(None);
         }
@@ -231,11 +233,13 @@ impl Transport for VirtioDriver {
         for (index, bytes) in self.buffer.bytes()[..ANSWER_BYTES].chunks_exact_mut(8).enumerate() {
             bytes.copy_from_slice(&word(&self.answers, start + 8 * index).load(Ordering::Relaxed).to_le_bytes());
         }
+        let answer: Answer = self.buffer.read(ANSWER_BYTES)?;
+        self.answers.read(STRING, &mut string[..usize::from(answer.bytes)]);
         self.told.used = self.told.used.wrapping_add(1);
         self.told.available = self.told.available.wrapping_add(1);
         half(&self.request, ANSWERS_AVAILABLE + INDEX).store(self.told.available, Ordering::Release);
         self.useless = 0;
-        self.buffer.read(ANSWER_BYTES).map(Some)
+        Ok(Some(answer))
     }
 
     fn renew(&mut self) -> Result<(), String> {
