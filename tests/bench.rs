@@ -149,3 +149,45 @@ fn each_level_of_the_sandbox_is_compared_with_the_one_below() {
         println!("SKIPPED: one processor, so nothing stays awake");
     }
 }
+
+#[test]
+fn plugin_that_is_no_path_or_not_there_is_refused_in_a_sentence() {
+    for (plugin, said) in [("ib700.py", "./ib700.py"), ("./nowhere", "./nowhere")] {
+        let output = bench(&["plugins", "--rounds", "1", plugin]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && errors.contains(said), "{errors}");
+    }
+}
+
+#[test]
+fn plugins_are_compared_with_the_device_of_this_program() {
+    let rows = rows(&["plugins"]);
+    let (same, cross) = (names(&rows, "same"), names(&rows, "cross"));
+    for carrier in ["memory", "socket"] {
+        assert!(same.contains(&format!("access, asleep, {carrier}, Rust")), "{carrier} is missing: {same:?}");
+        let awake = format!("access, awake, {carrier}, Rust");
+        assert!(cross.is_empty() || cross.contains(&awake), "{awake} is missing: {cross:?}");
+    }
+    if cross.is_empty() {
+        println!("SKIPPED: one processor, so nothing stays awake");
+    }
+}
+
+#[test]
+fn reads_from_disks_are_compared_in_process_and_with_qemu() {
+    if !std::path::Path::new("/dev/kvm").exists() {
+        println!("SKIPPED: /dev/kvm is missing");
+        return;
+    }
+    let rows = rows(&["disks"]);
+    let all: BTreeSet<String> = ["same", "cross"].iter().flat_map(|placement| names(&rows, placement)).collect();
+    let has_qemu = all.contains("floppy read, QEMU");
+    for what in ["IDE PIO read", "IDE DMA read", "floppy read"] {
+        for how in ["in-process", "sandboxed"] {
+            assert!(all.contains(&format!("{what}, {how}")), "{what}, {how} is missing: {all:?}");
+        }
+        let linked = rows.iter().find(|row| row["name"] == format!("{what}, in-process")).unwrap();
+        let base = if has_qemu { format!("{what}, QEMU") } else { format!("{what}, in-process") };
+        assert_eq!(linked["base"], base);
+    }
+}

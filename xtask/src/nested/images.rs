@@ -42,7 +42,7 @@ const FULL_MODULES_ON_DEMAND: &[&str] = &[
 /// The inner guest's ext4 root: a busybox and some scripts.
 const ROOT_BYTES: u64 = 32 << 20;
 /// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
-const DRIVE_BYTES: u64 = 256 << 20;
+const DRIVE_BYTES: u64 = 320 << 20;
 /// The newest form of an SELinux policy that the oldest supported kernel, 6.1, reads.
 const POLICY_VERSION: &str = "33";
 /// The ordinary user that some scenarios become.
@@ -108,7 +108,8 @@ impl Images {
         }
         security_modules(places, &host)?;
         plugins::install_all(places, &host)?;
-        for program in ["mkfs.ext4", "e2fsck", "dnsmasq"] {
+        // QEMU is there to be compared with.
+        for program in ["mkfs.ext4", "e2fsck", "dnsmasq", "qemu-system-x86_64"] {
             let found = packages::find(program).map_err(anyhow::Error::msg)?;
             install_with_libraries(&found, &host)?;
         }

@@ -23,7 +23,7 @@ const CARRIERS: [Carrier; 2] = [Carrier::Memory, Carrier::Socket];
 
 /// Measures the plugins beside the device of the same name.
 pub fn plugins(asked: &BenchPlugins, signals: &Signals) -> Result<Vec<Series>> {
-    for plugin in asked.plugins.iter().filter(|plugin| !device::is_plugin(plugin)) {
+    if let Some(plugin) = asked.plugins.iter().find(|plugin| !device::is_plugin(plugin)) {
         return Err(usage!("{plugin}: give a plugin by its path, as ./{plugin}"));
     }
     let written = asked.plugins.iter().map(|plugin| (plugin.as_str(), plugin.as_str()));
