@@ -323,6 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_that_writes_a_file_is_not_ended_for_it_by_the_filter_of_loading() {
+        let device = crate::recipe::tests::device("it", &[schema::manifest::Power::FileWrite]);
+        let recipe = Recipe::plugin(Level::Seccomp, &device, Carrier::Memory, Vec::new());
+        let outer = compile(&recipe.loading.as_ref().expect("a plugin loads").calls, &[]).expect("a filter");
+        let inner = compile_asking(&recipe.calls).expect("a filter");
+        for call in [Call::PREAD64, Call::PREADV, Call::PWRITE64, Call::PWRITEV, Call::FDATASYNC] {
+            assert_eq!((answer(&outer, call, &[3]), answer(&inner, call, &[3])), (ALLOW, ALLOW), "{}", call.name);
+        }
+        let other = crate::recipe::tests::device("it", &[]);
+        let recipe = Recipe::plugin(Level::Seccomp, &other, Carrier::Memory, Vec::new());
+        let outer = compile(&recipe.loading.as_ref().expect("a plugin loads").calls, &[]).expect("a filter");
+        assert_eq!(answer(&outer, Call::PWRITE64, &[3]), KILL);
+    }
+
+    #[test]
     fn a_plugin_is_permitted_at_once_what_a_sealed_one_has_and_is_asked_about_what_loading_takes() {
         const ASK: u32 = 0x7fc0_0000;
         let recipe =

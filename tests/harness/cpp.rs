@@ -9,7 +9,13 @@ use std::process::Command;
 
 /// Compiles an example plugin into `folder`; `None`, and one line that says so, where there is no compiler.
 pub fn example(name: &str, folder: &Path) -> Option<PathBuf> {
-    match compile(&root().join("devices/sdk/cpp/examples").join(format!("{name}.cpp")), name, folder) {
+    compiled(&root().join("devices/sdk/cpp/examples").join(format!("{name}.cpp")), folder)
+}
+
+/// Compiles a plugin into `folder`; `None`, and one line that says so, where there is no compiler.
+pub fn compiled(source: &Path, folder: &Path) -> Option<PathBuf> {
+    let name = source.file_stem().expect("a file").to_string_lossy();
+    match compile(source, &name, folder) {
         Ok(program) => Some(program),
         Err(why) => {
             println!("SKIPPED: {why}");

@@ -50,7 +50,11 @@ impl Recipe {
         if level == Level::Off {
             return recipe;
         }
-        recipe.loading = Some(Loading { view, calls: if recipe.is_filtered() { loading_calls() } else { Vec::new() } });
+        let mut calls = if recipe.is_filtered() { loading_calls() } else { Vec::new() };
+        // The filter of loading stays: what is beyond it ends a sealed plugin, too.
+        let more = recipe.calls.iter().filter(|sealed| calls.iter().all(|loading| loading.call != sealed.call));
+        calls.extend(more.cloned().collect::<Vec<_>>());
+        recipe.loading = Some(Loading { view, calls });
         recipe
     }
 

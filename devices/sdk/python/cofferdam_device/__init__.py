@@ -33,6 +33,7 @@ from .model import Access, Device, NoRegister, Outputs
 from .host import run
 from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers, Random
 from .state import State, array, u8, u16, u32, u64
+from .stream import Stream
 from . import virtio
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Range",
     "Register",
     "State",
+    "Stream",
     "Wish",
     "array",
     "device",

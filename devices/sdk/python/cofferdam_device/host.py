@@ -23,6 +23,7 @@ from .model import Device
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
 from .powers import Bell, File, GuestMemory, Powers, Random
+from .stream import Stream
 from .words import CHANNEL, EVENT, HEADER, SENTENCE_MAX, last_words, log
 
 capnp.remove_import_hook()
@@ -250,6 +251,9 @@ def _attach(
             powers.files[wished.name] = File(descriptor, os.fstat(descriptor).st_size)
         elif wished.power == "entropy":
             powers.random = Random()
+        elif wished.power == "stream":
+            rings = grants.map("stream", True, number)
+            powers.streams[wished.name] = Stream(rings, Bell(grants.take("bell", number)))
     powers.vectors = [Bell(grants.take("vector", number)) for number in grants.all_of("vector")]
     windows = [(base, grants.map("memory", True, base)) for base in grants.all_of("memory")]
     powers.memory = GuestMemory(windows) if windows else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 
 class OutsideGrant(Exception):
@@ -139,6 +142,7 @@ class Powers:
         self.switches: dict[str, Ringable] = {}
         self.vectors: list[Ringable] = []
         self.files: dict[str, File] = {}
+        self.streams: dict[str, Stream] = {}
         self.memory: GuestMemory | None = None
 
     def switch(self, name: str) -> Ringable:
@@ -148,3 +152,7 @@ class Powers:
     def file(self, name: str) -> File:
         """The file of this name."""
         return self.files.pop(name)
+
+    def stream(self, name: str) -> Stream:
+        """The stream of this name."""
+        return self.streams.pop(name)

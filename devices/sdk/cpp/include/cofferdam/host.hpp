@@ -333,6 +333,10 @@ std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake
       powers.files.emplace(wish.name, File(descriptor, static_cast<uint64_t>(found.st_size)));
     } else if (wish.power == Power::Entropy) {
       powers.random = Random();
+    } else if (wish.power == Power::Stream) {
+      const Words rings = grants.map(wire::Purpose::STREAM, at, true, "stream");
+      if (rings.length() < Stream::BYTES) throw Refused("the region of a stream is too small");
+      powers.streams.emplace(wish.name, Stream(rings.bytes(0), Bell(grants.take(wire::Purpose::BELL, at, "bell"))));
     }
   }
   for (const uint64_t number : grants.all_of(wire::Purpose::VECTOR)) {

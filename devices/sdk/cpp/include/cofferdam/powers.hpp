@@ -17,21 +17,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bell.hpp"
+#include "stream.hpp"
+
 namespace cofferdam {
-
-/// An eventfd: a switch, or an MSI-X vector.
-class Bell {
- public:
-  explicit Bell(int descriptor) : descriptor_(descriptor) {}
-  /// Rings it.
-  void ring(uint64_t value = 1) const {
-    // Whoever listens keeps it from filling up; a device has nobody to tell that it cannot be rung.
-    [[maybe_unused]] const ssize_t written = ::write(descriptor_, &value, sizeof value);
-  }
-
- private:
-  int descriptor_;
-};
 
 /// Turns a switch once for each time that the state asks for it, and once more after a restart.
 class Latch {
@@ -182,6 +171,7 @@ class Powers {
   std::map<std::string, Bell> switches = {};
   std::vector<Bell> vectors = {};
   std::map<std::string, File> files = {};
+  std::map<std::string, Stream> streams = {};
   GuestMemory memory = {};
   std::optional<Random> random = {};
   /// Counts a doorbell that was answered: only the device sees them.
@@ -191,6 +181,8 @@ class Powers {
   Bell take_switch(const std::string& name) const { return of(switches, name); }
   /// The file of this name.
   File take_file(const std::string& name) const { return of(files, name); }
+  /// The stream of this name.
+  Stream take_stream(const std::string& name) const { return of(streams, name); }
 
  private:
   template <class T>
