@@ -1,41 +1,26 @@
 //! Screens and keyboards, with real processes: a guest that draws and shows what is typed.
 
+#[path = "harness/screen.rs"]
+mod screen;
+
 mod harness;
 
 use harness::{Place, Vm, display_guest, idle_guest, kvm, send, text, wait_until};
-use std::fs::File;
-use std::io::BufReader;
+use screen::{Font, Picture};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A picture as the command wrote it.
-struct Picture {
-    size: (u32, u32),
-    pixels: Vec<u8>,
+/// What the display shows now.
+fn take(place: &Place, name: &str) -> Picture {
+    let file = place.path("picture.png");
+    let output = place.run(&["screenshot", name, file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    Picture::read(&file)
 }
 
-impl Picture {
-    fn take(place: &Place, name: &str) -> Picture {
-        let file = place.path("picture.png");
-        let output = place.run(&["screenshot", name, file.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let decoder = png::Decoder::new(BufReader::new(File::open(file).expect("the picture")));
-        let mut reader = decoder.read_info().expect("a PNG");
-        let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
-        let info = reader.next_frame(&mut pixels).expect("a picture");
-        assert_eq!(info.color_type, png::ColorType::Rgb);
-        Picture { size: (info.width, info.height), pixels }
-    }
-
-    fn at(&self, x: usize, y: usize) -> [u8; 3] {
-        let at = 3 * (y * self.size.0 as usize + x);
-        [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
-    }
-
-    /// What the guest read from its keyboard.
-    fn typed(&self) -> Vec<u8> {
-        (0..self.size.0 as usize).map(|x| self.at(x, 1)[2]).take_while(|byte| *byte != 0).collect()
-    }
+/// What the guest read from its keyboard.
+fn typed(picture: &Picture) -> Vec<u8> {
+    (0..picture.size.0 as usize).map(|x| picture.at(x, 1)[2]).take_while(|byte| *byte != 0).collect()
 }
 
 fn running<'a>(place: &'a Place, words: &[&str]) -> Vm<'a> {
@@ -56,12 +41,12 @@ fn drawn_and_typed(words: &[&str]) {
     }
     let place = Place::new();
     let vm = running(&place, words);
-    let picture = Picture::take(&place, "display");
+    let picture = take(&place, "display");
     assert_eq!(picture.size, (640, 480), "{words:?}");
     assert_eq!([0, 1, 2, 3].map(|x| picture.at(x, 0)), [[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], "{words:?}");
     sendkeys(&place, &["aB", "--keys", "ctrl-alt-delete"]);
     let codes = [0x1e, 0x9e, 0x2a, 0x30, 0xb0, 0xaa, 0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d];
-    wait_until("all keys have arrived", || Picture::take(&place, "display").typed() == codes);
+    wait_until("all keys have arrived", || typed(&take(&place, "display")) == codes);
     drop(vm);
 }
 
@@ -94,52 +79,11 @@ fn a_picture_outlives_the_displays_host() {
     }
     let place = Place::new();
     let vm = running(&place, &[]);
-    let before = Picture::take(&place, "display");
+    let before = take(&place, "display");
     send(vm.host("vga")["pid"].as_i64().unwrap() as i32, libc::SIGKILL);
     wait_until("the host is started anew", || vm.host("vga")["restarts"].as_u64() == Some(1));
-    assert!(Picture::take(&place, "display").pixels == before.pixels, "the picture changed");
+    assert!(take(&place, "display") == before, "the picture changed");
     assert_eq!(vm.host("vga")["differences"], serde_json::json!([]));
-}
-
-/// The font of Debian's VGA BIOS: a glyph of sixteen lines for each character.
-struct Font(Vec<u8>);
-
-impl Font {
-    /// Where the distribution keeps it.
-    const ROM: &str = "/usr/share/seabios/vgabios-stdvga.bin";
-    /// Lines of a character.
-    const LINES: usize = 16;
-    /// Dots of a character on the screen; the ninth is space.
-    const DOTS: usize = 9;
-    /// How the letter A looks in every VGA.
-    const A: [u8; 16] = [0, 0, 0x10, 0x38, 0x6c, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
-
-    fn read() -> Option<Font> {
-        let rom = std::fs::read(Font::ROM).ok()?;
-        let letter = rom.windows(Font::LINES).position(|glyph| glyph == Font::A).expect("a letter in the VGA BIOS");
-        let start = letter - Font::LINES * usize::from(b'A');
-        Some(Font(rom[start..start + 256 * Font::LINES].to_vec()))
-    }
-
-    /// The text that a picture shows, line by line; what is no character of ASCII is a question mark.
-    fn read_lines(&self, picture: &Picture) -> Vec<String> {
-        let (columns, rows) = (picture.size.0 as usize / Font::DOTS, picture.size.1 as usize / Font::LINES);
-        (0..rows).map(|row| (0..columns).map(|column| self.character(picture, column, row)).collect()).collect()
-    }
-
-    fn character(&self, picture: &Picture, column: usize, row: usize) -> char {
-        let glyph: Vec<u8> = (0..Font::LINES)
-            .map(|line| {
-                let dot = |dot| picture.at(column * Font::DOTS + dot, row * Font::LINES + line) != [0, 0, 0];
-                (0..8).fold(0, |bits, at| bits << 1 | u8::from(dot(at)))
-            })
-            .collect();
-        let found = (b' '..0x7f).find(|character| {
-            let at = usize::from(*character) * Font::LINES;
-            self.0[at..at + Font::LINES] == glyph[..]
-        });
-        found.map_or('?', char::from)
-    }
 }
 
 #[test]
@@ -156,10 +100,7 @@ fn firmwares_text_is_read_off_its_screen() {
     vm.wait_until_running();
     let mut lines = Vec::new();
     wait_until("the firmware has found nothing to boot", || {
-        let picture = Picture::take(&place, "firmware");
-        if picture.size == (720, 400) {
-            lines = font.read_lines(&picture);
-        }
+        lines = font.read_lines(&take(&place, "firmware"));
         lines.iter().any(|line| line.starts_with("No bootable device."))
     });
     assert!(lines[0].starts_with("SeaBIOS (version "), "{lines:#?}");
@@ -211,16 +152,12 @@ fn read_until(place: &Place, font: &Font, wanted: &str) {
     while !lines.iter().any(|line: &String| line.contains(wanted)) {
         assert!(Instant::now() < until, "the screen does not show `{wanted}`: {lines:#?}");
         std::thread::sleep(PAUSE);
-        let picture = Picture::take(place, "display");
-        if picture.size == (720, 400) {
-            lines = font.read_lines(&picture);
-        }
+        lines = font.read_lines(&take(place, "display"));
     }
 }
 
-#[test]
-fn grub_boots_from_a_cd_and_takes_what_is_typed() {
-    const CD: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
+/// GRUB, from a rescue image of the distribution, reaches its menu, takes keys, and lists the medium that it came from.
+fn grub_boots(image: &str, flag: &str, letter: &str, lists: &str) {
     /// Where KVM emulates each instruction, GRUB takes minutes.
     const LONG: &str = "COFFERDAM_LONG";
     if std::env::var_os(LONG).is_none() {
@@ -230,18 +167,29 @@ fn grub_boots_from_a_cd_and_takes_what_is_typed() {
     if !kvm() {
         return;
     }
-    let (Some(font), true) = (Font::read(), Path::new(CD).exists()) else {
-        println!("SKIPPED: {} or {CD} is missing (Debian packages seabios and grub-rescue-pc)", Font::ROM);
+    let (Some(font), true) = (Font::read(), Path::new(image).exists()) else {
+        println!("SKIPPED: {} or {image} is missing (Debian packages seabios and grub-rescue-pc)", Font::ROM);
         return;
     };
     let place = Place::new();
-    let vm = place.start_with("display", &["--firmware", "bios-256k.bin", "--cdrom", CD]);
+    let vm = place.start_with("display", &["--firmware", "bios-256k.bin", flag, image, "--boot", letter]);
     vm.wait_until_running();
     read_until(&place, &font, "GNU GRUB");
-    // From its menu to its command line, where it lists the one medium that there is.
+    // From its menu to its command line.
     sendkeys(&place, &["c"]);
     read_until(&place, &font, "grub>");
     sendkeys(&place, &["ls\\n"]);
-    read_until(&place, &font, "(cd");
-    assert_eq!(vm.host("piix-ide")["state"], "running");
+    read_until(&place, &font, lists);
+    let hosts: Vec<_> = ["piix-ide", "floppy"].map(|host| vm.host(host)["state"].clone()).into();
+    assert_eq!(hosts, ["running", "running"]);
+}
+
+#[test]
+fn grub_boots_from_a_cd_and_takes_what_is_typed() {
+    grub_boots("/usr/lib/grub-rescue/grub-rescue-cdrom.iso", "--cdrom", "d", "(cd");
+}
+
+#[test]
+fn grub_boots_from_a_diskette_and_takes_what_is_typed() {
+    grub_boots("/usr/lib/grub-rescue/grub-rescue-floppy.img", "--floppy", "a", "(fd0");
 }

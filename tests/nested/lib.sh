@@ -82,6 +82,16 @@ start() {
     eval "pid_$vm=$!"
 }
 
+# power_on VM ARGUMENT…: a VM that begins with firmware, which says what it does in VM-firmware.log; the rest is as with start
+power_on() {
+    vm=$1
+    shift
+    mkfifo "$work/$vm.in"
+    cofferdam run --name "$vm" --firmware bios-256k.bin --debug-console "file=$work/$vm-firmware.log" "$@" \
+        0<>"$work/$vm.in" >"$work/$vm.log" 2>"$work/$vm.err" &
+    eval "pid_$vm=$!"
+}
+
 # pid VM: the process id of its supervisor
 pid() { eval "echo \$pid_$1"; }
 
@@ -109,6 +119,18 @@ amount() { said=$(fact "$1" "$2" | tr -cd '0-9'); echo "${said:-0}"; }
 screen() {
     cofferdam screenshot "$1" "$work/$2.png" || return 1
     tell_harness "PICTURE $2 $(xxd -p "$work/$2.png" | tr -d '\n')"
+}
+
+# shows VM PATTERN [SECONDS]: waits until its display, in text mode, has a line with PATTERN; VM-screen.log has what it shows last
+shows() {
+    left=${3:-$BOOT_SECONDS}
+    while :; do
+        cofferdam screenshot "$1" "$work/$1.png" 2>/dev/null && read_screen "$work/$1.png" >"$work/$1-screen.log" &&
+            grep -q -- "$2" "$work/$1-screen.log" && return
+        [ "$left" -gt 0 ] && alive "$(pid "$1")" || return 1
+        left=$((left - 1))
+        sleep 1
+    done
 }
 
 # enter VM TEXT: types a line on the console. Opened for both ways: that does not wait for a VM which is gone.

@@ -169,7 +169,8 @@ impl Tree {
                 Ok(false) => Outcome::fail("static program", "it names a dynamic loader"),
                 Err(error) => Outcome::fail("static program", format!("{error:#}")),
             });
-            outcome.merge(build("hosts of the tests", &["--example", nested::GREEDY]));
+            let examples = ["--example", nested::GREEDY, "--example", nested::READ_SCREEN];
+            outcome.merge(build("programs of the tests", &examples));
         }
         outcome
     }

@@ -31,6 +31,7 @@ const NEEDS: &[Need] = &[
     Need { program: "pkg-config", package: "pkg-config" },
     Need { program: "strace", package: "strace" },
     Need { program: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso", package: "grub-rescue-pc" },
+    Need { program: "/boot/memtest86+x64.bin", package: "memtest86+" },
     Need { program: "secilc", package: "secilc" },
     Need { program: "/usr/share/seabios/vgabios-stdvga.bin", package: "seabios" },
     Need { program: "apparmor_parser", package: "apparmor" },

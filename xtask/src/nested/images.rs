@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::kernel::Kernel;
-use super::{GREEDY, Places, plugins};
+use super::{GREEDY, Places, READ_SCREEN, plugins};
 use crate::packages;
 
 /// What the outer guest needs to be a host: KVM, its drive, taps. `ccp` is a part of the kernel in some builds.
@@ -43,6 +43,14 @@ const FULL_MODULES_ON_DEMAND: &[&str] = &[
 const ROOT_BYTES: u64 = 32 << 20;
 /// The outer guest's drive: program, kernel, initramfs and root image, with room for the program to grow.
 const DRIVE_BYTES: u64 = 320 << 20;
+/// What a PC starts with, in files of the distribution.
+const FIRMWARE: &[&str] = &[
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/seabios/vgabios-stdvga.bin",
+    "/usr/lib/grub-rescue/grub-rescue-floppy.img",
+    "/usr/lib/grub-rescue/grub-rescue-cdrom.iso",
+    "/boot/memtest86+x64.bin",
+];
 /// The newest form of an SELinux policy that the oldest supported kernel, 6.1, reads.
 const POLICY_VERSION: &str = "33";
 /// The ordinary user that some scenarios become.
@@ -106,6 +114,11 @@ impl Images {
         if greedy.is_file() {
             install(&greedy, &host.join("bin").join(GREEDY))?;
         }
+        let read_screen = places.program.with_file_name("examples").join(READ_SCREEN);
+        if read_screen.is_file() {
+            install_with_libraries(&read_screen, &host)?;
+        }
+        firmware(&host)?;
         security_modules(places, &host)?;
         plugins::install_all(places, &host)?;
         // QEMU is there to be compared with.
@@ -133,6 +146,16 @@ impl Images {
         std::fs::write(&initramfs_file, archive.finish())?;
         Ok(Self { kernel: cloud.image.clone(), initramfs: initramfs_file, drive })
     }
+}
+
+/// Firmware, and what it boots, at the places where the program and the scripts look for it; scripts say what is missing.
+fn firmware(host: &Path) -> Result<()> {
+    for image in FIRMWARE.iter().map(Path::new).filter(|image| image.is_file()) {
+        let to = host.join(image.strip_prefix("/").unwrap_or(image));
+        std::fs::create_dir_all(to.parent().unwrap_or(host))?;
+        std::fs::copy(image, to).with_context(|| format!("cannot copy {}", image.display()))?;
+    }
+    Ok(())
 }
 
 /// What the scenarios of SELinux and AppArmor need, as far as this computer can make it: they say what is missing. The

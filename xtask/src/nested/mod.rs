@@ -93,6 +93,8 @@ const STARTS_MAX: u32 = 3;
 
 /// A device host of the tests, which is built beside the program as an example.
 pub const GREEDY: &str = "greedy_host";
+/// Reads text off a picture of a screen; built in the same way.
+pub const READ_SCREEN: &str = "read_screen";
 
 /// Where things are.
 pub struct Places<'a> {
