@@ -10,6 +10,7 @@ use crate::catalogue::BuiltIn;
 use crate::display;
 use crate::firmware::order::{self, BOOT_ORDER};
 use crate::firmware::{self, Extra};
+use crate::nic;
 use anyhow::{Context, Result};
 use sandbox::HelperForm;
 use schema::host::Level;
@@ -101,6 +102,11 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     if asked.firmware.is_some() {
         let manifests = manifests_of(&devices)?;
         let mut extras = firmware::option_roms(&manifests)?;
+        for card in &asked.nic {
+            // One is enough for all cards that it is for.
+            let rom = nic::option_rom(card, asked.boots_from_network())?;
+            extras.extend(rom.filter(|rom| extras.iter().all(|extra| extra.name != rom.name)));
+        }
         for item in &asked.fw_cfg {
             extras.push(firmware::parse_item(item)?);
         }

@@ -37,6 +37,7 @@ const NEEDS: &[Need] = &[
     Need { program: "apparmor_parser", package: "apparmor" },
     Need { program: "dnsmasq", package: "dnsmasq-base" },
     Need { program: "passt", package: "passt" },
+    Need { program: "/usr/lib/ipxe/qemu/pxe-rtl8139.rom", package: "ipxe-qemu" },
 ];
 
 /// Where programs lie; an ordinary user's PATH often lacks the last two.

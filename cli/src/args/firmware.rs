@@ -5,20 +5,26 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use vmm::supervisor::Outlet;
 
-/// Where distributions keep firmware of PCs.
-const FOLDERS: [&str; 2] = ["/usr/share/seabios", "/usr/share/qemu"];
+/// Where distributions keep firmware of PCs and of their cards.
+const FOLDERS: [&str; 3] = ["/usr/share/seabios", "/usr/share/qemu", "/usr/lib/ipxe/qemu"];
 
 /// The content of a firmware's or an option ROM's file. A name without a slash is looked for in the working folder, then in the
 /// distribution's.
 pub fn read_image(flag: &str, name: &Path) -> Result<Vec<u8>> {
-    let path = find(name, &FOLDERS.map(Path::new)).ok_or_else(|| {
+    let path = find_image(name).ok_or_else(|| {
         usage!(
-            "{flag} {}: there is no such file here or in {}; Debian's package `seabios` has bios-256k.bin",
+            "{flag} {}: there is no such file here or in {}; Debian's packages `seabios` and `ipxe-qemu` have \
+             bios-256k.bin and pxe-rtl8139.rom",
             name.display(),
             FOLDERS.join(" or ")
         )
     })?;
     std::fs::read(&path).with_context(|| format!("{flag} {}: cannot be read", path.display()))
+}
+
+/// Where [`read_image`] finds this, if it does.
+pub fn find_image(name: &Path) -> Option<PathBuf> {
+    find(name, &FOLDERS.map(Path::new)).filter(|path| path.exists())
 }
 
 /// Where the file is: a path as it is, a mere name in the first folder that has it.

@@ -13,7 +13,7 @@ mod run;
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchDisks, BenchKind, BenchPlugins};
 pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs, NewArgs, NewLanguage};
 pub use display::{ScreenshotArgs, SendkeysArgs};
-pub use firmware::read_image;
+pub use firmware::{find_image, read_image};
 pub use layers::LayerArgs;
 pub use media::{EjectArgs, InsertArgs};
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};

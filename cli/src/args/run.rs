@@ -59,7 +59,7 @@ pub struct RunArgs {
     pub cdrom: Vec<String>,
     /// A network card, virtio or rtl8139, and its network: a tap interface, the socket of a passt, or a passt of the VM's own.
     /// May be repeated.
-    #[arg(long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…]")]
+    #[arg(long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…][,rom=FILE|off]")]
     pub nic: Vec<String>,
     /// Who sees the machine's display besides `cofferdam screenshot`: none, or viewers on this machine, by VNC, that know what is
     /// in a file of yours. Without a port, it is the first free one from 5900 on. [default: none]
@@ -233,6 +233,11 @@ impl RunArgs {
         let text = self.memory.as_deref().unwrap_or("512M");
         machine::parse_size(text)
             .ok_or_else(|| usage!("--memory {text}: give a number of bytes, or with K, M or G, as in 512M"))
+    }
+
+    /// Whether firmware is to look for a network to boot from.
+    pub fn boots_from_network(&self) -> bool {
+        self.boot.as_deref().is_some_and(|order| order.contains('n'))
     }
 
     /// Where the debug console goes.

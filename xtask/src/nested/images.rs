@@ -50,12 +50,15 @@ const FIRMWARE: &[&str] = &[
     "/usr/lib/grub-rescue/grub-rescue-floppy.img",
     "/usr/lib/grub-rescue/grub-rescue-cdrom.iso",
     "/boot/memtest86+x64.bin",
+    "/usr/lib/ipxe/qemu/pxe-rtl8139.rom",
+    "/usr/lib/ipxe/qemu/pxe-virtio.rom",
 ];
 /// The newest form of an SELinux policy that the oldest supported kernel, 6.1, reads.
 const POLICY_VERSION: &str = "33";
-/// The ordinary user that some scenarios become.
-const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nguest:x:1000:\n";
+/// The ordinary user that some scenarios become, and the one that passt becomes.
+const PASSWD: &str =
+    "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:\n";
+const GROUP: &str = "root:x:0:\nguest:x:1000:\nnogroup:x:65534:\n";
 
 /// The kernels that guests run.
 pub struct Kernels {
@@ -122,7 +125,7 @@ impl Images {
         security_modules(places, &host)?;
         plugins::install_all(places, &host)?;
         // QEMU is there to be compared with.
-        for program in ["mkfs.ext4", "e2fsck", "dnsmasq", "qemu-system-x86_64"] {
+        for program in ["mkfs.ext4", "e2fsck", "dnsmasq", "passt", "qemu-system-x86_64"] {
             let found = packages::find(program).map_err(anyhow::Error::msg)?;
             install_with_libraries(&found, &host)?;
         }

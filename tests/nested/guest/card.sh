@@ -1,0 +1,3 @@
+# Loads the driver named by `card=`, which waits for nothing more than to be there.
+. /guest/load.sh
+load "$(word card)"
