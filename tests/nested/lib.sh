@@ -177,3 +177,12 @@ quiet_after() {
     ps -o pid,ppid,stat,args | grep '[c]offerdam'
     return 1
 }
+
+# frames_are_taken TAP: who has the other end of a tap reads what is sent there
+frames_are_taken() {
+    ip link set "$1" up
+    # Nobody answers; only the questions count.
+    ip addr add 10.9.2.1/24 dev "$1"
+    ping -c 2 -W 1 10.9.2.2 >/dev/null
+    [ "$(cat "/sys/class/net/$1/statistics/tx_packets")" -gt 0 ]
+}
