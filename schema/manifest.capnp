@@ -103,6 +103,7 @@ struct Pci {
   capabilities @6 :List(Data);      # each from its identifier byte on, without the next pointer's value
   vectorBar @7 :UInt8;              # where the VMM puts the MSI-X table
   registers @8 :List(PciRegister);
+  bridgeFunction @9 :UInt8;         # 1 to 7: this function of the slot whose function 0 is the ISA bridge; 0: a slot of its own
 }
 
 struct PciRegister {

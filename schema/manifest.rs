@@ -303,6 +303,8 @@ pub struct Pci {
     pub vector_bar: u8,
     /// Registers of configuration space that are the function's own, behind the header.
     pub registers: Vec<PciRegister>,
+    /// Which function it is of the slot whose function 0 is the ISA bridge; 0: it has a slot of its own.
+    pub bridge_function: u8,
 }
 
 /// Bytes of configuration space that are the function's own. The VMM keeps what is stored there; the device does not see it.

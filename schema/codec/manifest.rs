@@ -266,6 +266,7 @@ impl Record for Pci {
         to.set_class(self.class);
         to.set_revision(self.revision);
         to.set_vector_bar(self.vector_bar);
+        to.set_bridge_function(self.bridge_function);
         let mut capabilities = to.reborrow().init_capabilities(self.capabilities.len() as u32);
         for (index, capability) in (0..).zip(&self.capabilities) {
             capabilities.set(index, capability);
@@ -283,6 +284,7 @@ impl Record for Pci {
             capabilities: read_blocks("capabilities", from.get_capabilities(), LIST_MAX, CAPABILITY_MAX)?,
             vector_bar: from.get_vector_bar(),
             registers: read_list("pci registers", from.get_registers(), LIST_MAX)?,
+            bridge_function: from.get_bridge_function(),
         })
     }
 }

@@ -155,6 +155,7 @@ fn manifest() -> Manifest {
             capabilities: vec![vec![9, 0, 16, 1], vec![0x10, 0, 1]],
             vector_bar: 4,
             registers: vec![PciRegister { offset: 0x40, value: vec![0, 0x80], writable: vec![0xff, 0xb3] }],
+            bridge_function: 3,
         }),
         acpi: Some(Acpi {
             name: "COM1".into(),

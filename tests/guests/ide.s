@@ -20,7 +20,7 @@ cofferdam_ide_guest_start:
     in eax, dx
     cmp eax, 0x70108086
     je 2f
-    add ebx, 0x800
+    add ebx, 0x100
     cmp ebx, 0x80010000
     jne 1b
     jmp ide_wrong

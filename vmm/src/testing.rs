@@ -81,6 +81,7 @@ pub fn pci_toy(name: &str) -> Manifest {
         capabilities: Vec::new(),
         vector_bar: 1,
         registers: Vec::new(),
+        bridge_function: 0,
     };
     Manifest { lines: vec![Line::Pin(1)], vectors: 1, pci: Some(pci), ..toy(name, Space::Bar(0)) }
 }

@@ -99,7 +99,7 @@ fn places(options: &Options) -> Result<[Place; CHANNELS * DRIVES], OptionError> 
     Ok(places)
 }
 
-/// The function in configuration space. IDETIM and SIDETIM (2.3.9 and 2.3.10 of the data sheet): nothing here has a timing, but
+/// The function in configuration space: function 1 of the PIIX3, whose function 0 is the ISA bridge (1.1). IDETIM and SIDETIM (2.3.9 and 2.3.10 of the data sheet): nothing here has a timing, but
 /// drivers look whether a channel is decoded, which is as firmware leaves it.
 fn function() -> Pci {
     let timing =
@@ -115,6 +115,7 @@ fn function() -> Pci {
         capabilities: Vec::new(),
         vector_bar: 0,
         registers: vec![timing],
+        bridge_function: 1,
     }
 }
 

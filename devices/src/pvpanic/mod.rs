@@ -59,6 +59,7 @@ impl Wiring for Pci {
             capabilities: Vec::new(),
             vector_bar: 0,
             registers: Vec::new(),
+            bridge_function: 0,
         };
         Manifest {
             ranges: vec![Range { name: "event".into(), length: BAR_BYTES, space: Space::Bar(0) }],

@@ -300,6 +300,7 @@ impl Device for Rtl8139 {
                 capabilities: Vec::new(),
                 vector_bar: 2,
                 registers: Vec::new(),
+                bridge_function: 0,
             }),
             options: specs(),
             ..declare::nothing::<State>(NAME, "RTL8139 network card", Class::Net)

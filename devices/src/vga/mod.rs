@@ -288,6 +288,7 @@ impl Device for Vga {
                 capabilities: Vec::new(),
                 vector_bar: 0,
                 registers: Vec::new(),
+                bridge_function: 0,
             }),
             ..declare::nothing::<State>(NAME, "VGA with the Bochs display interface", Class::Display)
         })

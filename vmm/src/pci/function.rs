@@ -17,6 +17,9 @@ const REVISION: usize = 0x08;
 const CLASS: usize = 0x09;
 const CACHE_LINE: usize = 0x0c;
 const LATENCY: usize = 0x0d;
+const HEADER: usize = 0x0e;
+/// More functions may follow in this slot (6.2.1; 82371SB, "HEDT: header type register").
+const HEADER_FUNCTIONS: u8 = 1 << 7;
 const BARS: usize = 0x10;
 const SUBSYSTEM_VENDOR: usize = 0x2c;
 const SUBSYSTEM: usize = 0x2e;
@@ -132,6 +135,7 @@ impl Function {
     pub fn isa_bridge() -> Function {
         let mut bridge = Function::blank(None);
         bridge.set_identity(BRIDGE_VENDOR, ISA_DEVICE, ISA_CLASS, 0);
+        bridge.config[HEADER] = HEADER_FUNCTIONS;
         bridge.set16(COMMAND, COMMAND_PORTS | COMMAND_MEMORY | COMMAND_MASTER);
         bridge.config[ROUTES..ROUTES + PIRQS].fill(ROUTE_OFF);
         bridge.writable[ROUTES..ROUTES + PIRQS].fill(ROUTE_OFF | ROUTE_INPUT);

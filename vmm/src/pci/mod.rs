@@ -1,5 +1,5 @@
-//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, an ISA bridge in slot 1, one function
-//! in each slot after them.
+//! PCI configuration (PCI Local Bus 3.0, chapter 6): one bus, a host bridge in slot 0, an ISA bridge in slot 1 with the functions
+//! that declare to be beside it, one function in each slot after them.
 //!
 //! Configuration space is the VMM's, made of the manifest; a device never sees it. What a store changes outside of it
 //! comes back as [`Effect`]s, which the machine carries out.
@@ -13,7 +13,7 @@ use crate::bus::{Space, Target};
 use crate::chipset::pam;
 use crate::irq::{PIRQ_GSI, PIRQS};
 use function::Function;
-use schema::manifest::Manifest;
+use schema::manifest::{Manifest, Pci as Identity};
 use std::ops::Range;
 
 /// First port of configuration mechanism 1 (3.2.2.3.2); [`Pci::read`] and [`Pci::write`] count from here.
@@ -32,6 +32,10 @@ pub const SLOTS: u8 = 32;
 pub const FIRST_SLOT: u8 = 2;
 /// Of the ISA bridge.
 const ISA_SLOT: u8 = 1;
+/// Functions of a slot (3.2.2.3.4).
+const FUNCTIONS: u8 = 8;
+const HOST_BRIDGE: Position = Position { slot: 0, function: 0 };
+const ISA_BRIDGE: Position = Position { slot: ISA_SLOT, function: 0 };
 /// The reset control register, among the ports of the mechanism (82371SB, "RC: reset control register", port CF9).
 const RESET_OFFSET: u64 = 1;
 /// Its bit that resets the processor when it rises, and the one that makes that a reset of everything, as it always is here.
@@ -123,10 +127,17 @@ pub struct Pci {
     isa_bridge: Function,
     /// What the machine has been told of the bridges' registers.
     told: Bridges,
-    /// Index 0 is the first slot after the bridges.
-    functions: Vec<Function>,
+    /// Each with its place.
+    functions: Vec<(Position, Function)>,
     /// Where the next base addresses are assigned.
     free: Free,
+}
+
+/// Where a function is on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    slot: u8,
+    function: u8,
 }
 
 /// Registers of the bridges that the machine carries out.
@@ -172,34 +183,52 @@ impl Pci {
         }
     }
 
-    /// Puts a device into the next slot, its base addresses assigned and its decoding off, as firmware leaves a device
+    /// Puts a device into the next slot, or beside the ISA bridge if it is made for that, its base addresses assigned and its decoding off, as firmware leaves a device
     /// that it does not boot from. A device without a PCI identity is left alone. A manifest that makes no sense is
     /// refused in a sentence, and the bus stays as it was.
     pub fn add(&mut self, device: u8, manifest: &Manifest) -> Result<(), String> {
         let Some(identity) = &manifest.pci else { return Ok(()) };
         let name = &manifest.name;
-        let slot = self.functions.len() as u8 + FIRST_SLOT;
-        if slot >= SLOTS {
-            return Err(format!("{name}: all {} PCI slots are taken", SLOTS - FIRST_SLOT));
-        }
+        let place = self.place(identity).map_err(|why| format!("{name}: {why}"))?;
         let mut free = self.free;
-        let function = Function::new(device, manifest, identity, slot, |space, size| free.take(space, size))
+        let function = Function::new(device, manifest, identity, place.slot, |space, size| free.take(space, size))
             .map_err(|why| format!("{name}: {why}"))?;
-        self.functions.push(function);
+        if place.slot == ISA_SLOT && function.pin().is_some() {
+            return Err(format!("{name}: a function beside the ISA bridge has no pin of the bus"));
+        }
+        self.functions.push((place, function));
         self.free = free;
         Ok(())
     }
 
+    /// Where the next function goes.
+    fn place(&self, identity: &Identity) -> Result<Position, String> {
+        if identity.bridge_function > 0 {
+            let place = Position { slot: ISA_SLOT, function: identity.bridge_function };
+            return match identity.bridge_function {
+                FUNCTIONS.. => Err(format!("a slot has no function {}", place.function)),
+                _ if self.at(place).is_some() => {
+                    Err(format!("function {} of the ISA bridge is there already", place.function))
+                }
+                _ => Ok(place),
+            };
+        }
+        let taken = self.functions.iter().filter(|(place, _)| place.slot != ISA_SLOT).count() as u8;
+        match taken + FIRST_SLOT {
+            SLOTS.. => Err(format!("all {} PCI slots are taken", SLOTS - FIRST_SLOT)),
+            slot => Ok(Position { slot, function: 0 }),
+        }
+    }
+
     /// The slot of a device, if it is a PCI function.
     pub fn slot_of(&self, device: u8) -> Option<u8> {
-        let index = self.functions.iter().position(|function| function.device() == Some(device))?;
-        Some(index as u8 + FIRST_SLOT)
+        self.functions.iter().find(|(_, function)| function.device() == Some(device)).map(|(place, _)| place.slot)
     }
 
     /// The I/O APIC's input of a device's pin, if it is a PCI function with one.
     pub fn gsi_of(&self, device: u8) -> Option<u32> {
         let slot = self.slot_of(device)?;
-        let function = self.functions.iter().find(|function| function.device() == Some(device))?;
+        let (_, function) = self.functions.iter().find(|(_, function)| function.device() == Some(device))?;
         Some(gsi_of(slot, function.pin()?))
     }
 
@@ -240,17 +269,17 @@ impl Pci {
         }
         let mut effects = Vec::new();
         // Everything leaves the bus before anything takes its place.
-        for function in self.functions.iter_mut() {
+        for (_, function) in &mut self.functions {
             function.unmap(&mut effects);
         }
         for index in 0..self.functions.len() {
-            for (bar, place) in self.functions[index].wanted() {
-                if !self.functions.iter().any(|other| other.occupies(&place)) {
-                    self.functions[index].map(bar, &place, &mut effects);
+            for (bar, wanted) in self.functions[index].1.wanted() {
+                if !self.functions.iter().any(|(_, other)| other.occupies(&wanted)) {
+                    self.functions[index].1.map(bar, &wanted, &mut effects);
                 }
             }
         }
-        for function in self.functions.iter_mut() {
+        for (_, function) in &mut self.functions {
             function.controls(&mut effects);
         }
         self.bridges(&mut effects);
@@ -280,24 +309,31 @@ impl Pci {
         (fits && self.address & ENABLE != 0).then(|| (self.address & 0xfc) as u8 + (offset - 4) as u8)
     }
 
-    /// Slot of the addressed function; the one bus has number 0, and no slot has more than function 0.
-    fn slot(&self) -> Option<usize> {
-        (self.address & 0x00ff_0700 == 0).then_some((self.address >> 11 & 0x1f) as usize)
+    /// What the address register means; the one bus has number 0.
+    fn addressed(&self) -> Option<Position> {
+        let place =
+            Position { slot: (self.address >> 11) as u8 % SLOTS, function: (self.address >> 8) as u8 % FUNCTIONS };
+        (self.address & 0x00ff_0000 == 0).then_some(place)
+    }
+
+    /// Index of the function that is there.
+    fn at(&self, place: Position) -> Option<usize> {
+        self.functions.iter().position(|(own, _)| *own == place)
     }
 
     fn selected(&self) -> Option<&Function> {
-        match self.slot()? {
-            0 => Some(&self.host_bridge),
-            slot if slot == usize::from(ISA_SLOT) => Some(&self.isa_bridge),
-            slot => self.functions.get(slot - usize::from(FIRST_SLOT)),
+        match self.addressed()? {
+            HOST_BRIDGE => Some(&self.host_bridge),
+            ISA_BRIDGE => Some(&self.isa_bridge),
+            place => self.at(place).map(|index| &self.functions[index].1),
         }
     }
 
     fn selected_mut(&mut self) -> Option<&mut Function> {
-        match self.slot()? {
-            0 => Some(&mut self.host_bridge),
-            slot if slot == usize::from(ISA_SLOT) => Some(&mut self.isa_bridge),
-            slot => self.functions.get_mut(slot - usize::from(FIRST_SLOT)),
+        match self.addressed()? {
+            HOST_BRIDGE => Some(&mut self.host_bridge),
+            ISA_BRIDGE => Some(&mut self.isa_bridge),
+            place => self.at(place).map(|index| &mut self.functions[index].1),
         }
     }
 }

@@ -25,6 +25,7 @@ fn identity() -> Identity {
         capabilities: vec![vec![0x09, 0xee, 16, 1, 4, 0, 0, 0, 0, 0, 0, 0, 56, 0, 0, 0], vec![0x09, 0, 5, 9, 9]],
         vector_bar: 1,
         registers: Vec::new(),
+        bridge_function: 0,
     }
 }
 
@@ -503,4 +504,34 @@ fn device_without_a_pci_identity_takes_no_slot() {
     let mut pci = with(&[testing::manifest("isa"), rich()]);
     assert_eq!((pci.slot_of(0), pci.slot_of(1)), (None, Some(FIRST_SLOT)));
     assert_eq!(pci.get(SECOND, 0, 4), ONES);
+}
+
+/// With the function of this number beside the ISA bridge.
+fn beside(function: u8) -> Manifest {
+    let mut manifest = plain(vec![range(Where::PortBar(4), 16)]);
+    manifest.pci.as_mut().unwrap().bridge_function = function;
+    manifest
+}
+
+#[test]
+fn a_function_that_cannot_be_beside_the_isa_bridge_is_refused() {
+    let mut pci = with(&[beside(1)]);
+    assert!(pci.add(1, &beside(1)).unwrap_err().contains("function 1 of the ISA bridge is there already"));
+    assert!(pci.add(1, &beside(8)).unwrap_err().contains("no function 8"));
+    let pinned = Manifest { lines: vec![Line::Pin(1)], ..beside(2) };
+    assert!(pci.add(1, &pinned).unwrap_err().contains("no pin"));
+}
+
+#[test]
+fn a_function_beside_the_isa_bridge_takes_no_slot_of_its_own() {
+    let mut pci = with(&[plain(Vec::new()), beside(1), plain(Vec::new())]);
+    assert_eq!((pci.slot_of(0), pci.slot_of(1), pci.slot_of(2)), (Some(2), Some(1), Some(3)));
+    let function = |pci: &mut Pci, number: u64| {
+        assert_eq!(pci.write(0, 4, 1 << 31 | 1 << 11 | number << 8), []);
+        pci.read(4, 4, quiet)
+    };
+    assert_eq!(function(&mut pci, 0), 0x7000_8086);
+    assert_eq!(function(&mut pci, 1), 0x1042_1af4);
+    assert_eq!(function(&mut pci, 2), ONES);
+    assert_eq!(pci.get(1, 0x0e, 1), 0x80, "more functions follow");
 }

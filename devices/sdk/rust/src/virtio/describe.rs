@@ -89,6 +89,7 @@ pub fn manifest(function: Function<'_>) -> Manifest {
             capabilities: capabilities(function.queues, function.config_bytes),
             vector_bar: VECTOR_BAR,
             registers: Vec::new(),
+            bridge_function: 0,
         }),
         acpi: None,
         with: Vec::new(),
