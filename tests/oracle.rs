@@ -8,6 +8,10 @@
 mod accesses;
 #[path = "oracle/differences.rs"]
 mod differences;
+#[path = "oracle/display.rs"]
+mod display;
+#[path = "oracle/drives.rs"]
+mod drives;
 mod harness;
 #[path = "oracle/machine.rs"]
 mod machine;
@@ -18,7 +22,8 @@ use accesses::Random;
 use differences::{Context, DIFFERENCES, Difference, Seen};
 use harness::{Place, root};
 use machine::{Access, Machine};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Accesses to each device.
@@ -32,22 +37,50 @@ const KINDS_SHOWN: usize = 50;
 /// Accesses that are shown before one that differs.
 const SHOWN: usize = 12;
 
+/// The media that both machines have, each its own copy.
+struct Media {
+    diskette: PathBuf,
+    disk: PathBuf,
+    cd: PathBuf,
+}
+
+impl Media {
+    fn new(place: &Place, whose: &str) -> Media {
+        let image = |name: &str, sectors: u64| {
+            let content: Vec<u8> = (0..sectors * 64).flat_map(|word| (word * 0x0101_0307).to_le_bytes()).collect();
+            place.file(&format!("{whose}-{name}"), &content)
+        };
+        Media { diskette: image("diskette", 2880), disk: image("disk", 8192), cd: image("cd", 256) }
+    }
+}
+
 fn ours(place: &Place) -> Machine {
+    let Media { diskette, disk, cd } = Media::new(place, "ours");
     let mut command = place.cofferdam();
-    command
-        .args(["qtest", "--rtc", TIME, "--device", "pvpanic", "--device", "ib700"])
-        .args(["--device", &format!("rtl8139,cplus,mac={ADDRESS}")])
-        .stderr(Stdio::null());
+    // The display has the first slot, and the card the second.
+    command.args(["qtest", "--memory", "64M", "--rtc", TIME, "--device", "pvpanic", "--device", "ib700"]).args([
+        "--device",
+        "vga",
+        "--device",
+        &format!("rtl8139,cplus,mac={ADDRESS}"),
+    ]);
+    command.arg("--floppy").arg(diskette).arg("--ide").arg(disk).arg("--cdrom").arg(cd).stderr(Stdio::null());
     Machine::start(command)
 }
 
-fn theirs() -> Machine {
+fn theirs(place: &Place) -> Machine {
+    let Media { diskette, disk, cd } = Media::new(place, "theirs");
     let mut command = Command::new("qemu-system-x86_64");
+    let drive =
+        |interface: &str, file: &Path, more: &str| format!("format=raw,file={},{interface}{more}", file.display());
     command
         .args(["-accel", "tcg", "-S", "-machine", "pc", "-m", "64", "-nodefaults", "-display", "none"])
-        .args(["-rtc", &format!("base={TIME},clock=vm"), "-serial", "null", "-parallel", "null"])
+        .args(["-rtc", &format!("base={TIME},clock=vm"), "-serial", "null", "-parallel", "null", "-vga", "std"])
         .args(["-device", &format!("rtl8139,addr={},mac={ADDRESS}", rtl8139::SLOT)])
         .args(["-device", "pvpanic", "-device", "ib700", "-qtest", "stdio", "-qtest-log", "/dev/null"])
+        .args(["-drive", &drive("if=floppy", &diskette, "")])
+        .args(["-drive", &drive("if=ide,index=0", &disk, "")])
+        .args(["-drive", &drive("if=ide,index=2", &cd, ",media=cdrom")])
         .stderr(Stdio::null());
     Machine::start(command)
 }
@@ -61,14 +94,14 @@ fn compare(device: &'static str, input: u32, generate: fn(&mut Random, usize) ->
     let place = Place::new();
     let accesses = generate(&mut Random(1), COUNT);
     assert!(accesses.len() >= COUNT);
-    let (mut ours, mut theirs) = (ours(&place), theirs());
+    let (mut ours, mut theirs) = (ours(&place), theirs(&place));
     let (own, other) = std::thread::scope(|scope| {
         let other = scope.spawn(|| theirs.play(&accesses));
         (ours.play(&accesses), other.join().expect("it answers"))
     });
     let mut context = Context::default();
     let mut used: BTreeSet<&str> = BTreeSet::new();
-    let (mut unexplained, mut kinds) = (Vec::new(), BTreeSet::new());
+    let (mut unexplained, mut kinds) = (Vec::new(), BTreeMap::new());
     for (at, access) in accesses.iter().enumerate() {
         context.note(access);
         let seen = Seen {
@@ -83,7 +116,8 @@ fn compare(device: &'static str, input: u32, generate: fn(&mut Random, usize) ->
         match DIFFERENCES.iter().find(|one| one.device == device && (one.is_it)(&context, access, &seen)) {
             Some(Difference { name, .. }) => drop(used.insert(name)),
             None => {
-                kinds.insert(context.kind(access, &seen));
+                let (count, _) = kinds.entry(context.kind(access, &seen)).or_insert((0, (seen.ours, seen.theirs)));
+                *count += 1;
                 unexplained.push(at);
             }
         }
@@ -92,7 +126,9 @@ fn compare(device: &'static str, input: u32, generate: fn(&mut Random, usize) ->
         for at in at.saturating_sub(SHOWN)..=*at {
             println!("{:<22} ours {:x?} theirs {:x?}", accesses[at].line().trim_end(), own[at], other[at]);
         }
-        kinds.iter().take(KINDS_SHOWN).for_each(|kind| println!("{kind}"));
+        for (kind, (count, (ours, theirs))) in kinds.iter().take(KINDS_SHOWN) {
+            println!("{count:>6} of {kind}: {ours:#x} is {theirs:#x}");
+        }
         panic!("{device}: {} of {} accesses differ without a reason", unexplained.len(), accesses.len());
     }
     let table: BTreeSet<&str> = DIFFERENCES.iter().filter(|one| one.device == device).map(|one| one.name).collect();
@@ -138,6 +174,31 @@ fn the_panic_device_answers_as_the_oracle_does() {
 #[test]
 fn the_watchdog_answers_as_the_oracle_does() {
     compare("ib700", 31, accesses::ib700);
+}
+
+#[test]
+fn the_floppy_controller_answers_as_the_oracle_does() {
+    compare("floppy", 6, drives::floppy);
+}
+
+#[test]
+fn the_disk_answers_as_the_oracle_does() {
+    compare("piix-ide (disk)", 14, drives::disk);
+}
+
+#[test]
+fn the_cd_rom_drive_answers_as_the_oracle_does() {
+    compare("piix-ide (cdrom)", 15, drives::cd);
+}
+
+#[test]
+fn the_display_answers_as_the_oracle_does() {
+    compare("vga", 31, display::vga);
+}
+
+#[test]
+fn the_firmware_configuration_answers_as_the_oracle_does() {
+    compare("fw-cfg", 31, display::fw_cfg);
 }
 
 #[test]

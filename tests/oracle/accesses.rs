@@ -209,7 +209,7 @@ pub fn i8042(random: &mut Random, count: usize) -> Vec<Access> {
 pub fn pvpanic(random: &mut Random, count: usize) -> Vec<Access> {
     let one = |random: &mut Random| match random.below(4) {
         0 => Access::write(0x505, random.byte() & !3),
-        1 => Access { width: random.of(&[2, 4]), ..Access::read(0x505) },
+        1 => Access::read(0x505).wide(random.of(&[2, 4])),
         _ => Access::read(0x505),
     };
     (0..count).map(|_| one(random)).collect()

@@ -5,12 +5,21 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Lines that are under way at once: fewer than the pipes between us hold.
 pub const UNDER_WAY: usize = 256;
+/// Looks at a register that is waited for. A machine that works beside its test program needs some hundred.
+const LOOKS_MAX: usize = 100_000;
+/// Accesses that are shown before one that waits in vain.
+const SHOWN: usize = 12;
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     Read,
     Write,
+    /// Looks until these bits have this value: one machine may need a moment that the other does not.
+    Await {
+        bits: u8,
+        value: u8,
+    },
 }
 
 /// One access, to a port or to memory.
@@ -32,6 +41,11 @@ impl Access {
         Access { act: Act::Write, value: value as u32, ..Access::read(port) }
     }
 
+    /// Looks at a port until `bits` are `value`.
+    pub const fn wait(port: u16, bits: u8, value: u8) -> Access {
+        Access { act: Act::Await { bits, value }, ..Access::read(port) }
+    }
+
     /// The same of this width.
     pub const fn wide(self, width: u8) -> Access {
         Access { width, ..self }
@@ -51,6 +65,11 @@ impl Access {
         self.act == Act::Write
     }
 
+    /// Whether it is to this port.
+    pub fn is_at(&self, port: u16) -> bool {
+        !self.memory && self.at == u32::from(port)
+    }
+
     /// As the protocol says it.
     pub fn line(&self) -> String {
         let letter = match self.width {
@@ -62,8 +81,8 @@ impl Access {
         match (self.act, self.memory) {
             (Act::Write, false) => format!("out{letter} {at:#x} {value:#x}\n"),
             (Act::Write, true) => format!("write{letter} {at:#x} {value:#x}\n"),
-            (Act::Read, false) => format!("in{letter} {at:#x}\n"),
-            (Act::Read, true) => format!("read{letter} {at:#x}\n"),
+            (_, false) => format!("in{letter} {at:#x}\n"),
+            (_, true) => format!("read{letter} {at:#x}\n"),
         }
     }
 }
@@ -96,12 +115,37 @@ impl Machine {
     /// Makes these accesses.
     pub fn play(&mut self, accesses: &[Access]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(accesses.len());
-        for some in accesses.chunks(UNDER_WAY) {
-            let lines: String = some.iter().map(Access::line).collect();
+        let mut rest = accesses;
+        while let Some(first) = rest.first() {
+            let waits = |access: &Access| matches!(access.act, Act::Await { .. });
+            if let Act::Await { bits, value } = first.act {
+                let answer = self.wait(first, bits, value);
+                let at = accesses.len() - rest.len();
+                answers.push(answer.unwrap_or_else(|| {
+                    let before: String = accesses[at.saturating_sub(SHOWN)..=at].iter().map(Access::line).collect();
+                    panic!("bits {bits:#x} are never {value:#x}:\n{before}");
+                }));
+                rest = &rest[1..];
+                continue;
+            }
+            let together = rest.iter().take(UNDER_WAY).take_while(|access| !waits(access)).count();
+            let lines: String = rest[..together].iter().map(Access::line).collect();
             self.to.write_all(lines.as_bytes()).expect("it listens");
-            answers.extend(some.iter().map(|_| self.answer()));
+            answers.extend((0..together).map(|_| self.answer()));
+            rest = &rest[together..];
         }
         answers
+    }
+
+    fn wait(&mut self, access: &Access, bits: u8, value: u8) -> Option<Answer> {
+        for _ in 0..LOOKS_MAX {
+            self.to.write_all(access.line().as_bytes()).expect("it listens");
+            let answer = self.answer();
+            if answer.value as u8 & bits == value {
+                return Some(answer);
+            }
+        }
+        None
     }
 
     fn answer(&mut self) -> Answer {

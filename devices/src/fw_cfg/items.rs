@@ -17,6 +17,8 @@ pub const NAME_MAX: usize = 55;
 pub const SIGNATURE: u16 = 0x00;
 /// Which interfaces there are.
 pub const ID: u16 = 0x01;
+/// What the machine is called among all.
+pub const UUID: u16 = 0x02;
 /// Bytes of guest memory.
 pub const RAM_SIZE: u16 = 0x03;
 /// Processors that run.

@@ -14,7 +14,7 @@ use device::{
     Access, AttachError, BlockStore, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan,
 };
 use items::find;
-pub use items::{BOOT_MENU, CPUS, CPUS_MAX, ID, ITEM_MAX, ItemError, Items, RAM_SIZE, SIGNATURE};
+pub use items::{BOOT_MENU, CPUS, CPUS_MAX, ID, ITEM_MAX, ItemError, Items, RAM_SIZE, SIGNATURE, UUID};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -79,6 +79,12 @@ const NO_ANSWER: u8 = 0;
 const DONE: u8 = 1;
 const FAILED: u8 = 2;
 
+/// The number of an item: bit 14 beside it says that it is to be written, and is none of it (specification, "Selector Register").
+const fn item_of(selector: u16) -> u16 {
+    const WRITES: u16 = 1 << 14;
+    selector & !WRITES
+}
+
 impl FwCfg {
     /// The next byte of the selected item.
     fn next_byte(&mut self, state: &mut State) -> u8 {
@@ -99,14 +105,14 @@ impl FwCfg {
         let (control, length) = (word(0), word(4));
         let to = u64::from(word(8)) << 32 | u64::from(word(12));
         if control & SELECT != 0 {
-            (state.selector, state.offset) = ((control >> 16) as u16, 0);
+            (state.selector, state.offset) = (item_of((control >> 16) as u16), 0);
         }
         (state.request, state.transfers, state.answer) = (at, 0, NO_ANSWER);
         if control & READ != 0 {
             (state.to, state.left, state.transfers) = (to, length, 1);
             self.step(state);
-        } else if control & WRITE != 0 {
-            // No item can be written.
+        } else if control & WRITE != 0 && length > 0 {
+            // No item can be written: not a byte of it.
             state.answer = FAILED;
         } else {
             if control & SKIP != 0 {
@@ -181,7 +187,7 @@ impl Device for FwCfg {
 
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
         match (at.offset, at.width) {
-            (SELECTOR, 2) => (state.selector, state.offset) = (value as u16, 0),
+            (SELECTOR, 2) => (state.selector, state.offset) = (item_of(value as u16), 0),
             // Items could be written here once; no longer ("Data Register").
             (DATA, 1) => {}
             // The register is big-endian.

@@ -134,7 +134,9 @@ fn item_is_read_byte_by_byte_and_zeros_follow_it() {
     bench.write(0, DATA, 1, 0xff).unwrap();
     bench.write(0, SELECTOR, 2, SIGNATURE.into()).unwrap();
     assert_eq!(bench.read(0, DATA, 1), Ok(b'Q'.into()), "selecting begins anew, and a store changed nothing");
-    bench.write(0, SELECTOR, 2, 0x4444).unwrap();
+    bench.write(0, SELECTOR, 2, u64::from(SIGNATURE | 1 << 14)).unwrap();
+    assert_eq!(bench.read(0, DATA, 1), Ok(b'Q'.into()), "that it is to be written is not part of its number");
+    bench.write(0, SELECTOR, 2, 0x8444).unwrap();
     assert_eq!(bench.read(0, DATA, 1), Ok(0), "no such item");
 }
 

@@ -38,6 +38,7 @@ impl Work<'_> {
     pub(super) fn command(&mut self, code: u8) {
         self.drive.interrupt = 0;
         self.drive.error = 0;
+        self.drive.packet = 0;
         self.drive.status = self.ready();
         match (self.unit.kind, code) {
             (_, 0xe0 | 0x94) => self.rest(true),

@@ -52,7 +52,7 @@ impl Work<'_> {
         drive.status = ready | status;
         drive.error = error;
         drive.interrupt = 1;
-        if self.unit.kind == Kind::Cdrom {
+        if drive.packet == 1 {
             drive.count[0] = COMMAND | TO_HOST;
         }
     }
@@ -153,7 +153,7 @@ impl Work<'_> {
 
     /// A packet device says with each block how long it is (8.24).
     fn tell_packet_host(&mut self, block: u32) {
-        if self.unit.kind == Kind::Cdrom {
+        if self.drive.packet == 1 {
             self.drive.count[0] = TO_HOST;
             [self.drive.mid[0], self.drive.high[0], ..] = block.to_le_bytes();
         }
@@ -191,11 +191,11 @@ impl Work<'_> {
         }
         self.drive.at += bytes as u32;
         if self.drive.at >= self.drive.end {
-            match (self.drive.left, self.unit.kind) {
+            match (self.drive.left, self.drive.packet) {
                 (1.., _) => self.fill(),
-                (0, Kind::Cdrom) => self.finish(),
-                // The last block has no interrupt behind it (9.5).
-                (0, Kind::Disk) => {
+                // The last block has no interrupt behind it (9.5), unless it is a packet command's (9.8).
+                (0, 1) => self.finish(),
+                (0, _) => {
                     self.drive.phase = Phase::Idle as u8;
                     self.drive.status = self.ready();
                 }

@@ -33,6 +33,7 @@ impl Work<'_> {
         // Most bytes of a block: an even number (8.24).
         let limit = u32::from(u16::from_le_bytes([self.drive.mid[0], self.drive.high[0]]));
         self.drive.limit = (limit & !1).min(BLOCK_MAX);
+        self.drive.packet = 1;
         self.begin_packet();
     }
 

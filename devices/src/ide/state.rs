@@ -159,7 +159,9 @@ pub struct Drive {
     pub open: u8,
     pub locked: u8,
     pub event: u8,
-    pub unused: [u8; 7],
+    /// The command is PACKET: its data and its end are told as such.
+    pub packet: u8,
+    pub unused: [u8; 6],
 }
 
 impl Drive {

@@ -103,10 +103,11 @@ impl Work<'_> {
     /// Whether state found for this drive is one that it could have left.
     pub(super) fn is_possible(drive: &Drive, unit: Option<&Unit>) -> bool {
         let Some(phase) = Phase::of(drive.phase) else { return false };
-        let flags = [drive.interrupt, drive.standby, drive.uncached, drive.half, drive.open, drive.locked];
+        let flags =
+            [drive.interrupt, drive.standby, drive.uncached, drive.half, drive.open, drive.locked, drive.packet];
         let sound = flags.iter().all(|flag| *flag <= 1)
             && drive.source <= Source::Answer as u8
-            && drive.unused == [0; 7]
+            && drive.unused == [0; 6]
             && drive.event <= super::sense::EVENT_MAX
             && (drive.multiple == 0 || drive.multiple.is_power_of_two() && drive.multiple <= MULTIPLE_MAX)
             && drive.heads <= 16;

@@ -189,3 +189,24 @@ fn registers_keep_what_they_can_and_status_bits_are_cleared_by_ones() {
     assert_eq!(pc.master_status(), 0);
     assert_eq!(pc.bench.read(MASTER, 8, 4), Ok(0), "the other channel heard nothing");
 }
+
+#[test]
+fn a_table_that_its_own_data_overwrite_or_that_has_no_end_comes_to_an_end() {
+    // Memory of zeroes is a table of regions of 64 KiB at address 0, where the table is; and one of regions of two bytes without a last.
+    let small: Vec<(u32, u32, bool)> = (0..64).map(|_| (TABLE as u32, 2, false)).collect();
+    for table in [&[][..], &small] {
+        let mut pc = Pc::new();
+        pc.table(table);
+        pc.address(0, 0, 0);
+        pc.command(0xc8);
+        pc.start(TO_MEMORY);
+        // Each look at the registers is answered, and does a bounded amount of what is left.
+        let ended = (0..1000).any(|_| pc.master_status() & ACTIVE == 0 || pc.alternate() & 0x08 == 0);
+        assert!(ended, "it moves data for ever");
+        pc.control(4);
+        pc.control(0);
+        pc.address(0, 1, 1);
+        pc.command(0x20);
+        assert_eq!(pc.interrupt() & 0x89, 0x08, "the drive is as it was");
+    }
+}

@@ -316,6 +316,7 @@ impl Pc {
         self.command(code);
         assert_eq!(self.interrupt() & 0x89, 0x08);
         let bytes = self.load(512);
+        assert_eq!((self.line(), self.alternate() & 0x89), (false, 0), "the last block has no interrupt behind it");
         assert_eq!(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
         bytes.chunks(2).map(|word| u16::from_le_bytes([word[0], word[1]])).collect()
     }
