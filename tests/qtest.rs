@@ -3,6 +3,8 @@
 #[path = "harness/driven.rs"]
 mod driven;
 mod harness;
+#[path = "harness/python.rs"]
+mod python;
 
 use driven::{Machine, Program, second_name};
 use harness::{PATIENCE, Place, text};
@@ -209,4 +211,91 @@ fn an_argument_that_makes_no_sense_is_said() {
     let output = Command::new(second_name()).args(["-device", "teapot"]).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("'teapot' is not a valid device model name"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn firmware_s_configuration_has_what_was_asked_for() {
+    let place = Place::new();
+    let file = place.file("item", b"from a file");
+    let item = format!("name=opt/a,file={}", file.display());
+    let words = ["-fw_cfg", &item, "-fw_cfg", "name=opt/b,string=c,,d", "-smp", "3", "-m", "64"];
+    let mut program = Program::start(&place, &words);
+    let mut select = |selector: u16, bytes: usize| {
+        program.test.ask(&format!("outw 0x510 {selector}"));
+        (0..bytes).map(|_| program.test.number("inb 0x511") as u8).collect::<Vec<u8>>()
+    };
+    assert_eq!(select(0, 4), b"QEMU");
+    assert_eq!(select(3, 8), (64u64 << 20).to_le_bytes());
+    assert_eq!(select(5, 2), 3u16.to_le_bytes());
+    let count = u32::from_be_bytes(select(0x19, 4).try_into().unwrap()) as usize;
+    let directory = select(0x19, 4 + 64 * count);
+    let content = |name: &str| {
+        let mut entries = directory[4..].chunks(64);
+        let entry = entries.find(|entry| entry[8..].starts_with(name.as_bytes()) && entry[8 + name.len()] == 0);
+        let entry = entry.unwrap_or_else(|| panic!("no {name}"));
+        (u16::from_be_bytes([entry[4], entry[5]]), u32::from_be_bytes(entry[..4].try_into().unwrap()) as usize)
+    };
+    for (name, expected) in [("opt/a", &b"from a file"[..]), ("opt/b", b"c,d")] {
+        let (selector, bytes) = content(name);
+        assert_eq!(select(selector, bytes), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_ide_function_is_beside_the_isa_bridge_as_on_a_piix3() {
+    let place = Place::new();
+    let mut machine = Machine::start(&place, &["--device", "pvpanic-pci"]);
+    let mut function = |slot: u32, number: u32| {
+        machine.ask(&format!("outl 0xcf8 {:#x}", 0x8000_0000 | slot << 11 | number << 8));
+        machine.number("inl 0xcfc")
+    };
+    assert_eq!([function(0, 0), function(1, 0), function(1, 1)], [0x1237_8086, 0x7000_8086, 0x7010_8086]);
+    assert_eq!([function(1, 2), function(2, 0), function(3, 0)], [0xffff_ffff, 0x0011_1b36, 0xffff_ffff]);
+}
+
+/// What somebody else's client does with a monitor.
+const CLIENT: &str = r#"
+import asyncio, sys
+from qemu.qmp import ExecuteError, QMPClient
+
+async def main(path, diskette):
+    client = QMPClient("test")
+    with client.listener("DEVICE_TRAY_MOVED") as trays:
+        await client.connect(path)
+        print((await client.execute("query-status"))["status"])
+        print("pc" in [one["name"] for one in await client.execute("query-machines")])
+        print("floppy" in [one["name"] for one in await client.execute("qom-list-types")])
+        await client.execute("blockdev-change-medium", {"id": "fd", "filename": diskette})
+        print([(await trays.get())["data"]["tray-open"] for _ in range(2)])
+        print((await client.execute("query-block"))[0]["inserted"]["file"] == diskette)
+        await client.execute("eject", {"id": "fd"})
+        for command, arguments in [("device_add", {"driver": "e1000"}), ("device_del", {"id": "x"}), ("eject", {"id": "y"})]:
+            try:
+                await client.execute(command, arguments)
+            except ExecuteError as error:
+                print(error.error_class)
+        await client.execute("quit")
+    await client.disconnect()
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+#[test]
+fn the_qemu_project_s_own_client_is_answered() {
+    let Some(interpreter) = python::monitor_client() else { return };
+    let place = Place::new();
+    let (test, monitor) = (place.path("qtest"), place.path("qmp"));
+    let diskette = place.file("diskette", &[0; 1440 << 10]);
+    let mut machine = Command::new(second_name())
+        .env("COFFERDAM_RUNTIME", place.path("run"))
+        .args(["-qtest", &format!("unix:{},server=on,wait=off", test.display())])
+        .args(["-chardev", &format!("socket,path={},id=char0,server=on,wait=off", monitor.display())])
+        .args(["-mon", "chardev=char0,mode=control", "-device", "floppy,id=fd", "-nodefaults"])
+        .spawn()
+        .expect("the program starts");
+    harness::wait_until("it listens", || monitor.exists());
+    let said = python::run(Command::new(interpreter).args(["-c", CLIENT]).arg(&monitor).arg(&diskette));
+    let lines = "running\nTrue\nTrue\n[True, False]\nTrue\nGenericError\nDeviceNotFound\nDeviceNotFound\n";
+    assert_eq!(said.as_deref(), Ok(lines));
+    assert_eq!(machine.wait().expect("our child").code(), Some(0));
 }

@@ -14,12 +14,9 @@ use crate::nic;
 use anyhow::{Context, Result};
 use sandbox::HelperForm;
 use schema::host::Level;
-use schema::manifest::Manifest;
 use std::time::Duration;
 use vmm::supervisor::operator::Operators;
-use vmm::supervisor::{
-    Backing, BootPlan, Catalogue, Console, Ended, Isolate, Journal, Plan, PlannedDevice, Signals, Vm, runtime,
-};
+use vmm::supervisor::{BootPlan, Console, Ended, Isolate, Journal, Plan, PlannedDevice, Signals, Vm, runtime};
 
 /// The guest said it panicked.
 const PANICKED: u8 = 3;
@@ -100,7 +97,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     crate::device::ask(&mut devices, &asked.demands()?)?;
     if asked.firmware.is_some() {
-        let manifests = manifests_of(&devices)?;
+        let manifests = firmware::manifests(&devices)?;
         let mut extras = firmware::option_roms(&manifests)?;
         for card in &asked.nic {
             // One is enough for all cards that it is for.
@@ -114,9 +111,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
             let content = order::describe(letters, &devices, &manifests, &extras);
             extras.push(Extra { name: BOOT_ORDER.to_owned(), content });
         }
-        let items = firmware::items(asked.memory_bytes()?, asked.cpus.unwrap_or(1), &manifests, extras)?;
-        let told = devices.iter_mut().filter(|device| device.device == "fw-cfg");
-        told.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
+        firmware::tell(&mut devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), firmware::NO_UUID, extras)?;
     } else if asked.boot.is_some() || !asked.fw_cfg.is_empty() || asked.debug_console.is_some() {
         return Err(usage!("--boot, --fw-cfg and --debug-console are for firmware; give --firmware FILE as well"));
     }
@@ -137,17 +132,6 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         kvm: true,
         pins: None,
     })
-}
-
-pub fn manifests_of(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
-    let manifest = |device: &PlannedDevice| {
-        if let Some(plugin) = &device.plugin {
-            return Ok(plugin.manifest.clone());
-        }
-        let found = BuiltIn.manifest(&device.device, &device.options);
-        found.map_err(|sentence| usage!("device {}: {sentence}", device.label))
-    };
-    devices.iter().map(manifest).collect()
 }
 
 /// Says what is given up, where something is.

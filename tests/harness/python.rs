@@ -17,6 +17,9 @@ pub const PYCAPNP: &str = "pycapnp==2.2.4";
 /// A VNC client, and what it stands on.
 const ASYNCVNC: [&str; 4] = ["asyncvnc==1.3.0", "cryptography<51", "numpy<3", "keysymdef==1.2.0"];
 
+/// The QEMU project's own client of its monitor.
+const QMP: &str = "qemu.qmp==0.0.6";
+
 /// Its interpreter; `None`, and one line that says so, where there is none to be had.
 pub fn interpreter() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -27,6 +30,12 @@ pub fn interpreter() -> Option<&'static Path> {
 pub fn viewer() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     said(MADE.get_or_init(|| make("viewer", "asyncvnc.py", &ASYNCVNC)))
+}
+
+/// The interpreter of an environment of its own, which has a client of the monitor.
+pub fn monitor_client() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    said(MADE.get_or_init(|| make("monitor", "qemu/qmp", &[QMP])))
 }
 
 fn said(made: &'static Result<PathBuf, String>) -> Option<&'static Path> {

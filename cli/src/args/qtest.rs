@@ -3,12 +3,12 @@
 use super::{CarrierSpec, HelperSpec, IsolateSpec, LayerArgs, SandboxSpec, apply_carrier, usage};
 use crate::machine::{self, DRIVEN, label, named, parse_size, planned};
 use crate::qtest::{Actions, Link, Setup};
-use crate::{drives, rtc};
+use crate::{drives, firmware, rtc};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use schema::play::Clock;
 use std::path::PathBuf;
-use vmm::supervisor::{BootPlan, DEADLINE, Isolate, Plan, PlannedDevice, RESTARTS};
+use vmm::supervisor::{BootPlan, CPUS_MAX, DEADLINE, Isolate, Outlet, Plan, PlannedDevice, RESTARTS};
 
 #[derive(ClapArgs)]
 pub struct QtestArgs {
@@ -30,6 +30,21 @@ pub struct QtestArgs {
     /// A CD's image for a drive on the second IDE cable.
     #[arg(long, value_name = "PATH")]
     pub cdrom: Vec<String>,
+    /// An item of the firmware configuration device, as for `run`. May be repeated.
+    #[arg(long, value_name = "name=NAME,file=PATH|string=TEXT")]
+    pub fw_cfg: Vec<String>,
+    /// Processors that firmware is told of; none runs.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=CPUS_MAX as i64))]
+    pub cpus: u8,
+    /// What firmware is told that the machine is called.
+    #[arg(skip)]
+    pub uuid: [u8; 16],
+    /// Where the first serial port's bytes go, if anywhere.
+    #[arg(skip)]
+    pub serial: Option<String>,
+    /// Where the printer's bytes go, if anywhere.
+    #[arg(skip)]
+    pub parallel: Option<String>,
     /// Another device, with its options, as for `run`. May be repeated.
     #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
     pub device: Vec<String>,
@@ -83,6 +98,11 @@ impl Default for QtestArgs {
             floppy: Vec::new(),
             ide: Vec::new(),
             cdrom: Vec::new(),
+            fw_cfg: Vec::new(),
+            cpus: 1,
+            uuid: [0; 16],
+            serial: None,
+            parallel: None,
             device: Vec::new(),
             clock: ClockSpec::Virtual,
             rtc: "utc".to_owned(),
@@ -119,6 +139,15 @@ impl QtestArgs {
             devices.extend(DRIVEN.iter().map(|device| planned(device, Vec::new(), Vec::new())));
             devices.push(machine::floppy(&self.floppy)?);
             devices.push(drives::ide(&self.ide, &self.cdrom)?);
+            devices.push(planned("fw-cfg", Vec::new(), Vec::new()));
+            for (name, to) in [("uart16550", &self.serial), ("parallel", &self.parallel)] {
+                let ports = devices.iter_mut().filter(|device| device.device == name);
+                ports.for_each(|port| {
+                    port.outlet = to.as_ref().map_or(Outlet::Console, |path| Outlet::File(path.into()))
+                });
+            }
+        } else if !self.fw_cfg.is_empty() {
+            return Err(usage!("--fw-cfg: this machine has no such device; give --machine pc"));
         }
         for spec in &self.device {
             devices.push(named(spec)?);
@@ -137,6 +166,8 @@ impl QtestArgs {
         let memory = &self.memory;
         let memory_bytes = parse_size(memory)
             .ok_or_else(|| usage!("--memory {memory}: give a number of bytes, or with K, M or G, as in 128M"))?;
+        let extras = self.fw_cfg.iter().map(|item| firmware::parse_item(item)).collect::<Result<Vec<_>>>()?;
+        firmware::tell(&mut devices, memory_bytes, self.cpus, self.uuid, extras)?;
         let plan = Plan {
             name: format!("qtest-{}", std::process::id()),
             cpus: 1,

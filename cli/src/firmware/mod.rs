@@ -5,11 +5,13 @@ mod smbios;
 mod tables;
 
 use crate::args::{read_image, usage};
+use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
-use devices::fw_cfg::{BOOT_MENU, CPUS, CPUS_MAX, ID, Items, RAM_SIZE, SIGNATURE};
+use devices::fw_cfg::{BOOT_MENU, CPUS, CPUS_MAX, ID, Items, RAM_SIZE, SIGNATURE, UUID};
 use schema::manifest::{Class, Manifest};
 use vmm::acpi::Tables;
 use vmm::memory::{Extent, layout};
+use vmm::supervisor::{Backing, Catalogue, PlannedDevice};
 
 /// The registers, and DMA ("Revision / feature bitmap" of the specification).
 const INTERFACES: u32 = 0b11;
@@ -19,6 +21,11 @@ const E820_USABLE: u32 = 1;
 const DISPLAY_BIOS: &str = "vgabios-stdvga.bin";
 const DISPLAY_ROM: &str = "vgaroms/vgabios.bin";
 
+/// The catalogue name of the device that tells.
+const DEVICE: &str = "fw-cfg";
+/// Of a machine that nobody has given a name of this kind.
+pub const NO_UUID: [u8; 16] = [0; 16];
+
 /// An item that a person adds, or an option ROM.
 pub struct Extra {
     /// The name of its file.
@@ -27,13 +34,42 @@ pub struct Extra {
     pub content: Vec<u8>,
 }
 
+/// Has the firmware configuration device, if there is one, tell of these devices, and of what else a machine is.
+pub fn tell(
+    devices: &mut [PlannedDevice],
+    memory_bytes: u64,
+    cpus: u8,
+    uuid: [u8; 16],
+    extras: Vec<Extra>,
+) -> Result<()> {
+    if devices.iter().any(|device| device.device == DEVICE) {
+        let items = items(memory_bytes, cpus, uuid, &manifests(devices)?, extras)?;
+        let told = devices.iter_mut().filter(|device| device.device == DEVICE);
+        told.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
+    }
+    Ok(())
+}
+
+/// What devices declare.
+pub fn manifests(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
+    let manifest = |device: &PlannedDevice| {
+        if let Some(plugin) = &device.plugin {
+            return Ok(plugin.manifest.clone());
+        }
+        let found = BuiltIn.manifest(&device.device, &device.options);
+        found.map_err(|sentence| usage!("device {}: {sentence}", device.label))
+    };
+    devices.iter().map(manifest).collect()
+}
+
 /// The file of items for a machine with this memory, these processors and devices.
-pub fn items(memory_bytes: u64, cpus: u8, manifests: &[Manifest], extras: Vec<Extra>) -> Result<Vec<u8>> {
+fn items(memory_bytes: u64, cpus: u8, uuid: [u8; 16], manifests: &[Manifest], extras: Vec<Extra>) -> Result<Vec<u8>> {
     let mut items = Items::default();
     let cpu_count = u16::from(cpus).to_le_bytes().to_vec();
     for (selector, content) in [
         (SIGNATURE, b"QEMU".to_vec()),
         (ID, INTERFACES.to_le_bytes().to_vec()),
+        (UUID, uuid.to_vec()),
         (RAM_SIZE, memory_bytes.to_le_bytes().to_vec()),
         (CPUS, cpu_count.clone()),
         (CPUS_MAX, cpu_count),
@@ -119,7 +155,9 @@ mod tests {
     #[test]
     fn two_items_of_one_name_are_refused() {
         let extra = || Extra { name: "bootorder".to_owned(), content: Vec::new() };
-        assert!(items(64 << 20, 1, &[], vec![extra()]).is_ok());
-        assert!(items(64 << 20, 1, &[], vec![extra(), extra()]).unwrap_err().to_string().contains("bootorder"));
+        assert!(items(64 << 20, 1, NO_UUID, &[], vec![extra()]).is_ok());
+        assert!(
+            items(64 << 20, 1, NO_UUID, &[], vec![extra(), extra()]).unwrap_err().to_string().contains("bootorder")
+        );
     }
 }

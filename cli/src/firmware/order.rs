@@ -18,6 +18,8 @@ const ROM_PLACE: &str = "/rom@genroms/";
 /// The PCI bus, and on it the ISA bridge's floppy controller.
 const PCI: &str = "/pci@i0cf8";
 const FLOPPY: &str = "isa@1/fdc@03f0/floppy";
+/// The ISA bridge's slot.
+const BRIDGE: u8 = 1;
 /// Drives of the IDE function, as its options name them: channel, and unit on it.
 const IDE: [(&str, u8, u8); 4] =
     [("primary", 0, 0), ("primary-slave", 0, 1), ("secondary", 1, 0), ("secondary-slave", 1, 1)];
@@ -62,6 +64,11 @@ fn media(letter: char, devices: &[PlannedDevice], manifests: &[Manifest]) -> Vec
     let mut places = Vec::new();
     for (device, manifest) in devices.iter().zip(manifests) {
         let option = |name: &str| device.options.iter().find(|option| option.name == name);
+        // Beside the ISA bridge, or in a slot of its own.
+        let place = match manifest.pci.as_ref().map_or(0, |pci| pci.bridge_function) {
+            0 => format!("{slot:x}"),
+            function => format!("{BRIDGE:x},{function:x}"),
+        };
         match (device.device.as_str(), letter) {
             ("floppy", 'a') => {
                 let drives = ["a", "b"].into_iter().enumerate().filter(|(_, drive)| option(drive).is_some());
@@ -73,12 +80,12 @@ fn media(letter: char, devices: &[PlannedDevice], manifests: &[Manifest]) -> Vec
                 let drives =
                     IDE.into_iter().filter(|(name, ..)| option(name).is_some_and(|drive| wanted(&drive.value)));
                 places
-                    .extend(drives.map(|(_, channel, unit)| format!("{PCI}/ide@{slot:x}/drive@{channel}/disk@{unit}")));
+                    .extend(drives.map(|(_, channel, unit)| format!("{PCI}/ide@{place}/drive@{channel}/disk@{unit}")));
             }
-            ("virtio-block", 'c') => places.push(format!("{PCI}/scsi@{slot:x}/disk@0,0")),
+            ("virtio-block", 'c') => places.push(format!("{PCI}/scsi@{place}/disk@0,0")),
             _ => {}
         }
-        slot += u8::from(manifest.pci.is_some());
+        slot += u8::from(manifest.pci.as_ref().is_some_and(|pci| pci.bridge_function == 0));
     }
     places
 }
@@ -90,7 +97,7 @@ mod tests {
 
     fn order(asked: &RunArgs, roms: &[&str]) -> Vec<String> {
         let devices = asked.devices().unwrap();
-        let manifests = crate::run::manifests_of(&devices).unwrap();
+        let manifests = crate::firmware::manifests(&devices).unwrap();
         let rom = |name: &&str| Extra { name: (*name).to_owned(), content: Vec::new() };
         let extras: Vec<Extra> = roms.iter().map(rom).collect();
         let item = describe(asked.boot.as_deref().unwrap(), &devices, &manifests, &extras);
@@ -131,11 +138,11 @@ mod tests {
             order(&asked, &["genroms/pxe.rom", "opt/other"]),
             [
                 "/rom@genroms/pxe.rom",
-                "/pci@i0cf8/ide@5/drive@1/disk@0",
+                "/pci@i0cf8/ide@1,1/drive@1/disk@0",
                 "/pci@i0cf8/scsi@4/disk@0,0",
-                "/pci@i0cf8/ide@5/drive@0/disk@0",
-                "/pci@i0cf8/ide@5/drive@0/disk@1",
-                "/pci@i0cf8/ide@5/drive@1/disk@1",
+                "/pci@i0cf8/ide@1,1/drive@0/disk@0",
+                "/pci@i0cf8/ide@1,1/drive@0/disk@1",
+                "/pci@i0cf8/ide@1,1/drive@1/disk@1",
                 "/pci@i0cf8/isa@1/fdc@03f0/floppy@0",
                 "/pci@i0cf8/isa@1/fdc@03f0/floppy@1",
             ]

@@ -25,8 +25,8 @@ const FLAGS: [&str; 9] = [
     "-mem-prealloc",
     "-no-fd-bootchk",
 ];
-/// Arguments whose value says nothing here.
-const VALUES: [&str; 21] = [
+/// Arguments whose value says nothing here: no processor runs that would boot, nobody looks and nobody hears.
+const VALUES: [&str; 13] = [
     "-accel",
     "-audio",
     "-audiodev",
@@ -36,19 +36,13 @@ const VALUES: [&str; 21] = [
     "-d",
     "-D",
     "-display",
-    "-global",
     "-L",
-    "-monitor",
     "-name",
-    "-net",
-    "-netdev",
-    "-nic",
-    "-object",
     "-overcommit",
     "-sandbox",
-    "-smp",
-    "-uuid",
 ];
+/// Ports of a PC's serial interfaces, and their interrupts.
+const SERIAL: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
 
 /// What was asked for so far.
 #[derive(Default)]
@@ -56,12 +50,23 @@ struct Asked {
     asked: QtestArgs,
     test: Option<Link>,
     log: Option<String>,
-    chardevs: BTreeMap<String, Link>,
+    chardevs: BTreeMap<String, Chardev>,
+    /// Serial ports so far.
+    serial: usize,
     monitors: Vec<Link>,
     drives: Vec<Drive>,
     actions: Actions,
     stays_off: bool,
     is_paused: bool,
+}
+
+/// What is behind a character device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Chardev {
+    Socket(Link),
+    File(String),
+    /// Nothing, or nothing that we have: the name of the backend.
+    Other(String),
 }
 
 /// A drive, and what is in it.
@@ -149,19 +154,63 @@ impl Asked {
             "-chardev" => {
                 let (backend, options) = list(value);
                 let id = options.get("id").ok_or_else(|| usage!("-chardev {value}: give it an id"))?;
-                // What is behind other backends is nobody's here: serial output goes nowhere.
-                if backend == "socket" {
-                    let path = options.get("path").ok_or_else(|| usage!("-chardev {value}: give a path"))?;
-                    self.chardevs.insert(id.clone(), socket(path, &options));
-                }
+                let path = || options.get("path").ok_or_else(|| usage!("-chardev {value}: give a path"));
+                let chardev = match backend.as_str() {
+                    "socket" => Chardev::Socket(socket(path()?, &options)),
+                    "file" => Chardev::File(path()?.clone()),
+                    _ => Chardev::Other(backend),
+                };
+                self.chardevs.insert(id.clone(), chardev);
             }
             "-mon" => {
                 let options = pairs(value);
                 let id = options.get("chardev").cloned().unwrap_or_else(|| list(value).0);
-                let chardev = self.chardevs.get(&id);
-                let chardev = chardev.ok_or_else(|| usage!("-mon {value}: there is no chardev `{id}`"))?.clone();
-                if options.get("mode").is_some_and(|mode| mode == "control") {
-                    self.monitors.push(chardev);
+                if options.get("mode").is_none_or(|mode| mode != "control") {
+                    return Err(usage!("-mon {value}: there is no monitor for people; give mode=control"));
+                }
+                match self.chardevs.get(&id) {
+                    Some(Chardev::Socket(link)) => self.monitors.push(link.clone()),
+                    Some(_) => return Err(usage!("-mon {value}: a monitor is on a socket, and `{id}` is none")),
+                    None => return Err(usage!("-mon {value}: there is no chardev `{id}`")),
+                }
+            }
+            "-monitor" => match value {
+                "none" | "null" => {}
+                _ => return Err(usage!("-monitor {value}: there is no monitor for people; give -qmp or none")),
+            },
+            "-smp" => {
+                let cpus = pairs(value).remove("cpus").unwrap_or_else(|| list(value).0);
+                let number = cpus.parse().ok().filter(|number| (1..=vmm::supervisor::CPUS_MAX).contains(number));
+                self.asked.cpus = number.ok_or_else(|| usage!("-smp {value}: give a number of processors up to 16"))?;
+            }
+            "-fw_cfg" => {
+                let item = if value.starts_with("name=") { value.to_owned() } else { format!("name={value}") };
+                self.asked.fw_cfg.push(item);
+            }
+            "-uuid" => {
+                self.asked.uuid = uuid(value).ok_or_else(|| usage!("-uuid {value}: give 32 hexadecimal digits"))?;
+            }
+            "-vga" => match value {
+                "none" => {}
+                "std" => self.asked.device.push("vga".into()),
+                _ => return Err(usage!("-vga {value}: there are std and none")),
+            },
+            "-nic" | "-net" | "-netdev" => match value {
+                "none" => {}
+                _ => return Err(usage!("{name} {value}: a card has no cable here; leave it out, or give none")),
+            },
+            "-object" => match list(value).0.strip_prefix("rng-") {
+                Some(_) => {}
+                None => {
+                    return Err(usage!(
+                        "-object {value}: there is no such object; there are rng-random and rng-builtin"
+                    ));
+                }
+            },
+            "-serial" => self.serial(value)?,
+            "-parallel" => {
+                if let Some(path) = self.outlet(name, value)? {
+                    self.asked.parallel = Some(path);
                 }
             }
             "-machine" | "-M" => {
@@ -206,12 +255,42 @@ impl Asked {
                 self.medium("ide", value);
                 self.drives.iter_mut().next_back().into_iter().for_each(|drive| drive.is_cd = true);
             }
-            // Where a port's bytes go; a port is there in any case, and its bytes go nowhere.
-            "-serial" | "-parallel" | "-vga" => {}
             name if VALUES.contains(&name) => {}
             other => return Err(usage!("{other}: invalid option")),
         }
         Ok(())
+    }
+
+    /// The next serial port, whose bytes go there.
+    fn serial(&mut self, value: &str) -> Result<()> {
+        let Some((port, irq)) = SERIAL.get(self.serial) else {
+            return Err(usage!("-serial {value}: a PC has four serial ports"));
+        };
+        let to = self.outlet("-serial", value)?;
+        match (self.serial, to) {
+            // The first is there in any case.
+            (0, to) => self.asked.serial = to,
+            (_, None) => self.asked.device.push(format!("uart16550,port={port},irq={irq}")),
+            (_, Some(path)) => self.asked.device.push(format!("uart16550,port={port},irq={irq},to={path}")),
+        }
+        self.serial += 1;
+        Ok(())
+    }
+
+    /// The file that a port's bytes go to; or they go nowhere.
+    fn outlet(&self, name: &str, value: &str) -> Result<Option<String>> {
+        let refused =
+            || usage!("{name} {value}: its bytes go to a file (file:PATH, or a chardev that is one) or to null");
+        match value.split_once(':') {
+            None if matches!(value, "null" | "none") => Ok(None),
+            Some(("file", path)) => Ok(Some(path.to_owned())),
+            Some(("chardev", id)) => match self.chardevs.get(id) {
+                Some(Chardev::File(path)) => Ok(Some(path.clone())),
+                Some(Chardev::Other(backend)) if backend == "null" => Ok(None),
+                _ => Err(refused()),
+            },
+            _ => Err(refused()),
+        }
     }
 
     fn medium(&mut self, interface: &str, file: &str) {
@@ -262,9 +341,7 @@ impl Asked {
                 say("irq", "irq");
                 // The four ports of a PC.
                 let index = options.get("index").and_then(|index| index.parse::<usize>().ok()).unwrap_or(1);
-                if let (false, Some((port, irq))) =
-                    (options.contains_key("iobase"), [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)].get(index))
-                {
+                if let (false, Some((port, irq))) = (options.contains_key("iobase"), SERIAL.get(index)) {
                     words = vec![format!("port={port}"), format!("irq={irq}")];
                 }
                 "uart16550"
@@ -285,6 +362,7 @@ impl Asked {
                 say("iobase", "port");
                 "debug-console"
             }
+            "VGA" | "bochs-display" => "vga",
             "virtio-rng-pci" => "virtio-entropy",
             "virtio-net-pci" | "virtio-net" => "virtio-net",
             other => other,
@@ -335,6 +413,19 @@ fn names(drives: &[Drive]) -> Vec<(String, String)> {
     [numbered(floppies.collect(), "floppy"), numbered(cds.collect(), "cdrom")].concat()
 }
 
+/// The bytes of a UUID, as it is written.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    let mut bytes = [0; 16];
+    if digits.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 /// The word for what is done when something happens. Those that this machine cannot do do nothing.
 fn after(word: &str) -> After {
     match word {
@@ -357,6 +448,7 @@ fn drive(options: &BTreeMap<String, String>) -> Drive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmm::supervisor::Outlet;
 
     fn setup(words: &str) -> Result<Setup> {
         parse(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
@@ -373,6 +465,27 @@ mod tests {
         assert!(refused("-machine q35").contains("unsupported machine type"));
         assert!(refused("-device e1000").contains("'e1000' is not a valid device model name"));
         assert!(refused("-mon chardev=x,mode=control").contains("no chardev `x`"));
+        assert!(refused("-mon chardev=x,mode=readline").contains("mode=control"));
+        assert!(refused("-chardev file,id=x,path=/a -mon chardev=x,mode=control").contains("on a socket"));
+        for words in [
+            "-netdev user,id=n",
+            "-nic user",
+            "-vga cirrus",
+            "-serial pty",
+            "-parallel stdio",
+            "-serial chardev:x",
+            "-smp 0",
+            "-smp many",
+            "-global isa-fdc.driveA=x",
+            "-object memory-backend-ram,id=m",
+            "-monitor stdio",
+            "-uuid 12",
+            "-fw_cfg opt/a",
+        ] {
+            let said = refused(words);
+            let option = words.split(' ').next().unwrap_or_default();
+            assert!(said.starts_with(option) || said.starts_with("--fw-cfg"), "{words}: {said}");
+        }
         assert!(refused("-qtest tcp:1").contains("unix:PATH"));
         assert!(refused("-rtc base=never").contains("never"));
     }
@@ -390,6 +503,25 @@ mod tests {
         assert_eq!(setup.plan.memory_bytes, 64 << 20);
         assert_eq!(setup.actions.watchdog, After::Pause);
         assert!(setup.plan.devices.iter().any(|device| device.device == "ib700"));
+    }
+
+    #[test]
+    fn ports_items_and_processors_are_as_they_were_asked_for() {
+        let setup = setup(
+            "-serial file:/t/a -serial null -parallel chardev:p -smp 4,sockets=1 -vga std -nic none -monitor none \
+             -fw_cfg name=opt/a,string=b -uuid 4600cb32-38ec-4b2f-8acb-81c6ea54f2d8",
+        );
+        let missing = setup.err().expect("there is no chardev `p`").to_string();
+        assert!(missing.starts_with("-parallel chardev:p"), "{missing}");
+        let words = "-chardev file,id=p,path=/t/p -serial file:/t/a -serial null -parallel chardev:p -smp 4 -vga std";
+        let plan = super::tests::setup(words).unwrap().plan;
+        let outlet = |name: &str| plan.devices.iter().find(|device| device.device == name).map(|device| &device.outlet);
+        assert_eq!(outlet("uart16550"), Some(&Outlet::File("/t/a".into())));
+        assert_eq!(outlet("parallel"), Some(&Outlet::File("/t/p".into())));
+        assert_eq!(plan.devices.iter().filter(|device| device.device == "uart16550").count(), 2);
+        assert!(outlet("vga").is_some() && outlet("fw-cfg").is_some());
+        let uuid = uuid("4600cb32-38ec-4b2f-8acb-81c6ea54f2d8").unwrap();
+        assert_eq!((uuid[0], uuid[15]), (0x46, 0xd8));
     }
 
     #[test]
