@@ -56,7 +56,7 @@ pub enum Action {
     /// Run a virtual machine. Exit status: 0 the guest powered off, 3 it panicked, 4 it was reset with --no-reboot.
     Run(Box<RunArgs>),
     /// Drive a machine without a processor from a test program, over the qtest text protocol.
-    Qtest(QtestArgs),
+    Qtest(Box<QtestArgs>),
     /// List running virtual machines and the processes of their devices.
     Ps(PsArgs),
     /// Press a virtual machine's power button.
