@@ -107,6 +107,8 @@ says() {
         left=$((left - 1))
         sleep 1
     done
+    # Its end may be on its way still.
+    [ -z "$(tail -c 1 "$work/$1.log")" ] || sleep 1
 }
 
 # fact VM NAME: what the guest said of NAME
