@@ -66,9 +66,10 @@ pub fn script(text: &str, name: &str, interpreter: &Path, folder: &Path) -> Path
     path
 }
 
-/// Runs the tests in a folder of Python files.
+/// Runs the tests in a folder of Python files, with the SDK as it stands here.
 pub fn passes(interpreter: &Path, folder: &Path) {
     let mut tests = Command::new(interpreter);
+    tests.env("PYTHONPATH", root().join("devices/sdk/python"));
     let done = tests.args(["-B", "-m", "unittest", "discover", "-s"]).arg(folder).output().expect("Python starts");
     assert!(done.status.success(), "{}", text(&done.stderr));
 }

@@ -33,8 +33,9 @@ impl Stepping {
         self.needed
     }
 
-    /// Before it runs: whether it is to step from now on, where that changes.
-    pub fn turn(&mut self, pins: &Pins) -> Option<bool> {
+    /// Before it runs: whether it is to step from now on, where that changes. `is_16_bit`: its code is; other code the kernel runs
+    /// as it is, and it takes interrupts as it should.
+    pub fn turn(&mut self, pins: &Pins, is_16_bit: impl FnOnce() -> bool) -> Option<bool> {
         if !self.needed {
             return None;
         }
@@ -42,7 +43,7 @@ impl Stepping {
         if rises != self.seen {
             (self.seen, self.left) = (rises, STEPS_MAX);
         }
-        let on = self.left > 0 && pins.is_isa_high();
+        let on = self.left > 0 && pins.is_isa_high() && is_16_bit();
         self.left -= u32::from(on);
         let changed = on != self.on;
         self.on = on;
@@ -70,28 +71,36 @@ mod tests {
     fn processor_with_hardware_never_steps() {
         let (mut stepping, pins) = (Stepping::new(false), pins());
         pins.wire(6, true);
-        assert_eq!(stepping.turn(&pins), None);
+        assert_eq!(stepping.turn(&pins, || true), None);
     }
 
     #[test]
     fn processor_steps_while_an_isa_input_is_high() {
         let (mut stepping, pins) = (Stepping::new(true), pins());
         pins.wire(16, true);
-        assert_eq!(stepping.turn(&pins), None, "no input of the 8259s");
+        assert_eq!(stepping.turn(&pins, || true), None, "no input of the 8259s");
         pins.wire(6, true);
-        assert_eq!((stepping.turn(&pins), stepping.turn(&pins)), (Some(true), None));
+        assert_eq!((stepping.turn(&pins, || true), stepping.turn(&pins, || true)), (Some(true), None));
         pins.wire(6, false);
-        assert_eq!((stepping.turn(&pins), stepping.turn(&pins)), (Some(false), None));
+        assert_eq!((stepping.turn(&pins, || true), stepping.turn(&pins, || true)), (Some(false), None));
+    }
+
+    #[test]
+    fn processor_steps_in_code_of_16_bits_alone() {
+        let (mut stepping, pins) = (Stepping::new(true), pins());
+        pins.wire(6, true);
+        assert_eq!((stepping.turn(&pins, || false), stepping.turn(&pins, || true)), (None, Some(true)));
+        assert_eq!(stepping.turn(&pins, || false), Some(false));
     }
 
     #[test]
     fn input_that_stays_high_is_given_up_until_it_rises_again() {
         let (mut stepping, pins) = (Stepping::new(true), pins());
         pins.wire(6, true);
-        let changes: Vec<bool> = (0..2 * STEPS_MAX).filter_map(|_| stepping.turn(&pins)).collect();
+        let changes: Vec<bool> = (0..2 * STEPS_MAX).filter_map(|_| stepping.turn(&pins, || true)).collect();
         assert_eq!(changes, [true, false]);
         pins.wire(6, false);
         pins.wire(6, true);
-        assert_eq!(stepping.turn(&pins), Some(true));
+        assert_eq!(stepping.turn(&pins, || true), Some(true));
     }
 }
