@@ -1,5 +1,4 @@
-# limit: 1200
-# only by name: a CD is read two bytes at a time, each an access of its own, which takes minutes under emulation
+# limit: 600
 # A PC as its firmware finds it: GRUB from a CD takes keys.
 . "$here/nested/lib.sh"
 
