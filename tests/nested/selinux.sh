@@ -20,6 +20,7 @@ dd if=/probe/policy of=/sys/fs/selinux/load bs=16M count=1 2>/dev/null
 check policy-is-loaded "an MLS policy" test "$(cat /sys/fs/selinux/mls)" = 1
 for program in /bin/cofferdam "$probe"; do "$probe" context "$program" "$(object exec s0)"; done
 "$probe" context /dev/kvm system_u:object_r:kvm_device_t:s0
+"$probe" context /dev/net/tun system_u:object_r:tun_tap_device_t:s0
 enforce 1
 check kernel-enforces "enforce is 1" test "$(cat /sys/fs/selinux/enforce)" = 1
 
@@ -34,17 +35,21 @@ check audit-finds-labels-as-they-should-be "no difference" sh -c '! grep -A1 "\"
 cofferdam demo --sandbox strict --label selinux >"$work/strict.log" 2>"$work/strict.err"
 check demo-passes-labelled-at-level-strict "status 0" test "$?" = 0
 
-# A VM's disk has the VM's categories while it runs, and what it was before afterwards.
+# A VM's disk has the VM's categories while it runs, and what it was before afterwards. Its network card has a relay, which takes
+# frames from a tap.
 truncate -s 1M "$work/a.img" && cp "$work/a.img" "$work/b.img"
 before=$(label_of "$work/a.img")
 printf '\364\353\375' >"$work/halt"
-cofferdam run --name labelled --flat "$work/halt" --memory 64M --disk "$work/a.img" --label selinux --console \
+cofferdam run --name labelled --flat "$work/halt" --memory 64M --disk "$work/a.img" --nic rtl8139,tap=tap0 --label selinux --console \
     "file=$work/console" 0</dev/null 2>"$work/labelled.err" &
 pid_labelled=$!
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -n "$(hosts labelled)" ] && break; sleep 1; done
 disk=$(label_of "$work/a.img")
 check disk-is-the-vms "cofferdam_image_t with two categories, not '$disk'" \
     expr "$disk" : 'system_u:object_r:cofferdam_image_t:s0:c[0-9]*,c[0-9]*$'
+check relay-has-its-label "cofferdam_relay_t" sh -c 'cofferdam ps --json | grep -q "system_u:system_r:cofferdam_relay_t:s0:c"'
+check relay-takes-frames "from a tap that says so" frames_are_taken tap0
+check relay-runs-on "running: $(states labelled)" sh -c 'echo "$1" | grep -q "rtl8139 net relay: running"' - "$(states labelled)"
 cofferdam stop labelled
 check disk-gets-its-label-back "'$before', not '$(label_of "$work/a.img")'" test "$(label_of "$work/a.img")" = "$before"
 
