@@ -39,10 +39,10 @@ dump() {
         tail -n 60 "$file" | tr -d '\r'
     done
     for file in "$work"/*.in; do
-        vm=${file##*/} vm=${vm%.in}
-        if alive "$(pid "$vm")"; then
-            echo "--- log of $vm"
-            timeout 5 cofferdam logs "$vm"
+        dumped=${file##*/} dumped=${dumped%.in}
+        if alive "$(pid "$dumped")"; then
+            echo "--- log of $dumped"
+            timeout 5 cofferdam logs "$dumped"
         fi
     done
     threads

@@ -38,7 +38,7 @@ for name in virtio_entropy virtio_block; do
 done
 tell_harness "AUDIT audit-finds-each-plugin-as-its-recipe-says $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 
-enter devices 'echo again $(again 12)'
+enter devices 'TIMES=12; . /guest/again.sh'
 for _ in 1 2; do
     sleep 2
     kill -9 "$(host virtio_entropy pid)" "$(host virtio_block pid)"

@@ -12,11 +12,3 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] && break; sleep 1; done
 echo "GUEST disk $(cat /sys/block/vda/ro) $(sha256sum </dev/vda | cut -d ' ' -f 1)"
 echo "GUEST interrupts $(grep -c 'virtio.*-\(req\|input\)' /proc/interrupts) by MSI: $(grep -c 'MSI.*virtio' /proc/interrupts)"
 echo "GUEST degrees $(inw 0x450) $(inw 0x460)"
-# again TIMES: reads disk and random bytes past the page cache, and says what differs from the first time
-again() {
-    for _ in $(seq "$1"); do
-        echo 3 >/proc/sys/vm/drop_caches
-        sha256sum </dev/vda | cut -d ' ' -f 1
-        head -c 64 /dev/hwrng | wc -c
-    done | sort -u | tr '\n' ' '
-}
