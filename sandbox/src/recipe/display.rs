@@ -1,32 +1,19 @@
 //! The recipe of a display relay, which shows viewers on this machine what a display has drawn, and tells what they do there.
 
-use super::host::{CPU_SLACK_PERCENT, KERNEL_BYTES, common_limits, layers, limits_with_files, placeholders};
-use super::{
-    Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage,
-    Value,
-};
+use super::relay::relay;
+use super::{Call, Condition, Count, DescriptorKind, Keep, Mode, Named, Permit, Recipe, Share, Stage};
 use schema::display::SCANOUT_BYTES;
 use schema::host::Level;
 
 /// Viewers that are connected at the same time. Another one waits.
 pub const VIEWERS_MAX: u32 = 4;
-/// Private memory of a relay: its program, a picture of the largest size, and what waits for each viewer.
-const RELAY_DATA_BYTES: u64 = 64 << 20;
 /// What the rings take by which it says what viewers do.
 const RING_BYTES: u64 = 256 << 10;
 
 impl Recipe {
-    /// The recipe of the relay of a display that is confined at `level`, with so many listeners. Level `strict` is for device
-    /// hosts: a relay, which sleeps on several things, is under a filter then.
+    /// The recipe of the relay of a display that is confined at `level`, with so many listeners.
     #[must_use]
     pub fn display_relay(level: Level, listeners: u32) -> Recipe {
-        let level = level.min(Level::Seccomp);
-        let mut recipe = Recipe::empty("display relay".into(), level);
-        recipe.layers = layers(level);
-        if level == Level::Off {
-            return recipe;
-        }
-        common_limits(&mut recipe);
         let held = [
             keep(DescriptorKind::Eventfd, Mode::Read, 3, "placeholder", PLACEHOLDERS),
             keep(DescriptorKind::Channel, Mode::Write, 1, "channel", CHANNEL),
@@ -35,14 +22,12 @@ impl Recipe {
             keep(DescriptorKind::Eventfd, Mode::Write, 1, "wanted", "a viewer wants a picture"),
         ];
         let files = held.iter().map(|keep| keep.count.most()).sum::<u32>() + VIEWERS_MAX;
-        limits_with_files(&mut recipe, 1, files.into(), "those that it holds, and a connection for each viewer");
-        recipe.set_group(GroupLimits {
-            memory_bytes: RELAY_DATA_BYTES + KERNEL_BYTES + SCANOUT_BYTES + RING_BYTES,
-            processes: 1,
-            cpu_percent: 100 + CPU_SLACK_PERCENT,
-            because: "what it eats it takes from nobody, whatever user it is".into(),
-        });
-        placeholders(&mut recipe);
+        let shared_bytes = SCANOUT_BYTES + RING_BYTES;
+        let because = "those that it holds, and a connection for each viewer";
+        let mut recipe = relay("display relay", level, shared_bytes, files.into(), because);
+        if recipe.level == Level::Off {
+            return recipe;
+        }
         recipe.descriptors.extend(held);
         let share = |name, mode, bytes, because: &'static str| Share {
             name,
@@ -55,20 +40,13 @@ impl Recipe {
             share("cofferdam:scanout", Mode::Read, SCANOUT_BYTES, "what the display has drawn"),
             share("cofferdam:stream", Mode::Both, RING_BYTES, "what viewers do with keyboard and mouse"),
         ];
-        recipe = recipe
-            .limit(
-                Resource::FileBytes,
-                Value::Exactly(0),
-                Stage::Sealed,
-                "it writes no file, and makes no memfd larger",
-            )
-            .keep(
-                DescriptorKind::Connection,
-                Mode::Both,
-                Count::UpTo(VIEWERS_MAX),
-                "viewer",
-                "a viewer that it has accepted",
-            );
+        recipe = recipe.keep(
+            DescriptorKind::Connection,
+            Mode::Both,
+            Count::UpTo(VIEWERS_MAX),
+            "viewer",
+            "a viewer that it has accepted",
+        );
         if recipe.is_filtered() {
             recipe.calls = calls();
         }

@@ -7,7 +7,8 @@ use super::{
 };
 use schema::host::{FRAMES_REGION_BYTES, Level};
 
-/// Private memory of a relay: its program, and room for the largest frame.
+/// Private memory of a relay: its program, and room for the largest frame, or for a picture of the largest size and what waits for
+/// each viewer.
 const RELAY_DATA_BYTES: u64 = 64 << 20;
 
 /// Descriptors that it sleeps on at once: its bell and its network.
@@ -34,25 +35,19 @@ impl Network {
 }
 
 impl Recipe {
-    /// The recipe of the relay between a device that is confined at `level` and `network`. Level `strict` is for device hosts: a
-    /// relay, which sleeps on two things, is under a filter then.
+    /// The recipe of the relay between a device that is confined at `level` and `network`.
     #[must_use]
     pub fn net_relay(level: Level, network: Network) -> Recipe {
-        let level = level.min(Level::Seccomp);
-        let mut recipe = Recipe::empty("net relay".into(), level);
-        recipe.layers = layers(level);
-        if level == Level::Off {
+        let mut recipe = relay(
+            "net relay",
+            level,
+            FRAMES_REGION_BYTES,
+            POLLED,
+            "poll(2) asks for it; the calls below make no descriptor",
+        );
+        if recipe.level == Level::Off {
             return recipe;
         }
-        common_limits(&mut recipe);
-        limits_with_files(&mut recipe, 1, POLLED, "poll(2) asks for it; the calls below make no descriptor");
-        recipe.set_group(GroupLimits {
-            memory_bytes: RELAY_DATA_BYTES + KERNEL_BYTES + FRAMES_REGION_BYTES,
-            processes: 1,
-            cpu_percent: 100 + CPU_SLACK_PERCENT,
-            because: "what it eats it takes from nobody, whatever user it is".into(),
-        });
-        placeholders(&mut recipe);
         recipe.descriptors.push(Keep {
             kind: DescriptorKind::Channel,
             mode: Mode::Write,
@@ -70,12 +65,6 @@ impl Recipe {
         });
         let one = Count::Exactly(1);
         recipe = recipe
-            .limit(
-                Resource::FileBytes,
-                Value::Exactly(0),
-                Stage::Sealed,
-                "it writes no file, and makes no memfd larger",
-            )
             .keep(
                 network.kind(),
                 Mode::Both,
@@ -96,6 +85,27 @@ impl Recipe {
         }
         recipe
     }
+}
+
+/// What all relays have: one process with its layers and limits, which shares so many bytes and holds `files` descriptors at most.
+/// Level `strict` is for device hosts: a relay, which sleeps on several things, is under a filter then.
+pub(super) fn relay(name: &str, level: Level, shared_bytes: u64, files: u64, because: &'static str) -> Recipe {
+    let level = level.min(Level::Seccomp);
+    let mut recipe = Recipe::empty(name.into(), level);
+    recipe.layers = layers(level);
+    if level == Level::Off {
+        return recipe;
+    }
+    common_limits(&mut recipe);
+    limits_with_files(&mut recipe, 1, files, because);
+    recipe.set_group(GroupLimits {
+        memory_bytes: RELAY_DATA_BYTES + KERNEL_BYTES + shared_bytes,
+        processes: 1,
+        cpu_percent: 100 + CPU_SLACK_PERCENT,
+        because: "what it eats it takes from nobody, whatever user it is".into(),
+    });
+    placeholders(&mut recipe);
+    recipe.limit(Resource::FileBytes, Value::Exactly(0), Stage::Sealed, "it writes no file, and makes no memfd larger")
 }
 
 fn calls(network: Network) -> Vec<Permit> {
