@@ -37,6 +37,17 @@ pub enum Next {
     Retire,
 }
 
+impl Next {
+    /// What is told of it; `loss` says what is gone for good with the last incarnation.
+    pub fn told(&self, loss: &str) -> String {
+        match self {
+            Next::Restart(pause) if pause.is_zero() => "it is started anew".to_owned(),
+            Next::Restart(pause) => format!("it is started anew in {} ms", pause.as_millis()),
+            Next::Retire => format!("it is retired, {loss}"),
+        }
+    }
+}
+
 /// How a process is.
 enum State {
     /// It runs, since then.

@@ -1,6 +1,7 @@
 //! One running VM: from plan to processes, the loop that watches them, and their end.
 
 mod media;
+mod relays;
 mod report;
 
 pub use media::Medium;
@@ -19,7 +20,7 @@ use super::process::{Process, SETUP};
 use super::relay::Relay;
 use super::runtime;
 use super::sealed_relay::{Place, SealedRelay};
-use super::viewers::{Nonsense, Viewers};
+use super::viewers::Viewers;
 use super::window::GuestWindow;
 use anyhow::{Context, Result, bail};
 use imc::{Fault, Kvm, Packet, ReadOnly, Region};
@@ -28,7 +29,6 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sandbox::{Program, Recipe, Stage};
 use schema::control::Order;
-use schema::display::Input;
 use schema::host::{Empty, Log, Severity};
 use schema::lane::Carrier;
 use schema::manifest::Manifest;
@@ -508,36 +508,6 @@ impl Vm {
         Ok(sources.into_iter().zip(&polled).filter(|(_, polled)| happened(polled)).map(|(source, _)| source).collect())
     }
 
-    fn turn_relays(&mut self, console: &mut Console) {
-        (0..self.relays.len()).for_each(|at| self.turn_relay(at, console));
-    }
-
-    fn turn_relay(&mut self, at: usize, console: &mut Console) {
-        let (device, relay) = &mut self.relays[at];
-        let (device, mut lines) = (*device, Vec::new());
-        while relay.turn(console, &mut lines) {}
-        let who = self.labels[device].clone();
-        lines.iter().for_each(|line| self.note(Severity::Debug, &who, line));
-    }
-
-    /// The relay of the guest's keyboard: there is one, so only the console's first stream has input.
-    fn console_relay(&mut self) -> Option<&mut Relay> {
-        self.relays.iter_mut().map(|(_, relay)| relay).find(|relay| relay.is_of_console())
-    }
-
-    /// Types bytes at the guest's console.
-    pub fn type_bytes(&mut self, bytes: &[u8]) {
-        if let Some(relay) = self.console_relay() {
-            relay.typed(bytes);
-        }
-    }
-
-    /// Does with keyboard and mouse what a person did. Refused in a sentence where the machine has none, or its guest does not
-    /// take what was done before.
-    pub fn press(&mut self, inputs: &[Input]) -> Result<()> {
-        self.inputs.first_mut().context("this machine has no keyboard")?.press(inputs)
-    }
-
     /// Has the display draw what it shows. Returns where, to read, and the generation of what was there before.
     pub fn screenshot(&mut self) -> Result<(Region<ReadOnly>, u64)> {
         let mut scanouts = self.objects.devices.iter().flat_map(|device| &device.scanouts);
@@ -553,27 +523,6 @@ impl Vm {
     /// Has displays draw what they show.
     fn refresh(&mut self) {
         let _ = self.vmm.channel.tell(&Refresh, &[]);
-    }
-
-    /// Does what viewers did, as far as the guest takes it. A relay that says what nobody can do is ended.
-    fn hear_viewers(&mut self) {
-        for at in 0..self.sealed.len() {
-            if !self.inputs.first().is_none_or(InputRelay::accepts) {
-                return;
-            }
-            match self.sealed[at].viewers().map(Viewers::did) {
-                Some(Ok(inputs)) if !inputs.is_empty() => {
-                    // What is done at a machine without a keyboard comes to nothing.
-                    let _ = self.press(&inputs);
-                }
-                Some(Err(Nonsense)) => {
-                    self.sealed[at].process.kill();
-                    let name = self.sealed[at].process.name.clone();
-                    self.note(Severity::Warning, &name, "it says that viewers did what nobody can do, and is ended");
-                }
-                _ => {}
-            }
-        }
     }
 
     /// Presses the power button.
@@ -680,50 +629,15 @@ impl Vm {
         }
     }
 
-    fn hear_sealed(&mut self, at: usize) {
-        let name = self.sealed[at].process.name.clone();
-        let (logs, gone) = self.sealed[at].hear();
-        logs.iter().for_each(|log| self.note(log.severity, &name, &log.text));
-        if let Some((why, next)) = gone {
-            self.after_end_of_relay(at, &why, next);
-        }
-    }
-
-    /// An incarnation of a sealed relay is gone. No device waits for one.
-    fn after_end_of_relay(&mut self, at: usize, why: &str, next: Next) {
-        let let_go = self.sealed[at].viewers().map(Viewers::let_go).unwrap_or_default();
-        if !let_go.is_empty() {
-            let _ = self.press(&let_go);
-        }
-        let relay = &self.sealed[at];
-        let what_next = match next {
-            Next::Restart(pause) if pause.is_zero() => "it is started anew".to_owned(),
-            Next::Restart(pause) => format!("it is started anew in {} ms", pause.as_millis()),
-            Next::Retire => format!("it is retired, {}", relay.loss()),
-        };
-        let name = relay.process.name.clone();
-        self.note(Severity::Warning, &name, &format!("relay ended: {why}; {what_next}"));
-    }
-
     /// An incarnation of a host is gone. The next one is made when it is due.
     fn after_death(&mut self, at: usize, why: &str, next: Next) {
         let name = self.hosts[at].process.name.clone();
-        match next {
-            Next::Restart(pause) => {
-                let soon = if pause.is_zero() { String::new() } else { format!(" in {} ms", pause.as_millis()) };
-                let sentence = format!("device host ended: {why}; it is started anew{soon}");
-                self.note(Severity::Warning, &name, &sentence);
-            }
-            Next::Retire => {
-                // The VMM answers for its devices from now on.
-                let _ = self.vmm.channel.tell(&Retire { host: at as u8, why: why.to_owned() }, &[]);
-                self.note(
-                    Severity::Warning,
-                    &name,
-                    &format!("device host ended: {why}; it is retired, its devices read as ones"),
-                );
-            }
+        if matches!(next, Next::Retire) {
+            // The VMM answers for its devices from now on.
+            let _ = self.vmm.channel.tell(&Retire { host: at as u8, why: why.to_owned() }, &[]);
         }
+        let what_next = next.told("its devices read as ones");
+        self.note(Severity::Warning, &name, &format!("device host ended: {why}; {what_next}"));
     }
 
     /// Makes the next incarnation of a host.
