@@ -2,12 +2,13 @@
 
 use crate::args::{DevicesArgs, RecipeArgs};
 use crate::catalogue::BuiltIn;
-use crate::machine::parse_device;
+use crate::device::{ask_one, place};
+use crate::machine::{is_plugin, parse_device};
 use crate::table::table;
 use anyhow::{Result, anyhow};
 use sandbox::{Network, Recipe};
 use schema::lane::Carrier;
-use schema::manifest::{Manifest, Space};
+use schema::manifest::Manifest;
 use serde::Serialize;
 use vmm::supervisor::Catalogue;
 
@@ -37,17 +38,6 @@ fn row(manifest: Manifest) -> Row {
         wishes: manifest.wishes.iter().map(|wish| format!("{:?}: {}", wish.power, wish.because)).collect(),
         name: manifest.name,
         summary: manifest.summary,
-    }
-}
-
-/// Where a range is, for people.
-pub fn place(space: Space, length: u64) -> String {
-    match space {
-        Space::Port(first) if length == 1 => format!("port {first:#x}"),
-        Space::Port(first) => format!("ports {first:#x} to {:#x}", u64::from(first) + length - 1),
-        Space::Memory(base) => format!("{length:#x} bytes at {base:#x}"),
-        Space::Bar(bar) => format!("{length:#x} bytes at BAR {bar}"),
-        Space::PortBar(bar) => format!("{length:#x} ports at BAR {bar}"),
     }
 }
 
@@ -82,9 +72,8 @@ const LISTENERS: u32 = 2;
 /// Prints a recipe.
 pub fn recipe(asked: &RecipeArgs) -> Result<u8> {
     let (name, options) = parse_device(&asked.device)?;
-    let recipe = if crate::device::is_plugin(&name) {
-        crate::device::ask_one(&name, options, asked.sandbox.all, Carrier::Memory)?
-            .recipe(asked.sandbox.all, Carrier::Memory)
+    let recipe = if is_plugin(&name) {
+        ask_one(&name, options, asked.sandbox.all, Carrier::Memory)?.recipe(asked.sandbox.all, Carrier::Memory)
     } else if name == "vmm" {
         Recipe::vmm(asked.sandbox.all, 1, true, &[], false)
     } else if name == "net-relay" {

@@ -73,11 +73,22 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
     }
 }
 
+/// Whether a device on the command line is a plugin: a path, where devices of the catalogue have a name.
+pub fn is_plugin(device: &str) -> bool {
+    device.contains('/')
+}
+
+/// How a device is called that is named like this: a plugin as its program, without what comes after the dot.
+pub fn kind(device: &str) -> String {
+    let name = Path::new(device).file_stem().map(|name| name.to_string_lossy().into_owned());
+    name.filter(|_| is_plugin(device)).unwrap_or_else(|| device.to_owned())
+}
+
 /// Names devices uniquely: the first by its kind, others with a number.
 pub fn label(devices: &mut [PlannedDevice]) {
     for at in 0..devices.len() {
-        let name = crate::device::label(&devices[at].device);
-        let earlier = devices[..at].iter().filter(|other| crate::device::label(&other.device) == name).count();
+        let name = kind(&devices[at].device);
+        let earlier = devices[..at].iter().filter(|other| kind(&other.device) == name).count();
         devices[at].label = if earlier == 0 { name } else { format!("{name}.{earlier}") };
     }
 }
@@ -219,5 +230,11 @@ mod tests {
     fn an_option_that_images_do_not_have_is_refused_by_its_flag() {
         let sentence = parse_image("--floppy", "a.img,fast").unwrap_err().to_string();
         assert_eq!(sentence, "--floppy a.img,fast: `fast` is not an option of an image; there is `readonly`");
+    }
+
+    #[test]
+    fn a_plugin_is_told_from_a_device_by_its_path() {
+        assert!(is_plugin("./sensor.py") && is_plugin("/usr/lib/sensor") && !is_plugin("uart16550"));
+        assert_eq!((kind("./a/sensor.py"), kind("uart16550")), ("sensor".into(), "uart16550".into()));
     }
 }

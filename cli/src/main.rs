@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         // The other side of what `bench calls` measures.
         Some(run::bench::ANSWERER) => return run::bench::answer(),
         // What `attack` starts, and nothing else.
-        Some(role) if role.starts_with(run::attack::hostile::ROLE) => run::attack::hostile::run(role),
+        Some(role) if role.starts_with(run::attack::HOSTILE) => run::attack::be_hostile(role),
         Some(name) if name.rsplit('/').next() == Some(qtest::NAME) => return qtest_system(),
         Some(run::attack::CARELESS) => {
             run::attack::be_careless();

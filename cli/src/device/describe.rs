@@ -2,18 +2,17 @@
 
 use super::ask_one;
 use crate::args::{Choice, DescribeArgs, usage};
-use crate::devices::place;
-use crate::machine::parse_device;
+use crate::machine::{is_plugin, parse_device};
 use crate::table::table;
 use anyhow::Result;
 use schema::lane::Carrier;
-use schema::manifest::{Line, Manifest, OptionKind, RegisterKind};
+use schema::manifest::{Line, Manifest, OptionKind, RegisterKind, Space};
 use serde_json::{Value, json};
 
 /// Prints a manifest.
 pub fn describe(asked: &DescribeArgs) -> Result<u8> {
     let (path, options) = parse_device(&asked.plugin)?;
-    if !super::is_plugin(&path) {
+    if !is_plugin(&path) {
         return Err(usage!(
             "{path}: give a plugin by its path, as ./{path}; `cofferdam devices` lists the built-in devices"
         ));
@@ -26,6 +25,17 @@ pub fn describe(asked: &DescribeArgs) -> Result<u8> {
         println!("{}", shown(&manifest));
     }
     Ok(0)
+}
+
+/// Where a range is, for people.
+pub fn place(space: Space, length: u64) -> String {
+    match space {
+        Space::Port(first) if length == 1 => format!("port {first:#x}"),
+        Space::Port(first) => format!("ports {first:#x} to {:#x}", u64::from(first) + length - 1),
+        Space::Memory(base) => format!("{length:#x} bytes at {base:#x}"),
+        Space::Bar(bar) => format!("{length:#x} bytes at BAR {bar}"),
+        Space::PortBar(bar) => format!("{length:#x} ports at BAR {bar}"),
+    }
 }
 
 fn shown(manifest: &Manifest) -> comfy_table::Table {

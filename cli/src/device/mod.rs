@@ -6,7 +6,8 @@ mod drive;
 mod new;
 mod plugin;
 
-pub use plugin::{Checked, ask, ask_one, is_plugin, label, stand, stand_on};
+pub use describe::place;
+pub use plugin::{Checked, ask, ask_one, stand, stand_on};
 
 use crate::args::DeviceKind;
 use anyhow::Result;

@@ -2,7 +2,7 @@
 
 use crate::args::{Choice, usage};
 use crate::catalogue::BuiltIn;
-use crate::machine::{parse_device, planned};
+use crate::machine::{is_plugin, kind, parse_device, planned};
 use anyhow::Result;
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
@@ -14,17 +14,6 @@ use vmm::supervisor::{Backing, Demands, Pins, PlannedDevice, Plugin, Stand};
 const GRANT: &str = "grant";
 /// Says what is behind a plugin's file, once for each.
 const FILE: &str = "file";
-
-/// Whether a device on the command line is a plugin: a path, where devices of the catalogue have a name.
-pub fn is_plugin(device: &str) -> bool {
-    device.contains('/')
-}
-
-/// How a plugin is called where a device is named: as its program without what comes after the dot.
-pub fn label(device: &str) -> String {
-    let name = Path::new(device).file_stem().map(|name| name.to_string_lossy().into_owned());
-    name.filter(|_| is_plugin(device)).unwrap_or_else(|| device.to_owned())
-}
 
 /// Has each plugin among the devices of a machine declare what it is, and refuses what was not granted.
 pub fn ask(devices: &mut [PlannedDevice], demands: &Demands) -> Result<()> {
@@ -88,7 +77,7 @@ impl Checked {
     fn device(&self, carrier: Carrier) -> PlannedDevice {
         let name = self.plugin.path.to_string_lossy().into_owned();
         let mut device = planned(&name, self.said.options.clone(), self.said.files.clone());
-        device.label = label(&name);
+        device.label = kind(&name);
         (device.level, device.carrier, device.plugin) = (self.level, carrier, Some(self.plugin.clone()));
         device
     }
@@ -153,11 +142,5 @@ mod tests {
         let grant = vec![Setting { name: GRANT.into(), value: "switch+root".into() }];
         let sentence = Said::of("./it", grant).err().expect("refused").to_string();
         assert!(sentence.contains("`root`") && sentence.contains("low-memory"), "{sentence}");
-    }
-
-    #[test]
-    fn a_plugin_is_told_from_a_device_by_its_path() {
-        assert!(is_plugin("./sensor.py") && is_plugin("/usr/lib/sensor") && !is_plugin("uart16550"));
-        assert_eq!((label("./a/sensor.py"), label("uart16550")), ("sensor".into(), "uart16550".into()));
     }
 }

@@ -4,21 +4,25 @@
 //! must succeed: an attempt that never does proves nothing. Nobody asks the attacker how it went.
 
 mod arena;
+mod attacker;
 mod attempt;
 mod behaviour;
 mod descriptors;
 mod ground;
-pub mod hostile;
+mod hostile;
 mod kernel;
 mod lane;
 mod list;
+mod lone;
 mod memory;
 mod messages;
 mod naive;
 mod policy;
 mod resources;
 
+pub use attacker::run as be_hostile;
 pub use ground::{VICTIM, be_victim};
+pub use hostile::ROLE as HOSTILE;
 pub use naive::{ROLE as NAIVE, run as be_naive};
 pub use resources::{CARELESS, be_careless};
 
@@ -28,24 +32,14 @@ use crate::table::table;
 use anyhow::Result;
 use attempt::{Attempt, Group, Guard, Judge, Outcome};
 use ground::Ground;
-use hostile::{LOOT_BYTES, done_offset, word};
-use sandbox::End;
+use lone::judge;
 use schema::host::Level;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 use vmm::supervisor::{Cell, Hostile, Signals};
 
 /// Some attempt succeeded, or proves nothing.
 const NOT_HELD: u8 = 1;
-/// A lone attacker has done whatever it does within this; it is not many system calls.
-const ACT: Duration = Duration::from_secs(5);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
-/// What an attacker did shows within this after it says that it is done, also on a loaded machine.
-const GRACE: Duration = Duration::from_millis(200);
-
 /// What came of all runs of an attempt.
 struct Row {
     group: &'static Group,
@@ -162,7 +156,7 @@ fn try_to_run(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Resu
             let mut device = ground.device(attempt.device, trial.backing);
             device.options.extend(trial.options);
             device.hostile = Some(Hostile {
-                role: hostile::role(attempt, removed, gift.is_some(), &trial.told),
+                role: attempt.role(removed, gift.is_some(), &trial.told),
                 without: removed.iter().flat_map(|guard| guard.parts()).collect(),
             });
             let mut cell = Cell::start(&device, &BuiltIn, gift.as_ref().map(AsFd::as_fd))?;
@@ -172,54 +166,6 @@ fn try_to_run(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Resu
             judge(&mut cell, |cell, end| (trial.proof)(cell, end))
         }
         Judge::Own(judge) => judge(ground, attempt, removed),
-    }
-}
-
-/// Lets a lone attacker act, and looks.
-fn judge(cell: &mut Cell, mut proof: impl FnMut(&mut Cell, Option<End>) -> Result<bool>) -> Result<Outcome> {
-    let state = cell.map_state()?;
-    cell.wake().signal(1)?;
-    let mut until = Instant::now() + ACT;
-    let mut done = false;
-    loop {
-        if let Some(end) = cell.wait_for_end(LOOK) {
-            let succeeded = proof(cell, Some(end))?;
-            return Ok(if succeeded { Outcome::Succeeded } else { Outcome::Stopped(words(end)) });
-        }
-        if proof(cell, None)? {
-            return Ok(Outcome::Succeeded);
-        }
-        if !done && word(&state, done_offset(&state)).load(Ordering::SeqCst) == 1 {
-            done = true;
-            until = Instant::now() + GRACE;
-        }
-        if Instant::now() > until {
-            return Ok(Outcome::Stopped(if done { "had no effect" } else { "got nowhere" }.to_owned()));
-        }
-    }
-}
-
-/// What an attacker has left where it leaves what it carries off.
-fn loot(cell: &Cell) -> Result<[u8; LOOT_BYTES]> {
-    let state = cell.map_state()?;
-    let mut loot = [0; LOOT_BYTES];
-    state.read(state.len() - LOOT_BYTES, &mut loot);
-    Ok(loot)
-}
-
-/// How an attacker ended.
-fn words(end: End) -> String {
-    match end {
-        End::Exited(errno) if errno != 0 => {
-            let errno = nix::errno::Errno::from_raw(errno);
-            format!("{errno:?}")
-        }
-        End::Exited(_) => "gave up".to_owned(),
-        End::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
-            Ok(signal) => format!("killed by {signal}"),
-            Err(_) => format!("killed by signal {signal}"),
-        },
-        End::Unknown => "ended".to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cofferdam bench`: what isolation costs, as ratios of things measured in the same run.
 
+mod answer;
 mod boot;
 mod bounds;
 mod calls;
@@ -18,7 +19,8 @@ mod shared;
 mod spawn;
 mod ticks;
 
-pub use pair::{ANSWERER, answer};
+pub use answer::answer;
+pub use pair::ANSWERER;
 
 use crate::args::{BenchArgs, BenchBeside, BenchCommon, BenchKind};
 use crate::machine::{STANDARD, label, planned};

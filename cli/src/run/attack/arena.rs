@@ -1,8 +1,7 @@
 //! Attackers beside honest devices, and readers that believe them.
 
 use super::attempt::{Attempt, Guard, Outcome};
-use super::ground::{Ground, Machine, PATIENCE, Terms};
-use super::hostile;
+use super::ground::{Ground, Machine, PATIENCE, REGISTERS, Terms};
 use super::naive::Naive;
 use crate::catalogue::BuiltIn;
 use crate::machine::planned;
@@ -40,10 +39,10 @@ pub fn device(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard], carrier
     attempt.device.clone_into(&mut device.label);
     device.carrier = carrier;
     device.hostile = Some(Hostile {
-        role: hostile::role(attempt, removed, false, &[]),
+        role: attempt.role(removed, false, &[]),
         without: removed.iter().flat_map(|guard| guard.parts()).collect(),
     });
-    if attempt.device == super::kernel::REGISTERS {
+    if attempt.device == REGISTERS {
         device.options.push(Setting { name: "port".into(), value: PORT.to_string() });
     }
     device

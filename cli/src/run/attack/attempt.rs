@@ -1,7 +1,7 @@
 //! What an attempt is: who does what, which guards must stop it, and how that is seen from outside.
 
 use super::ground::Ground;
-use super::hostile::Host;
+use super::hostile::{BETWEEN, Host, ROLE};
 use anyhow::Result;
 use sandbox::{End, LayerName, Part, Resource};
 use schema::host::{Level, Setting};
@@ -26,6 +26,17 @@ pub struct Attempt {
     pub act: fn(&Host) -> Done,
     /// Who says what came of it.
     pub judge: Judge,
+}
+
+impl Attempt {
+    /// The role in which this program makes it.
+    pub fn role(&self, removed: &[Guard], gift: bool, told: &[String]) -> String {
+        let gift = if gift { "gift" } else { "" };
+        let removed = removed.len().to_string();
+        let mut words = vec![ROLE, self.id, &removed, gift];
+        words.extend(told.iter().map(String::as_str));
+        words.join(&BETWEEN.to_string())
+    }
 }
 
 /// What came of an act, as the attacker sees it: an error number, or it goes on to wait. Nobody believes it.

@@ -4,9 +4,8 @@
 
 use super::arena::{DEAD, Fate, LATE, PORT, alone, beside, device, fooled, reader, soon};
 use super::attempt::{Attempt, FILTER, Group, Guard, Judge, Outcome};
-use super::ground::{Ground, Machine, PATIENCE};
+use super::ground::{Ground, Machine, PATIENCE, REGISTERS};
 use super::hostile::{check, leave, word};
-use super::kernel::REGISTERS;
 use super::{lane, messages};
 use crate::catalogue::BuiltIn;
 use crate::run::demo::script::{BUFFERS, RING};

@@ -4,11 +4,12 @@
 
 use super::arena::{alone, fooled, soon};
 use super::attempt::{Attempt, Done, FILTER, Group, Guard, Judge, LANDLOCK, OPEN_FILES, OWN_USER, Outcome, Trial};
-use super::ground::{Ground, PATIENCE};
-use super::hostile::{self, CHANNEL, Host, check, word};
-use super::kernel::{DISK, DISK_BYTES, REGISTERS, maps};
+use super::ground::{DISK, DISK_BYTES, Ground, PATIENCE, REGISTERS};
+use super::hostile::{CHANNEL, Host, check, word};
+use super::kernel::maps;
+use super::lone::words;
 use super::naive::Naive;
-use super::{lane, messages, words};
+use super::{lane, messages};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
@@ -196,7 +197,7 @@ fn beyond_the_disk(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) ->
     std::fs::write(&path, [0; DISK_BYTES])?;
     let mut device = ground.device(attempt.device, vec![Backing::Path(path.clone())]);
     device.level = ground.level;
-    device.hostile = Some(Hostile { role: hostile::role(attempt, removed, false, &[]), without: Vec::new() });
+    device.hostile = Some(Hostile { role: attempt.role(removed, false, &[]), without: Vec::new() });
     let cell = Cell::start(&device, &BuiltIn, None)?;
     let region = cell.helper_region()?;
     let helper = cell.helper().context("a host at level strict has a helper")?;

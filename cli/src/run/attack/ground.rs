@@ -23,8 +23,15 @@ use vmm::supervisor::{
 pub const VICTIM: &str = "cofferdam: victim";
 /// Where a victim has its page: the attacker is told, as if it had found out.
 pub const VICTIM_PAGE: usize = 0x0c0f_fe00_0000;
+/// A device of registers alone: its host has four calls.
+pub const REGISTERS: &str = "debug-exit";
+/// A device with a file.
+pub const DISK: &str = "virtio-block";
+/// Sectors of a disk.
+pub const DISK_BYTES: usize = 4096;
 /// Whatever an honest machine does, it has done within this, also on a loaded one.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How a machine treats its hosts.
 #[derive(Clone, Copy)]
 pub struct Terms {
@@ -121,7 +128,7 @@ impl<'a> Ground<'a> {
     /// The level at which a host of this device is attacked. At level strict a disk's host has no file: what may be done with
     /// one is tried at the level where it has.
     pub fn level_of(&self, device: &str) -> Level {
-        if device == super::kernel::DISK { Level::Seccomp } else { self.level }
+        if device == DISK { Level::Seccomp } else { self.level }
     }
 
     /// Ends the run if a signal has come: attempts go on without looking.

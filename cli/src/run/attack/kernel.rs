@@ -10,9 +10,9 @@ use super::attempt::{
     Attempt, CAPABILITIES, CGROUP, FILTER, Group, Guard, Judge, LANDLOCK, OPEN_FILES, OWN_USER, Proof, Trial,
     kernel_is_at_least,
 };
-use super::ground::{Ground, VICTIM_PAGE, Victim, page_of, status};
+use super::ground::{DISK, DISK_BYTES, Ground, REGISTERS, VICTIM_PAGE, Victim, page_of, status};
 use super::hostile::{check, system_call};
-use super::loot;
+use super::lone::loot;
 use anyhow::{Context, Result};
 use nix::pty::openpty;
 use sandbox::{End, LayerName, Resource};
@@ -23,13 +23,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmm::supervisor::{Backing, Cell};
-
-/// A device of registers alone: its host has four calls.
-pub(super) const REGISTERS: &str = "debug-exit";
-/// A device with a file.
-pub(super) const DISK: &str = "virtio-block";
-/// Sectors of a disk.
-pub(super) const DISK_BYTES: usize = 4096;
 
 const PID: Guard = Guard::Layer(LayerName::Pid);
 const DATA: Guard = Guard::Limit(Resource::DataBytes);

@@ -3,7 +3,6 @@
 #![allow(unsafe_code)] // Plain writes, which a sealed host has.
 
 use super::hostile::{Host, check, word};
-use super::naive;
 use imc::Mapping;
 use schema::host::Purpose;
 use std::os::fd::RawFd;
@@ -19,6 +18,8 @@ const ENTRIES: std::ops::Range<usize> = 0..32;
 pub const GENERATION: usize = 64;
 /// No alarm is due.
 pub const NEVER: u64 = u64::MAX;
+/// Where the attacker keeps a length.
+pub const LENGTH_AT: usize = 256;
 const ENTRY_BYTES: usize = 64;
 const RING: usize = 2048;
 
@@ -100,7 +101,7 @@ pub fn committed(state: &Mapping) -> u32 {
 
 /// Stores to every word of both headers.
 pub fn fill_headers(host: &Host, mut value: impl FnMut() -> u64) {
-    debug_assert!(HEADERS.contains(&naive::LENGTH_AT));
+    debug_assert!(HEADERS.contains(&LENGTH_AT));
     for offset in HEADERS.step_by(8) {
         host.word(offset).store(value(), Ordering::Relaxed);
     }

@@ -4,9 +4,9 @@
 
 use super::arena::{Fate, beside, beside_over, reader, soon};
 use super::attempt::{Attempt, Done, FILTER, Group, Guard, Judge, Outcome, Trial};
-use super::ground::{Ground, Machine};
+use super::ground::{Ground, Machine, REGISTERS};
 use super::hostile::{Host, check, word};
-use super::kernel::{REGISTERS, maps};
+use super::kernel::maps;
 use super::lane;
 use crate::run::demo::script::{BUFFERS, RING};
 use anyhow::Result;

@@ -4,9 +4,8 @@
 
 use super::arena::{Fate, PORT, alone, beside, device, fooled, reader};
 use super::attempt::{Attempt, Done, Group, Guard, Judge, Outcome};
-use super::ground::{Ground, Machine, PATIENCE};
+use super::ground::{Ground, Machine, PATIENCE, REGISTERS};
 use super::hostile::{CHANNEL, check, done_offset, word};
-use super::kernel::REGISTERS;
 use super::lane;
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result, ensure};

@@ -4,10 +4,12 @@
 
 use super::arena::{PORT, alone, device, fooled, reader};
 use super::attempt::{Attempt, Done, Group, Guard, Judge, LANDLOCK, Outcome, Trial};
-use super::ground::{Ground, Machine};
+use super::ground::{Ground, Machine, REGISTERS};
 use super::hostile::{Host, LOOT_BYTES, check};
-use super::kernel::{REGISTERS, has_the_secret, maps, open_by_name};
-use super::{judge, lane, loot, messages};
+use super::kernel::{has_the_secret, maps, open_by_name};
+use super::lone::{judge, loot};
+use super::naive::permit_everything;
+use super::{lane, messages};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
 use sandbox::LayerName;
@@ -167,7 +169,7 @@ fn unsealed(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Result
     let told = [ground.secret_file().display().to_string()];
     let mut device = ground.device(attempt.device, Vec::new());
     device.hostile = Some(Hostile {
-        role: super::hostile::role(attempt, removed, !removed.is_empty(), &told),
+        role: attempt.role(removed, !removed.is_empty(), &told),
         without: removed.iter().flat_map(|guard| guard.parts()).collect(),
     });
     if removed.is_empty() {
@@ -201,18 +203,6 @@ fn filtered(_: &Ground<'_>, _: &Attempt, removed: &[Guard]) -> Result<Outcome> {
     } else {
         Outcome::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     })
-}
-
-/// Installs a filter that permits everything, as a container's does nearly.
-pub fn permit_everything() -> Result<(), i32> {
-    let allow = libc::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
-    let program = libc::sock_fprog { len: 1, filter: (&raw const allow).cast_mut() };
-    // SAFETY: one instruction, which lives until after the call.
-    unsafe {
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))?;
-    }
-    Ok(())
 }
 
 const _: () = assert!(STATE.end <= 4096 - LOOT_BYTES - 8, "an attacker's own words are elsewhere");

@@ -3,10 +3,10 @@
 #![allow(unsafe_code)] // The attacker's calls, and kernel objects for it to find.
 
 use super::attempt::{Attempt, CGROUP, Done, FILTER, Group, Guard, Judge, LANDLOCK, OPEN_FILES, Outcome, Trial};
-use super::ground::{Ground, status};
-use super::hostile::{self, Host, check};
-use super::judge;
-use super::kernel::{HOG_BYTES, REGISTERS, children, fork, has_the_secret, pausing_program, resident, take_memory};
+use super::ground::{Ground, REGISTERS, status};
+use super::hostile::{Host, check};
+use super::kernel::{HOG_BYTES, children, fork, has_the_secret, pausing_program, resident, take_memory};
+use super::lone::judge;
 use crate::catalogue::BuiltIn;
 use anyhow::Result;
 use sandbox::{LayerName, Resource};
@@ -337,7 +337,7 @@ fn inherit(ground: &Ground<'_>, attempt: &Attempt, removed: &[Guard]) -> Result<
     // SAFETY: this process has one thread, so nobody reads the environment meanwhile.
     unsafe { std::env::set_var(VARIABLE, &ground.secret) };
     let mut device = ground.device(attempt.device, Vec::new());
-    device.hostile = Some(Hostile { role: hostile::role(attempt, removed, false, &[]), without: Vec::new() });
+    device.hostile = Some(Hostile { role: attempt.role(removed, false, &[]), without: Vec::new() });
     let started = Cell::start(&device, &BuiltIn, None);
     // SAFETY: as above.
     unsafe { std::env::remove_var(VARIABLE) };

@@ -1,6 +1,5 @@
 //! The other process of a measurement: this program, started anew, which answers until it is ended.
 
-use super::calls;
 use super::clock;
 use super::contest::Seats;
 use super::shared::Shared;
@@ -11,7 +10,7 @@ use schema::host::{Empty, Grant, Grants, HOST_WIDE, Purpose};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// What the program is called when it is the other process.
@@ -101,8 +100,9 @@ pub struct Common {
 }
 
 impl Common {
-    /// The answerer's side.
-    fn receive(channel: &mut Channel) -> Result<Common> {
+    /// The answerer's side: `input` is the channel.
+    pub fn receive(input: OwnedFd) -> Result<Common> {
+        let mut channel = Channel::from_fd(input)?;
         let packet = channel.receive(Some(SETUP))?.context("nothing was granted")?;
         let call = packet.call.context("an event came in place of grants")?;
         let (grants, mut descriptors) = packet.decode::<Grants>()?;
@@ -126,38 +126,4 @@ impl Common {
 /// A grant of `what`, the descriptor number `slot` of its message.
 pub fn grant(purpose: Purpose, what: &impl Capability, slot: u8) -> Grant {
     Grant { device: HOST_WIDE, purpose, number: 0, base: 0, handle: what.handle(slot) }
-}
-
-/// The body of the other process.
-pub fn answer() -> ExitCode {
-    match answer_as_told() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{ANSWERER}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn answer_as_told() -> Result<()> {
-    clock::die_with_parent()?;
-    let mut words = std::env::args().skip(1);
-    let mut word = || words.next().context("it is started by a bench");
-    let what: Answering = serde_json::from_str(&word()?)?;
-    clock::pin(word()?.parse()?)?;
-    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
-    match what {
-        Answering::Datagrams { back } => calls::answer_datagrams(input, back),
-        Answering::Calls => calls::answer_calls(Channel::from_fd(input)?),
-        Answering::Capabilities => calls::answer_capabilities(Channel::from_fd(input)?),
-        Answering::Pipe => super::bounds::answer_pipe(input),
-        Answering::Eventfds => super::bounds::answer_eventfds(&common(input)?),
-        Answering::Futexes => super::bounds::answer_futexes(&common(input)?),
-        Answering::Lines { back } => super::bounds::answer_lines(&common(input)?, back),
-        Answering::Bulk(bytes) => calls::answer_bulk(&common(input)?, bytes),
-    }
-}
-
-fn common(input: OwnedFd) -> Result<Common> {
-    Common::receive(&mut Channel::from_fd(input)?)
 }

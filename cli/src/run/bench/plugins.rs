@@ -7,7 +7,7 @@ use super::machine;
 use super::series::{Placement, Series};
 use crate::args::{BenchPlugins, usage};
 use crate::device;
-use crate::machine::{label, planned};
+use crate::machine::{is_plugin, label, planned};
 use anyhow::Result;
 use imc::lane::Request;
 use schema::lane::{Carrier, Operation};
@@ -23,7 +23,7 @@ const CARRIERS: [Carrier; 2] = [Carrier::Memory, Carrier::Socket];
 
 /// Measures the plugins beside the device of the same name.
 pub fn plugins(asked: &BenchPlugins, signals: &Signals) -> Result<Vec<Series>> {
-    if let Some(plugin) = asked.plugins.iter().find(|plugin| !device::is_plugin(plugin)) {
+    if let Some(plugin) = asked.plugins.iter().find(|plugin| !is_plugin(plugin)) {
         return Err(usage!("{plugin}: give a plugin by its path, as ./{plugin}"));
     }
     let written = asked.plugins.iter().map(|plugin| (plugin.as_str(), plugin.as_str()));
