@@ -10,95 +10,102 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use vmm::supervisor::{Backing, ConsolePlan, DEADLINE, Demands, Isolate, Outlet, PlannedDevice, RESTARTS};
 
+/// What the guest is.
+const GUEST: &str = "Guest";
+/// What it has.
+const DEVICES: &str = "Devices";
+/// What is between them and us.
+const ISOLATION: &str = "Isolation";
+
 /// Everything is optional here so that `--config` may say it instead.
 #[derive(ClapArgs, Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RunArgs {
     /// Kernel to boot: bzImage or ELF.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = GUEST, long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Instead of a kernel, the firmware of a PC, such as bios-256k.bin of Debian's package `seabios`. A name without a slash is
     /// looked for here, then in the distribution's folder.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "flat"])]
+    #[arg(help_heading = GUEST, long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "flat"])]
     pub firmware: Option<PathBuf>,
     /// What firmware boots first: a floppy, c disk, d CD-ROM, n network, as in `dc`.
-    #[arg(long, value_name = "ORDER")]
+    #[arg(help_heading = GUEST, long, value_name = "ORDER")]
     pub boot: Option<String>,
     /// An item for firmware or its guest: `name=opt/NAME,file=PATH` or `name=opt/NAME,string=TEXT`. May be repeated.
-    #[arg(long, value_name = "name=NAME,file=PATH|string=TEXT")]
+    #[arg(help_heading = GUEST, long, value_name = "name=NAME,file=PATH|string=TEXT")]
     pub fw_cfg: Vec<String>,
     /// Where the firmware's debug output goes: log, stdio or file=PATH. [default: log]
-    #[arg(long, value_name = "WHERE")]
+    #[arg(help_heading = GUEST, long, value_name = "WHERE")]
     pub debug_console: Option<String>,
     /// Instead of a kernel, a micro guest: 64-bit code loaded and entered at 1 MiB, memory mapped one to one.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline"])]
+    #[arg(help_heading = GUEST, long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline"])]
     pub flat: Option<PathBuf>,
     /// Initial RAM disk.
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = GUEST, long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line.
-    #[arg(long, value_name = "WORDS")]
+    #[arg(help_heading = GUEST, long, value_name = "WORDS")]
     pub cmdline: Option<String>,
     /// Guest memory: a number of bytes, or with K, M or G. [default: 512M]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(help_heading = GUEST, long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// Guest processors, 1 to 16. [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = GUEST, long, value_name = "N")]
     pub cpus: Option<u8>,
     /// A disk image, raw; `PATH,readonly` to only read it. May be repeated.
-    #[arg(long, value_name = "PATH[,readonly]")]
+    #[arg(help_heading = DEVICES, long, value_name = "PATH[,readonly]")]
     pub disk: Vec<String>,
     /// A diskette's image, raw, 160K to 2880K, for drive A; given again for drive B. `PATH,readonly` to only read it.
-    #[arg(long, value_name = "PATH[,readonly]")]
+    #[arg(help_heading = DEVICES, long, value_name = "PATH[,readonly]")]
     pub floppy: Vec<String>,
     /// An image of an IDE disk, raw; `PATH,readonly` to only read it. There is room for four, CDs included.
-    #[arg(long, value_name = "PATH[,readonly]")]
+    #[arg(help_heading = DEVICES, long, value_name = "PATH[,readonly]")]
     pub ide: Vec<String>,
     /// An image of a CD for an IDE drive, only to be read; `none` for a drive without a disc. May be repeated.
-    #[arg(long, value_name = "ISO|none")]
+    #[arg(help_heading = DEVICES, long, value_name = "ISO|none")]
     pub cdrom: Vec<String>,
     /// A network card, virtio or rtl8139, and its network: a tap interface, the socket of a passt, or a passt of the VM's own.
     /// May be repeated.
-    #[arg(long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…][,rom=FILE|off]")]
+    #[arg(help_heading = DEVICES, long, value_name = "CARD,tap=NAME|passt=PATH|user[,mac=…][,rom=FILE|off]")]
     pub nic: Vec<String>,
     /// Who sees the machine's display besides `cofferdam screenshot`: none, or viewers on this machine, by VNC, that know what is
     /// in a file of yours. Without a port, it is the first free one from 5900 on. [default: none]
-    #[arg(long, value_name = "none|vnc,password-file=PATH[,port=N]")]
+    #[arg(help_heading = DEVICES, long, value_name = "none|vnc,password-file=PATH[,port=N]")]
     pub display: Option<String>,
     /// Where the guest's console goes: stdio, pty, or file=PATH. [default: stdio]
-    #[arg(long, value_name = "WHERE")]
+    #[arg(help_heading = DEVICES, long, value_name = "WHERE")]
     pub console: Option<String>,
     /// How strictly: off, process, seccomp or strict; and for single devices, as in `seccomp,uart16550=strict`.
     /// [default: seccomp]
-    #[arg(long, value_name = "LEVEL[,DEVICE=LEVEL]…")]
+    #[arg(help_heading = ISOLATION, long, value_name = "LEVEL[,DEVICE=LEVEL]…")]
     pub sandbox: Option<SandboxSpec>,
     /// Refuse to start without this layer of the sandbox; `cofferdam recipe` lists them. May be repeated.
-    #[arg(long, value_name = "LAYER")]
+    #[arg(help_heading = ISOLATION, long, value_name = "LAYER")]
     pub require: Vec<LayerSpec>,
     /// Start without this layer of the sandbox where it is not to be had. May be repeated.
-    #[arg(long, value_name = "LAYER")]
+    #[arg(help_heading = ISOLATION, long, value_name = "LAYER")]
     pub allow_missing: Vec<LayerSpec>,
     /// Labels of a security module: auto, none, selinux or apparmor. [default: auto, where the policy is installed]
-    #[arg(long, value_name = "WHOSE")]
+    #[arg(help_heading = ISOLATION, long, value_name = "WHOSE")]
     pub label: Option<LabelSpec>,
     /// What makes, at level `strict`, the calls that mode 1 has no room for: a process, or a thread of the device's own process,
     /// which is no boundary and there to compare with; and for single devices. [default: process]
-    #[arg(long, value_name = "FORM[,DEVICE=FORM]…")]
+    #[arg(help_heading = ISOLATION, long, value_name = "FORM[,DEVICE=FORM]…")]
     pub helper: Option<HelperSpec>,
     /// How devices are grouped into processes: device, class, or none. [default: device]
-    #[arg(long, value_enum)]
+    #[arg(help_heading = ISOLATION, long, value_enum)]
     pub isolate: Option<IsolateSpec>,
     /// How accesses travel: memory, socket, pipe or virtio; and for single devices, as in `memory,uart16550=pipe`.
     /// [default: memory]
-    #[arg(long, value_name = "CARRIER[,DEVICE=CARRIER]…")]
+    #[arg(help_heading = ISOLATION, long, value_name = "CARRIER[,DEVICE=CARRIER]…")]
     pub carrier: Option<CarrierSpec>,
     /// Another device, with its options: `debug-exit,port=0xf4`. `cofferdam devices` lists them. A path is a plugin, a program
     /// of its own: `./sensor.py,base=0x440`; `grant=POWER+POWER` says what it may have, `file=PATH` what it works on.
     /// May be repeated.
-    #[arg(long, value_name = "NAME|PATH[,OPTION=VALUE]…")]
+    #[arg(help_heading = DEVICES, long, value_name = "NAME|PATH[,OPTION=VALUE]…")]
     pub device: Vec<String>,
     /// When the real-time clock begins: utc, localtime, or a date as in 2001-02-28T23:59:58. [default: utc]
-    #[arg(long, value_name = "BASE")]
+    #[arg(help_heading = GUEST, long, value_name = "BASE")]
     pub rtc: Option<String>,
     /// Names the virtual machine. [default: vm-PID]
     #[arg(long)]
@@ -107,13 +114,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_reboot: bool,
     /// A device that does not answer a guest's access within this is started anew, or given up. [default: 5000]
-    #[arg(long, value_name = "MILLISECONDS")]
+    #[arg(help_heading = ISOLATION, long, value_name = "MILLISECONDS")]
     pub deadline: Option<u32>,
     /// How often a device's process that dies young is started anew before it is retired: a number, or off. [default: 10]
-    #[arg(long, value_name = "N|off")]
+    #[arg(help_heading = ISOLATION, long, value_name = "N|off")]
     pub restart: Option<RestartSpec>,
     /// Another program that serves a device, static and speaking the schema: `DEVICE=PATH`. For work on device hosts.
-    #[arg(long, value_name = "DEVICE=PATH", hide = true)]
+    #[arg(help_heading = ISOLATION, long, value_name = "DEVICE=PATH", hide = true)]
     pub host_program: Vec<String>,
     /// A file that says the same as these flags, in TOML; flags come first.
     #[arg(long, value_name = "FILE")]
