@@ -130,7 +130,8 @@ fn load_bzimage(ram: &GuestRam, file: &mut File) -> Result<Kernel, BootError> {
     };
     let setup = (setup + 1) * SECTOR_BYTES;
     let promised = setup + u64::from(header.syssize) * PARAGRAPH_BYTES;
-    if bytes < promised || header.syssize == 0 {
+    // Its last paragraph need not be whole.
+    if bytes.next_multiple_of(PARAGRAPH_BYTES) < promised || header.syssize == 0 {
         let why = format!("it has {bytes} bytes, its header promises {promised}");
         return Err(BootError::Damaged { what: "kernel", why });
     }
