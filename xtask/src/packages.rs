@@ -31,6 +31,8 @@ const NEEDS: &[Need] = &[
     Need { program: "pkg-config", package: "pkg-config" },
     Need { program: "strace", package: "strace" },
     Need { program: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso", package: "grub-rescue-pc" },
+    Need { program: "grub-mkimage", package: "grub-common" },
+    Need { program: "/usr/lib/grub/i386-pc/boot.img", package: "grub-pc-bin" },
     Need { program: "/boot/memtest86+x64.bin", package: "memtest86+" },
     Need { program: "secilc", package: "secilc" },
     Need { program: "/usr/share/seabios/vgabios-stdvga.bin", package: "seabios" },

@@ -53,6 +53,12 @@ const FIRMWARE: &[&str] = &[
     "/usr/lib/ipxe/qemu/pxe-rtl8139.rom",
     "/usr/lib/ipxe/qemu/pxe-virtio.rom",
 ];
+/// What a disk begins with to be booted by GRUB: its first sector, and, from the next one on, its core.
+const GRUB_SECTOR: &str = "/usr/lib/grub/i386-pc/boot.img";
+/// What the core holds: enough to read a file system of a partition, and to start Linux.
+const GRUB_MODULES: &[&str] = &["biosdisk", "part_msdos", "ext2", "search", "configfile", "linux"];
+/// What it does, without waiting for anybody: what the file `go` says, of whichever file system has it.
+const GRUB_COMMANDS: &str = "search --no-floppy --file --set=root /go\nconfigfile /go\n";
 /// The newest form of an SELinux policy that the oldest supported kernel, 6.1, reads.
 const POLICY_VERSION: &str = "33";
 /// The ordinary user that some scenarios become, and the one that passt becomes.
@@ -122,6 +128,7 @@ impl Images {
             install_with_libraries(&read_screen, &host)?;
         }
         firmware(&host)?;
+        boot_loader(&folder, &host.join("grub"))?;
         security_modules(places, &host)?;
         plugins::install_all(places, &host)?;
         // QEMU is there to be compared with.
@@ -157,6 +164,21 @@ fn firmware(host: &Path) -> Result<()> {
         let to = host.join(image.strip_prefix("/").unwrap_or(image));
         std::fs::create_dir_all(to.parent().unwrap_or(host))?;
         std::fs::copy(image, to).with_context(|| format!("cannot copy {}", image.display()))?;
+    }
+    Ok(())
+}
+
+/// GRUB for a disk that a script makes, as two files of the folder `to`.
+fn boot_loader(folder: &Path, to: &Path) -> Result<()> {
+    let (commands, core) = (folder.join("grub.cfg"), to.join("core.img"));
+    std::fs::create_dir_all(to)?;
+    std::fs::copy(packages::find(GRUB_SECTOR).map_err(anyhow::Error::msg)?, to.join("boot.img"))?;
+    std::fs::write(&commands, GRUB_COMMANDS)?;
+    let mut command = Command::new(packages::find("grub-mkimage").map_err(anyhow::Error::msg)?);
+    command.args(["--format", "i386-pc", "--prefix", "/", "--config"]).arg(&commands);
+    let done = command.arg("--output").arg(&core).args(GRUB_MODULES).output()?;
+    if !done.status.success() {
+        bail!("grub-mkimage: {}", String::from_utf8_lossy(&done.stderr));
     }
     Ok(())
 }
