@@ -8,10 +8,10 @@ cp /boot/memtest86+x64.bin "$work/memtest.img"
 truncate -s 1440K "$work/memtest.img"
 power_on memtest --memory 16M --floppy "$work/memtest.img" --boot a
 # It begins with measuring its clock, and waits by that: nothing should be in its way.
-check memtest-comes-from-a-diskette "its screen" shows memtest 'Memtest86+'
+check memtest-comes-from-a-diskette "its screen" shows memtest 'Memtest86+' 300
 
 power_on floppy --memory 64M --floppy /usr/lib/grub-rescue/grub-rescue-floppy.img --boot a
-check grub-comes-from-a-diskette "its menu or prompt" shows floppy 'GNU GRUB'
+check grub-comes-from-a-diskette "its menu or prompt" shows floppy 'GNU GRUB' 300
 cofferdam sendkeys floppy c
 check grub-takes-a-key "its command line" shows floppy 'grub>' 60
 cofferdam sendkeys floppy 'ls\n'
@@ -49,7 +49,7 @@ mkfs.ext4 -q -F -b 4096 -E offset=1048576 -d "$work/boot" "$work/boot.img" 63M
     cat "$here/grub/core.img"
 } | dd of="$work/boot.img" conv=notrunc 2>/dev/null
 power_on linux --memory "$guest_memory" --cpus 2 --disk "$work/boot.img" --boot c
-check grub-starts-linux "a shell" says linux 'GUEST ready' 240
+check grub-starts-linux "a shell" says linux 'GUEST ready' 400
 check linux-has-two-processors "2, not '$(fact linux cpus)', '$(fact linux online)'" \
     test "$(fact linux cpus), $(fact linux online)" = "2, 2"
 check linux-finds-the-tables-below-1-mib "an RSDP, not '$(fact linux rsdp)'" expr "$(fact linux rsdp)" : '0x00000000000F'
