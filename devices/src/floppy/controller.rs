@@ -1,16 +1,16 @@
 //! The controller's registers and phases, and the commands that need no diskette.
 //!
-//! Sections and tables are those of the 82077AA data sheet.
+//! Sections and tables are those of the 82077AA data sheet, May 1994; the README says which of them could be looked up.
 
 use super::command::{COMMAND_BYTES, Command};
 use super::fifo::{FIFO_BYTES, Fifo};
-use super::medium::{Position, SECTOR_BYTES};
+use super::medium::{Position, Rate, SECTOR_BYTES};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Drives that a controller can select. This machine has two; commands to the others find nobody.
 pub(super) const SELECTS: usize = 4;
 
-/// Digital output register (2.1.2 "DOR").
+/// Digital output register (DOR).
 const DOR_SELECT: u8 = 0b11;
 /// Low: reset.
 const DOR_RUN: u8 = 1 << 2;
@@ -34,42 +34,33 @@ pub(super) const MSR_BUSY: u8 = 1 << 4;
 /// Digital input register, of which this mode drives one bit; the others are read as zero.
 const DIR_CHANGED: u8 = 1 << 7;
 
-/// Status register 0 (6.1).
+/// Status register 0.
 pub(super) const ST0_ABNORMAL: u8 = 1 << 6;
 pub(super) const ST0_INVALID: u8 = 1 << 7;
 const ST0_POLLED: u8 = 0b11 << 6;
 pub(super) const ST0_SOUGHT: u8 = 1 << 5;
 const ST0_NO_TRACK_0: u8 = 1 << 4;
-/// Status register 1 (6.2), of which the others are beside the transfers.
+/// Status register 1, of which the others are beside the transfers.
 pub(super) const ST1_NO_ADDRESS_MARK: u8 = 1 << 0;
-/// Status register 3 (6.4); bits 3 and 5 are always set.
+/// Status register 3; bits 3 and 5 are always set.
 const ST3_PROTECTED: u8 = 1 << 6;
 const ST3_TRACK_0: u8 = 1 << 4;
 const ST3_ALWAYS: u8 = 1 << 5 | 1 << 3;
 
-/// The second byte of CONFIGURE (5.2.8).
+/// The second byte of CONFIGURE.
 const IMPLIED_SEEK: u8 = 1 << 6;
 const NO_FIFO: u8 = 1 << 5;
 const THRESHOLD: u8 = 0x0f;
 const CONFIGURE_ALL: u8 = 0x7f;
 /// The third byte of SPECIFY.
 const NO_DMA: u8 = 1 << 0;
-/// PERPENDICULAR MODE (5.2.9): without OW only GAP and WGATE change.
+/// PERPENDICULAR MODE: without OW only GAP and WGATE change.
 const PERPENDICULAR_DRIVES: u8 = 0b0011_1100;
 const PERPENDICULAR_LOW: u8 = 0b11;
 const PERPENDICULAR_OVERWRITE: u8 = 1 << 7;
 
 /// RECALIBRATE gives up after this many step pulses (5.2.2).
 const RECALIBRATE_PULSES: i16 = 79;
-
-/// Kilobits of data that pass the head in a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rate {
-    Kbps500,
-    Kbps300,
-    Kbps250,
-    Mbps1,
-}
 
 /// Where in a command the controller is (4).
 pub(super) const COMMAND: u8 = 0;
@@ -147,7 +138,7 @@ impl Controller {
             }
     }
 
-    /// What the two bits of a rate mean (table 2-5).
+    /// What the two bits of a rate mean.
     pub(super) fn rate(&self) -> Rate {
         match self.rate {
             0 => Rate::Kbps500,
@@ -182,12 +173,12 @@ impl Controller {
         self.configured & IMPLIED_SEEK != 0
     }
 
-    /// How much of the FIFO is in use (5.2.8).
+    /// How much of the FIFO is in use (CONFIGURE).
     pub(super) fn depth(&self) -> usize {
         if self.configured & NO_FIFO != 0 { 1 } else { FIFO_BYTES }
     }
 
-    /// Bytes that the FIFO lets wait before it asks for service (4.2): all that there is room for, less the threshold.
+    /// Bytes that the FIFO lets wait before it asks for service (4.2.1): all that there is room for, less the threshold.
     pub(super) fn burst(&self) -> usize {
         let threshold = usize::from(self.configured & THRESHOLD) + 1;
         self.depth().saturating_sub(threshold).max(1)
@@ -279,7 +270,7 @@ impl Controller {
         if changed { DIR_CHANGED } else { 0 }
     }
 
-    /// A reset by software (3.1): what LOCK protects is kept, and so is what SPECIFY said.
+    /// A reset by software: what LOCK protects is kept, and so is what SPECIFY said.
     fn reset(&mut self) {
         self.fifo.clear();
         (self.phase, self.passing, self.interrupt, self.reports) = (COMMAND, 0, 0, [0; SELECTS]);
@@ -440,7 +431,7 @@ impl Controller {
                 self.report(ST0_SOUGHT);
             }
             Command::Version => {
-                /// An enhanced controller (5.2.7).
+                /// An enhanced controller.
                 const ENHANCED: u8 = 0x90;
                 self.answer([ENHANCED], false);
             }

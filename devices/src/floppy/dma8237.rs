@@ -66,7 +66,7 @@ struct Controller {
     mask: u8,
     /// Bit `n`: channel `n` has reached its terminal count.
     done: u8,
-    /// Requests by software. They come to nothing here: no channel's device waits for them.
+    /// Requests by software. They come to nothing here, since no channel's device waits for them; terminal count clears one.
     requests: u8,
     /// 0 or 1: the next byte of an address or count is the upper one.
     upper: u8,
@@ -132,10 +132,12 @@ impl Controller {
                     0 => (&mut channel.base_address, &mut channel.address),
                     _ => (&mut channel.base_count, &mut channel.count),
                 };
-                let mut bytes = base.to_le_bytes();
-                bytes[usize::from(self.upper & 1 ^ 1)] = value;
-                *base = u16::from_le_bytes(bytes);
-                *current = *base;
+                // Both are loaded, byte by byte: what the other byte of the current one has come to stays.
+                for word in [base, current] {
+                    let mut bytes = word.to_le_bytes();
+                    bytes[usize::from(self.upper & 1 ^ 1)] = value;
+                    *word = u16::from_le_bytes(bytes);
+                }
             }
             STATUS_COMMAND => self.command = value,
             REQUEST => self.requests = one(self.requests),
@@ -228,6 +230,7 @@ impl Dma {
         }
         if moved.done {
             first.done |= 1 << FLOPPY;
+            first.requests &= !(1 << FLOPPY);
             if mode & MODE_AUTOMATIC != 0 {
                 (channel.address, channel.count) = (channel.base_address, channel.base_count);
             } else {

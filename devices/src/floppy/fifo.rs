@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes that it holds (data sheet, 4.2).
+/// Bytes that it holds (82077AA, 4.2).
 pub(super) const FIFO_BYTES: usize = 16;
 
 /// Bytes in order. No position in it comes from outside, and none outlives a call: what does not fit is not taken.

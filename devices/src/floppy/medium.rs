@@ -2,7 +2,6 @@
 //!
 //! Source: ECMA-70 (360 KB), ECMA-99 (1.2 MB), ECMA-100 (720 KB), ECMA-125 (1.44 MB); ECMA-147 (2.88 MB).
 
-use super::controller::Rate;
 use device::{AttachError, BlockStore};
 use vm_memory::VolatileSlice;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -13,6 +12,15 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) const SECTOR_SIZE_CODE: u8 = 2;
 /// The last cylinder that the arm of a drive reaches. Drives of 80 tracks have a few to spare.
 pub(super) const LAST_CYLINDER: u8 = 83;
+
+/// Kilobits of data that pass the head in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rate {
+    Kbps500,
+    Kbps300,
+    Kbps250,
+    Mbps1,
+}
 
 /// How a diskette of a certain size is laid out.
 #[derive(Debug, PartialEq, Eq)]

@@ -19,13 +19,13 @@ const SECTORS_PER_STEP: usize = 36;
 /// Turns of the loop of one step without DMA: the end of a sector, the start of the next, and its first bytes.
 const TURNS_PER_STEP: usize = 3;
 
-/// Status register 1 (6.2). Any of them makes the termination abnormal.
+/// Status register 1. Any of them makes the termination abnormal.
 const ST1_END_OF_CYLINDER: u8 = 1 << 7;
 const ST1_DATA_ERROR: u8 = 1 << 5;
 const ST1_OVERRUN: u8 = 1 << 4;
 const ST1_NO_DATA: u8 = 1 << 2;
 const ST1_PROTECTED: u8 = 1 << 1;
-/// Status register 2 (6.3).
+/// Status register 2.
 const ST2_CONTROL_MARK: u8 = 1 << 6;
 const ST2_DATA_ERROR: u8 = 1 << 5;
 const ST2_WRONG_CYLINDER: u8 = 1 << 4;
@@ -141,7 +141,7 @@ impl Transfer<'_> {
             if !ended {
                 return self.fail(ST1_OVERRUN, 0);
             }
-            // What the host did not give of a sector is zero (5.1.4).
+            // What the host did not give of a sector is zero (WRITE DATA).
             if !command.reads()
                 && let Some(rest) = self.chip.sector.get_mut(moved.bytes..)
             {
@@ -236,7 +236,7 @@ impl Transfer<'_> {
         };
         let matches = (c, h, n) == (cylinder, head, SECTOR_SIZE_CODE);
         if command == Command::ReadTrack {
-            // From the index hole on, whatever the ID fields say (5.1.3).
+            // From the index hole on, whatever the ID fields say (READ TRACK).
             let number = index % drive.format.sectors + 1;
             let offset = drive.format.offset(cylinder, head, number);
             self.chip.index = number;

@@ -1,7 +1,7 @@
 //! An enhanced keyboard on the end of the cable.
 //!
-//! Source: IBM PS/2 Hardware Interface Technical Reference, *Keyboards (101- and 102-key)*, parts "Commands from the
-//! system" and "Scan code sets".
+//! Source: public descriptions of IBM's *Keyboards (101- and 102-key)*, parts "Commands from the system" and "Scan code sets", above all
+//! Brouwer, *Keyboard scancodes*, 10 and 11.
 
 use super::keys::{self, Key};
 use super::queue::Queue;
@@ -35,8 +35,11 @@ const RESET: u8 = 0xff;
 /// No parameter is awaited.
 const NOTHING: u8 = 0;
 
-/// Ten repetitions a second after half a second.
+/// Eleven repetitions a second after half a second.
 const TYPEMATIC_DEFAULT: u8 = 0x2b;
+const TYPEMATIC_DELAY_NS: u64 = 250_000_000;
+/// What the period counts: a 240th of a second.
+const TYPEMATIC_UNIT_NS: u64 = 1_000_000_000 / 240;
 const SET_DEFAULT: u8 = 2;
 const SETS: std::ops::RangeInclusive<u8> = 1..=3;
 
@@ -47,6 +50,10 @@ pub(super) const KEY_BYTES_MAX: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Keyboard {
+    /// When the key that is held sends its code again.
+    repeat_ns: u64,
+    /// The key that was pressed last, if it is held and repeats; else 0, which is no key.
+    held: u16,
     queue: Queue,
     /// The command whose parameter is awaited, or [`NOTHING`].
     awaited: u8,
@@ -58,16 +65,42 @@ pub(super) struct Keyboard {
     set: u8,
     /// The last byte that was sent.
     last: u8,
-    unused: u8,
-    /// Bit `n`: in set 3 the key with code `n` sends when it is let go.
-    breaks: [u8; 32],
+    /// In set 3: keys that send when they are let go, and keys that repeat.
+    breaks: Keys,
+    repeats: Keys,
+    unused: [u8; 7],
+}
+
+/// Bit `n`: the key with code `n` of set 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+struct Keys([u8; 32]);
+
+impl Keys {
+    const NONE: Keys = Keys([0; 32]);
+    const ALL: Keys = Keys([0xff; 32]);
+
+    fn has(&self, code: u8) -> bool {
+        self.0[usize::from(code / 8)] >> (code % 8) & 1 != 0
+    }
+
+    fn set(&mut self, code: u8, has: bool) {
+        let byte = &mut self.0[usize::from(code / 8)];
+        *byte = *byte & !(1 << (code % 8)) | u8::from(has) << (code % 8);
+    }
 }
 
 impl Keyboard {
     pub(super) fn power_on() -> Keyboard {
-        let mut keyboard =
-            Keyboard { enabled: 1, typematic: TYPEMATIC_DEFAULT, set: SET_DEFAULT, ..Keyboard::new_zeroed() };
-        keys::HELD.iter().for_each(|code| keyboard.set_breaks(*code, true));
+        let mut keyboard = Keyboard {
+            enabled: 1,
+            typematic: TYPEMATIC_DEFAULT,
+            set: SET_DEFAULT,
+            repeats: Keys::ALL,
+            ..Keyboard::new_zeroed()
+        };
+        keys::HELD.iter().for_each(|code| keyboard.breaks.set(*code, true));
+        keys::HELD.iter().chain(&keys::ONCE).for_each(|code| keyboard.repeats.set(*code, false));
         keyboard
     }
 
@@ -79,7 +112,8 @@ impl Keyboard {
             )
             && self.enabled <= 1
             && SETS.contains(&self.set)
-            && self.unused == 0
+            && (self.held == 0 || keys::key(self.held).is_some())
+            && self.unused == [0; 7]
     }
 
     /// Whether it has something to send.
@@ -98,9 +132,19 @@ impl Keyboard {
         self.enabled == 0 || self.queue.room() >= KEY_BYTES_MAX
     }
 
-    /// A person presses a key, or lets it go. One that this keyboard has not, or all while it is disabled, send nothing.
-    pub(super) fn strike(&mut self, usage: u16, pressed: bool) {
+    /// A person presses a key, or lets it go. One that this keyboard has not, or all while it is disabled, send nothing; nor does one
+    /// that is pressed while it is held, for it repeats by itself.
+    pub(super) fn strike(&mut self, usage: u16, pressed: bool, now: u64) {
         let Some(key) = keys::key(usage).filter(|_| self.enabled != 0) else { return };
+        match (pressed, self.held == usage) {
+            (true, true) => return,
+            (true, false) => {
+                self.held = if self.repeats(usage, key) { usage } else { 0 };
+                self.repeat_ns = now.saturating_add(self.delay_ns());
+            }
+            // Another key that is let go does not end it.
+            (false, held) => self.held = if held { 0 } else { self.held },
+        }
         match (self.set, usage, pressed) {
             (1, keys::PAUSE, true) => self.queue.put(&[0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5]),
             (2, keys::PAUSE, true) => self.queue.put(&[0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]),
@@ -123,18 +167,39 @@ impl Keyboard {
             (2, true) => self.queue.put(&[key.set_2]),
             (2, false) => self.queue.put(&[0xf0, key.set_2]),
             (_, true) => self.queue.put(&[key.set_3]),
-            (_, false) if self.breaks(key.set_3) => self.queue.put(&[0xf0, key.set_3]),
+            (_, false) if self.breaks.has(key.set_3) => self.queue.put(&[0xf0, key.set_3]),
             (_, false) => {}
         }
     }
 
-    fn breaks(&self, code: u8) -> bool {
-        self.breaks[usize::from(code / 8)] >> (code % 8) & 1 != 0
+    fn repeats(&self, usage: u16, key: Key) -> bool {
+        if self.set == 3 { self.repeats.has(key.set_3) } else { usage != keys::PAUSE }
     }
 
-    fn set_breaks(&mut self, code: u8, breaks: bool) {
-        let byte = &mut self.breaks[usize::from(code / 8)];
-        *byte = *byte & !(1 << (code % 8)) | u8::from(breaks) << (code % 8);
+    /// When the key that is held sends its code again, if one is. What waits is sent before: of a key that is held while nothing can be
+    /// sent only the first code is kept.
+    pub(super) fn due(&self) -> Option<u64> {
+        (self.held != 0 && self.queue.is_empty()).then_some(self.repeat_ns)
+    }
+
+    /// The key that is held sends its code again, if it is time.
+    pub(super) fn repeat(&mut self, now: u64) {
+        if self.due().is_some_and(|due| due <= now)
+            && let Some(key) = keys::key(self.held)
+        {
+            self.send_key(key, true);
+            self.repeat_ns = now.saturating_add(self.period_ns());
+        }
+    }
+
+    /// Bits 5 and 6 of the typematic rate: one to four quarters of a second.
+    fn delay_ns(&self) -> u64 {
+        (1 + u64::from(self.typematic >> 5 & 3)) * TYPEMATIC_DELAY_NS
+    }
+
+    /// Bits 0 to 4: eight to fifteen units, doubled up to three times.
+    fn period_ns(&self) -> u64 {
+        ((8 + u64::from(self.typematic & 7)) << (self.typematic >> 3 & 3)) * TYPEMATIC_UNIT_NS
     }
 
     /// Takes a byte from the system.
@@ -154,7 +219,8 @@ impl Keyboard {
             (SET_TYPEMATIC, _) => self.typematic = byte,
             // More keys may follow, until a command does.
             (KEY_REPEATS | KEY_BREAKS | KEY_MAKES, code) => {
-                self.set_breaks(code, command == KEY_BREAKS);
+                self.breaks.set(code, command == KEY_BREAKS);
+                self.repeats.set(code, command == KEY_REPEATS);
                 self.awaited = command;
             }
             (_, 0) => return self.queue.put(&[ACKNOWLEDGE, self.set]),
@@ -167,6 +233,10 @@ impl Keyboard {
     fn command(&mut self, byte: u8) {
         match byte {
             SET_LEDS | SCAN_CODE_SET | SET_TYPEMATIC | KEY_REPEATS | KEY_BREAKS | KEY_MAKES => {
+                if !matches!(byte, SET_LEDS | SET_TYPEMATIC) {
+                    // What keys send is about to change.
+                    self.held = 0;
+                }
                 self.awaited = byte;
                 self.queue.put(&[ACKNOWLEDGE]);
             }
@@ -174,7 +244,7 @@ impl Keyboard {
             IDENTIFY => self.queue.put(&[ACKNOWLEDGE, IDENTITY[0], IDENTITY[1]]),
             ENABLE => {
                 self.queue.clear();
-                self.enabled = 1;
+                (self.enabled, self.held) = (1, 0);
                 self.queue.put(&[ACKNOWLEDGE]);
             }
             DISABLE | DEFAULTS => {
@@ -187,7 +257,10 @@ impl Keyboard {
                 self.queue.put(&[ACKNOWLEDGE]);
             }
             ALL_REPEAT | ALL_BREAK | ALL_MAKE | ALL_BOTH => {
-                self.breaks = [if matches!(byte, ALL_BREAK | ALL_BOTH) { 0xff } else { 0 }; 32];
+                let all_if = |all: bool| if all { Keys::ALL } else { Keys::NONE };
+                self.breaks = all_if(matches!(byte, ALL_BREAK | ALL_BOTH));
+                self.repeats = all_if(matches!(byte, ALL_REPEAT | ALL_BOTH));
+                self.held = 0;
                 self.queue.put(&[ACKNOWLEDGE]);
             }
             RESET => {

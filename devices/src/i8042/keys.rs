@@ -1,7 +1,7 @@
 //! What each key of a 101-, 102- or 104-key keyboard sends.
 //!
-//! Source: Microsoft, *Keyboard Scan Code Specification*, appendix C, for sets 1 and 2; IBM, "Keyboards (101- and 102-key)",
-//! for set 3.
+//! Source: Microsoft, *Keyboard Scan Code Specification*, appendix C, for sets 1 and 2; Brouwer, *Keyboard
+//! scancodes*, 9, for set 3.
 
 /// Codes of a key: in set 1 and 2 perhaps behind 0xe0, in set 3 without.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,15 @@ pub(super) fn key(usage: u16) -> Option<Key> {
     (key != NONE).then_some(key)
 }
 
-/// Keys that send in set 3, unless told otherwise, when they are let go: those that are held while others are pressed.
-pub(super) const HELD: [u8; 10] = [0x11, 0x12, 0x14, 0x19, 0x39, 0x58, 0x59, 0x8b, 0x8c, 0x8d];
+/// Keys that send in set 3, unless told otherwise, when they are let go: left Control, both Shifts, Caps Lock, left Alt, and the three of
+/// later keyboards.
+pub(super) const HELD: [u8; 8] = [0x11, 0x12, 0x14, 0x19, 0x59, 0x8b, 0x8c, 0x8d];
+/// Keys that send in set 3, unless told otherwise, once and no more: right Control and Alt, Escape, F1 to F12, Print Screen, Scroll Lock,
+/// Pause, Num Lock, Insert, Home, End, both Pages, and the keypad but for its plus.
+pub(super) const ONCE: [u8; 38] = [
+    0x58, 0x39, 0x08, 0x07, 0x0f, 0x17, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x47, 0x4f, 0x56, 0x5e, 0x57, 0x5f, 0x62, 0x76,
+    0x67, 0x6e, 0x65, 0x6f, 0x6d, 0x77, 0x7e, 0x84, 0x79, 0x69, 0x72, 0x7a, 0x6b, 0x73, 0x74, 0x6c, 0x75, 0x7d, 0x70,
+];
 
 const fn plain(set_1: u8, set_2: u8, set_3: u8) -> Key {
     Key { extended: false, set_1, set_2, set_3 }
@@ -163,7 +170,7 @@ static MODIFIERS: [Key; 8] = [
 ];
 
 /// The controller's translation: the code of set 1 for each code of set 2 below 0x80. Beyond, only two keys have codes; all
-/// else passes, with the answers of keyboards among it (IBM, "Keyboard and Auxiliary Device Controller", scan code tables).
+/// else passes, with the answers of keyboards among it (Brouwer, 9.3).
 static TRANSLATED: [u8; 0x80] = [
     0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59, // 00
     0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b, // 10

@@ -1,7 +1,6 @@
 //! The i8042 keyboard controller of a PS/2, with a keyboard and a mouse.
 //!
-//! Source: IBM, *Personal System/2 Hardware Interface Technical Reference*, "Keyboard and Auxiliary Device Controller";
-//! Intel, *UPI-41A/41AH/42/42AH User's Manual* for the two-port bus interface.
+//! Source: public descriptions of IBM's *Keyboard and Auxiliary Device Controller*, above all Brouwer, *Keyboard scancodes*, 10.
 //!
 //! What people do comes as records in a byte stream. One is taken when there is room for all that it makes the keyboard or
 //! the mouse say, so nothing is lost however slowly the guest reads.
@@ -181,13 +180,18 @@ impl State {
         if self.keyboard_sends() || self.mouse_sends() {
             return Some(self.next_byte_ns);
         }
-        self.mouse.due().filter(|_| self.config() & CONFIG_MOUSE_OFF == 0)
+        let keyboard = self.keyboard.due().filter(|_| self.config() & CONFIG_KEYBOARD_OFF == 0);
+        let mouse = self.mouse.due().filter(|_| self.config() & CONFIG_MOUSE_OFF == 0);
+        [keyboard, mouse].into_iter().flatten().min()
     }
 
     /// Takes a byte of the keyboard or of the mouse, if one may be sent.
     fn take_byte(&mut self, now: u64) {
         if self.config() & CONFIG_MOUSE_OFF == 0 {
             self.mouse.sample(now);
+        }
+        if self.full == 0 && self.config() & CONFIG_KEYBOARD_OFF == 0 {
+            self.keyboard.repeat(now);
         }
         while self.full == 0 && self.keyboard_sends() {
             let Some(byte) = self.keyboard.send() else { return };
@@ -230,10 +234,10 @@ impl State {
         }
     }
 
-    fn take_input(&mut self, input: &Input) {
+    fn take_input(&mut self, input: &Input, now: u64) {
         match input {
-            Input::Press { key } => self.keyboard.strike(*key, true),
-            Input::Release { key } => self.keyboard.strike(*key, false),
+            Input::Press { key } => self.keyboard.strike(*key, true, now),
+            Input::Release { key } => self.keyboard.strike(*key, false, now),
             Input::Pointer(pointer) => self.mouse.moved(pointer),
         }
     }
@@ -409,7 +413,7 @@ impl Device for I8042 {
                 return if taken == 0 { Scan::Idle } else { Scan::Changed };
             };
             if let Some(input) = input {
-                state.take_input(&input);
+                state.take_input(&input, now);
             }
             state.in_tail = state.in_tail.wrapping_add(INPUT_BYTES as u32);
             if state.next_byte_ns <= now {

@@ -1,7 +1,7 @@
 //! A mouse with two buttons, a wheel that is a third, on the end of the other cable.
 //!
-//! Source: IBM PS/2 Hardware Interface Technical Reference, *Mouse*; Microsoft's description of the IntelliMouse for the
-//! wheel.
+//! Source: public descriptions of IBM's *Mouse*, above all Brouwer, *Keyboard scancodes*, 12; Microsoft's description of the IntelliMouse
+//! for the wheel.
 
 use super::queue::Queue;
 use device::display::Pointer;

@@ -198,6 +198,7 @@ fn keys_send_their_codes_of_the_set_that_is_chosen() {
     const A: u16 = 0x04;
     const UP: u16 = 0x52;
     const CONTROL: u16 = 0xe0;
+    const RIGHT_CONTROL: u16 = 0xe4;
     let mut bench = Bench::plain();
     assert_eq!((bench.press(A), bench.release(A)), (vec![0x1c], vec![0xf0, 0x1c]));
     assert_eq!((bench.press(UP), bench.release(UP)), (vec![0xe0, 0x75], vec![0xe0, 0xf0, 0x75]));
@@ -209,12 +210,88 @@ fn keys_send_their_codes_of_the_set_that_is_chosen() {
     bench.ask_keyboard(&[0xf0, 3]);
     assert_eq!((bench.press(UP), bench.release(UP)), (vec![0x63], vec![]));
     assert_eq!((bench.press(CONTROL), bench.release(CONTROL)), (vec![0x11], vec![0xf0, 0x11]));
+    assert_eq!((bench.press(RIGHT_CONTROL), bench.release(RIGHT_CONTROL)), (vec![0x58], vec![]));
     bench.ask_keyboard(&[0xfc, 0x63]);
     assert_eq!(bench.release(UP), [0xf0, 0x63]);
     bench.ask_keyboard(&[0xf7]);
     assert_eq!((bench.release(UP), bench.release(CONTROL)), (vec![], vec![]));
     bench.ask_keyboard(&[0xfa]);
     assert_eq!(bench.release(A), [0xf0, 0x1c]);
+}
+
+#[test]
+fn a_key_that_is_held_repeats_at_the_rate_that_was_set() {
+    const MS: u64 = 1_000_000;
+    let mut bench = Bench::plain();
+    assert_eq!(bench.press(0x04), [0x1c]);
+    bench.pass_until(499 * MS);
+    assert_eq!(bench.receive(), None, "not before half a second");
+    bench.pass_until(500 * MS);
+    assert_eq!((bench.level(), bench.receive()), (true, Some(0x1c)));
+    bench.pass_until(591 * MS);
+    assert_eq!(bench.receive(), None);
+    bench.pass_until(592 * MS);
+    assert_eq!(bench.receive(), Some(0x1c), "10.9 a second");
+    // A second, and twice a second.
+    assert_eq!(bench.ask_keyboard(&[0xf3, 0x7f]), [0xfa, 0xfa]);
+    assert_eq!((bench.release(0x04), bench.press(0x52)), (vec![0xf0, 0x1c], vec![0xe0, 0x75]));
+    let pressed = bench.now;
+    for (at, code) in [(999, None), (1000, Some(())), (1499, None), (1500, Some(()))] {
+        bench.pass_until(pressed + at * MS);
+        let bytes = bench.receive_all();
+        assert_eq!(bytes, code.map_or(vec![], |()| vec![0xe0, 0x75]), "{at} ms");
+    }
+    assert_eq!(bench.release(0x52), [0xe0, 0xf0, 0x75]);
+    assert_eq!(bench.outputs().deadline, None);
+}
+
+#[test]
+fn only_the_last_key_repeats_and_only_while_what_it_sends_is_read() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut bench = Bench::plain();
+    let inputs = [(4, true), (5, true), (4, false)];
+    bench.input(&inputs.map(|(key, down)| if down { Input::Press { key } } else { Input::Release { key } }));
+    bench.pass_until(100 * SECOND);
+    assert_eq!(bench.receive_all(), [0x1c, 0x32, 0xf0, 0x1c, 0x32], "nothing is kept but one");
+    bench.input(&[Input::Press { key: 5 }]);
+    assert_eq!(bench.receive_all(), [], "it is down already");
+    // Pause, and any key of a keyboard that was told to begin anew, send once.
+    bench.press(0x48);
+    bench.pass_until(200 * SECOND);
+    assert_eq!(bench.receive_all(), []);
+    bench.press(4);
+    bench.ask_keyboard(&[0xf4]);
+    bench.pass_until(300 * SECOND);
+    assert_eq!(bench.receive_all(), []);
+    // Nor does anything repeat while the keyboard is off.
+    bench.press(4);
+    bench.command(0xad);
+    bench.pass_until(400 * SECOND);
+    assert_eq!((bench.receive_all(), bench.outputs().deadline), (vec![], None));
+    assert_eq!(bench.ask(0xae), [0x1c]);
+}
+
+#[test]
+fn in_set_3_each_key_repeats_as_it_was_told() {
+    const SECOND: u64 = 1_000_000_000;
+    const UP: u16 = 0x52;
+    const ESCAPE: u16 = 0x29;
+    let mut bench = Bench::plain();
+    bench.ask_keyboard(&[0xf0, 3]);
+    let repeats = |bench: &mut Bench<Board>, key: u16| {
+        bench.press(key);
+        bench.pass_until(bench.now + SECOND);
+        let repeated = !bench.receive_all().is_empty();
+        bench.release(key);
+        repeated
+    };
+    assert_eq!((repeats(&mut bench, UP), repeats(&mut bench, ESCAPE)), (true, false));
+    bench.ask_keyboard(&[0xfd, 0x63, 0xfb, 0x08]);
+    assert_eq!((repeats(&mut bench, UP), repeats(&mut bench, ESCAPE)), (false, true));
+    for (all, expected) in [(0xf7, true), (0xf8, false), (0xfa, true), (0xf9, false)] {
+        bench.ask_keyboard(&[all]);
+        assert_eq!((repeats(&mut bench, UP), repeats(&mut bench, ESCAPE)), (expected, expected), "{all:#x}");
+    }
 }
 
 #[test]
@@ -476,7 +553,8 @@ fn state_with_an_index_beyond_its_array_is_refused() {
     assert!(!device.check(&State { awaited: FOR_MOUSE + 1, ..good }));
     assert!(!device.check(&State { mouse: Mouse::new_zeroed(), ..good }), "no rate");
     let mut long = good;
-    long.keyboard.as_mut_bytes()[queue::QUEUE] = 17;
+    // Behind the time and the key of what repeats lie the queue's bytes and its length.
+    long.keyboard.as_mut_bytes()[size_of::<u64>() + size_of::<u16>() + queue::QUEUE] = 17;
     assert!(!device.check(&long));
 }
 

@@ -1,8 +1,9 @@
-//! Packet commands that only tell something (MMC-5, clause 6; SPC-3, clause 6; mode pages: MMC-5, clause 7).
+//! Packet commands that only tell something (MMC-5 and SPC-3, of these names).
 
 use super::packet::{Packet, word};
 use super::sense::{INVALID_FIELD, NOT_SAVED};
-use super::unit::{FRAME, Work};
+use super::unit::FRAME;
+use super::work::Work;
 
 /// Frames before the first that has an address, as MSF counts them: two seconds.
 const PREGAP: u64 = 150;
@@ -10,7 +11,7 @@ const PREGAP: u64 = 150;
 const FRAMES_PER_SECOND: u64 = 75;
 /// More than a CD of 90 minutes has: the medium is a DVD.
 const CD_FRAMES_MAX: u64 = 90 * 60 * FRAMES_PER_SECOND;
-/// Profiles (MMC-5, 5.3.1).
+/// Profiles (MMC-5, 5.4).
 const CD_ROM: u16 = 0x0008;
 const DVD_ROM: u16 = 0x0010;
 /// Track number of the lead-out.
@@ -105,7 +106,7 @@ impl Work<'_> {
             return;
         }
         let in_time = packet[1] & 0x02 != 0;
-        // Where the format was before MMC-1 (SFF 8020i, 10.8.22).
+        // Where the format was before MMC-1 (SFF 8020i, READ TOC).
         let format = if packet[2] & 0x0f != 0 { packet[2] & 0x0f } else { packet[9] >> 6 };
         let track = packet[6];
         let end = self.unit.blocks();
@@ -231,7 +232,7 @@ impl Work<'_> {
         self.reply(answer.counted(|following| (following as u32).to_be_bytes()), word(packet, 7));
     }
 
-    /// MODE SENSE (SPC-3, 6.9 and 6.10).
+    /// MODE SENSE (SPC-3, MODE SENSE (6) and (10)).
     pub(super) fn mode_sense(&mut self, packet: &Packet, long: bool) {
         const CHANGEABLE: u8 = 1;
         const SAVED: u8 = 3;
@@ -278,7 +279,7 @@ impl Work<'_> {
         }
     }
 
-    /// What is in the drive (SFF 8020i, table 67).
+    /// What is in the drive (SFF 8020i, medium type codes).
     fn medium_type(&self) -> u8 {
         match (self.has_medium(), self.drive.open) {
             (true, _) => 0x01,

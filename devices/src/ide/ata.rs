@@ -1,15 +1,16 @@
 //! Commands of a disk (ATA/ATAPI-6, clause 8), and those that both kinds of drive have.
 
-use super::block::{ABORTED, NO_ADDRESS, Stretch};
-use super::state::{MULTIPLE_MAX, Phase, Source};
-use super::unit::{Kind, SECTOR, Work};
+use super::block::Stretch;
+use super::state::{ABORTED, MULTIPLE_MAX, NO_ADDRESS, Phase, Source};
+use super::unit::{Kind, SECTOR};
+use super::work::Work;
 
 /// Bit of the device register: the address is one of a logical block.
 const LOGICAL: u8 = 0x40;
 /// What CHECK POWER MODE says: in standby, or active.
 const STANDBY: u8 = 0x00;
 const ACTIVE: u8 = 0xff;
-/// What the error register says after a diagnosis that found nothing wrong (8.9).
+/// What the error register says after a diagnosis that found nothing wrong (8.11.5).
 const PASSED: u8 = 0x01;
 /// Most sectors that 28 bits can name (6.2.1).
 pub(super) const SECTORS_28: u64 = 0x0fff_ffff;
@@ -92,7 +93,7 @@ impl Work<'_> {
                 self.set_address(self.unit.blocks().saturating_sub(1), true);
                 self.finish();
             }
-            // NOP always aborts (8.17), as does what there is not.
+            // NOP always aborts (8.22), as does what there is not.
             _ => self.fail(ABORTED),
         }
     }
@@ -105,7 +106,7 @@ impl Work<'_> {
                 let identity = self.identify_packet_device();
                 self.begin_answer(&identity);
             }
-            // A host that takes it for a disk finds the signature (8.12.5.2, 8.27.5.2).
+            // A host that takes it for a disk finds the signature (8.15.5.2, 8.34.5.2).
             0xec | 0x20 => {
                 self.sign();
                 self.fail(ABORTED);
@@ -209,7 +210,7 @@ impl Work<'_> {
         }
     }
 
-    /// INITIALIZE DEVICE PARAMETERS (ATA/ATAPI-5, 8.16). A geometry without sectors is none.
+    /// INITIALIZE DEVICE PARAMETERS (ATA-3, 7.11). A geometry without sectors is none.
     fn set_geometry(&mut self) {
         let (sectors, heads) = (self.drive.count[0], (self.drive.device & 0x0f) + 1);
         let cylinder = u64::from(sectors) * u64::from(heads);
@@ -244,7 +245,7 @@ impl Work<'_> {
         if known { self.finish() } else { self.fail(ABORTED) }
     }
 
-    /// The transfer mode (8.45, table 46): data go as fast as they go, but what is set is kept and told.
+    /// The transfer mode (8.46.11, table 45): data go as fast as they go, but what is set is kept and told.
     fn set_mode(&mut self) -> bool {
         let mode = self.drive.count[0];
         match mode {

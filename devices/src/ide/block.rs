@@ -1,15 +1,11 @@
 //! How data move between a drive and the host: blocks through the data register, or a stretch that the bus master moves.
 
-use super::state::{BUSY, ERROR, FAULT, PACKET_BYTES, Phase, READY, REQUEST, SEEK, Source};
-use super::unit::{Kind, Work};
+use super::state::{ABORTED, BUSY, ERROR, FAULT, PACKET_BYTES, Phase, READY, REQUEST, SEEK, Source, UNCORRECTABLE};
+use super::unit::Kind;
+use super::work::Work;
 use vm_memory::VolatileSlice;
 
-/// Bits of the error register (ATA/ATAPI-6, 7.10 and the commands' error outputs).
-pub(super) const UNCORRECTABLE: u8 = 0x40;
-pub(super) const NO_ADDRESS: u8 = 0x10;
-pub(super) const ABORTED: u8 = 0x04;
-
-/// Interrupt reason of a packet device, in its sector count register (8.24): a command rather than data, and data to the host.
+/// Interrupt reason of a packet device, in its sector count register (ATA/ATAPI-6, 8.23.5): a command rather than data, and data to the host.
 pub(super) const COMMAND: u8 = 0x01;
 pub(super) const TO_HOST: u8 = 0x02;
 
@@ -151,7 +147,7 @@ impl Work<'_> {
         self.drive.status = self.ready() | REQUEST;
     }
 
-    /// A packet device says with each block how long it is (8.24).
+    /// A packet device says with each block how long it is (8.23.5.2).
     fn tell_packet_host(&mut self, block: u32) {
         if self.drive.packet == 1 {
             self.drive.count[0] = TO_HOST;
@@ -159,16 +155,16 @@ impl Work<'_> {
         }
     }
 
-    /// A load from the data register. Nobody drives it when there are no data.
-    pub(super) fn load(&mut self) -> u16 {
+    /// A load of so many words from the data register. Nobody drives it when there are no data; the last byte of a block of odd length
+    /// comes with a byte of padding. No load goes beyond its block: the next one lies where the committed state has this one.
+    pub(super) fn load(&mut self, words: u32) -> u64 {
         if self.drive.phase() != Phase::In {
             return 0;
         }
-        let mut word = [0; 2];
-        // The last byte of a block of odd length comes with a byte of padding.
-        let bytes = (self.drive.end.saturating_sub(self.drive.at) as usize).min(word.len());
-        self.take(&mut word[..bytes]);
-        u16::from_le_bytes(word)
+        let mut loaded = [0; 8];
+        let bytes = (self.drive.end.saturating_sub(self.drive.at)).min(2 * words) as usize;
+        self.take(&mut loaded[..bytes.min(8)]);
+        u64::from_le_bytes(loaded)
     }
 
     /// Loads of elements of `width` bytes from the data register, as many as the block has whole ones.

@@ -2,7 +2,8 @@
 
 use super::ata::{DEVICE_RESET, DIAGNOSE};
 use super::state::{BUSY, Channel, DISABLE, DRIVES, HIGH_ORDER, Phase, RESET};
-use super::unit::{Buffer, Unit, Work};
+use super::unit::{Buffer, Kind, Unit};
+use super::work::Work;
 use device::{Bulk, GuestMemory};
 
 /// Registers of the command block, by offset.
@@ -17,7 +18,7 @@ pub(super) const STATUS: u64 = 7;
 
 /// Bit of the device register that selects device 1.
 const DEVICE_1: u8 = 0x10;
-/// What a register reads where there is no drive: the bus is pulled up but for its bit 7 (9.16.2; 5.2.4 of the pull-down).
+/// What a register reads where there is no drive: the bus is pulled up but for its bit 7 (4.2.1, table 5).
 const FLOATING: u8 = 0x7f;
 
 /// A channel, with what hangs on it.
@@ -71,6 +72,11 @@ impl Cable<'_> {
     /// A load from the command block, but for the data register.
     pub(super) fn read(&mut self, offset: u64) -> u8 {
         let Some(index) = Self::answering(self.state, self.units) else { return FLOATING };
+        let kind = self.units[index].as_ref().map(|unit| unit.kind);
+        // A packet device says nothing for a device 1 that is not there (9.16.1).
+        if index != usize::from(self.state.selected) && kind == Some(Kind::Cdrom) {
+            return 0;
+        }
         if offset == STATUS {
             let status = Self::status(self.state, self.units);
             if let Some(work) = self.selected() {
@@ -86,7 +92,7 @@ impl Cable<'_> {
             LOW => drive.low[earlier],
             MID => drive.mid[earlier],
             HIGH => drive.high[earlier],
-            // Bits 7 and 5 were always ones before they were obsolete (ATA-3, 7.2.8).
+            // Bits 7 and 5 were always ones before they were obsolete (ATA-3, 5.2.8).
             _ => drive.device | 0xa0,
         }
     }
@@ -100,8 +106,8 @@ impl Cable<'_> {
         if offset == STATUS {
             return self.command(value);
         }
-        // A drive that is occupied does not look at its registers (7.2 and the following: "shall be written only when both
-        // BSY and DRQ are cleared").
+        // A drive that is occupied does not look at its registers: they are to be written when BSY and DRQ are clear (7.10.3 to
+        // 7.14.3).
         if self.selected().is_some_and(|work| work.drive.is_occupied()) {
             return;
         }
@@ -167,13 +173,15 @@ impl Cable<'_> {
         }
     }
 
-    /// A load from the data register.
-    pub(super) fn load(&mut self) -> u16 {
-        match (Self::answering(self.state, self.units), Self::is_resetting(self.state)) {
+    /// A load of so many words from the data register, as a bridge makes of a longer one. They are those of one block: behind its end
+    /// the drive is about to make the next one ready, and drives nothing.
+    pub(super) fn load(&mut self, words: u32) -> u64 {
+        let word = match (Self::answering(self.state, self.units), Self::is_resetting(self.state)) {
             (None, _) => u16::from_le_bytes([FLOATING, 0xff]),
             (Some(_), true) => 0,
-            (Some(_), false) => self.selected().map_or(0, |mut work| work.load()),
-        }
+            (Some(_), false) => return self.selected().map_or(0, |mut work| work.load(words)),
+        };
+        (0..words).fold(0, |value, at| value | u64::from(word) << (16 * at))
     }
 
     /// Loads of elements of `width` bytes from the data register, up to the end of a block: the next one goes where the committed

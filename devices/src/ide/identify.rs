@@ -2,7 +2,8 @@
 
 use super::ata::SECTORS_28;
 use super::state::MULTIPLE_MAX;
-use super::unit::{Unit, Work};
+use super::unit::Unit;
+use super::work::Work;
 
 /// Bytes of an identity.
 const BYTES: usize = 512;

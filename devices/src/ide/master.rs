@@ -1,7 +1,7 @@
 //! The bus master: moves a drive's data to and from guest memory.
 //!
 //! Source: *Programming Interface for Bus Master IDE Controller*, revision 1.0; Intel 82371FB/82371SB (PIIX, PIIX3) data
-//! sheet, 2.7 and 3.6.
+//! sheet, "Bus Master IDE" registers.
 
 use super::channel::Cable;
 use super::state::{Channel, Cursor, Phase};
@@ -13,16 +13,16 @@ const COMMAND: u64 = 0;
 pub(super) const STATUS: u64 = 2;
 pub(super) const TABLE: u64 = 4;
 
-/// Bits of the command register. Which way data go the drive's command says; the bit is kept.
+/// Bits of the command register (2.1 of the programming interface). Which way data go the drive's command says; the bit is kept.
 const START: u8 = 0x01;
 const COMMAND_BITS: u8 = 0x09;
-/// Bits of the status register.
+/// Bits of the status register (2.2).
 const ACTIVE: u8 = 0x01;
 const ERROR: u8 = 0x02;
 const INTERRUPT: u8 = 0x04;
 const CAPABLE: u8 = 0x60;
 
-/// Bytes of a descriptor, and its bit that says that it is the last.
+/// Bytes of a descriptor, and its bit that says that it is the last (1.2).
 const DESCRIPTOR_BYTES: usize = 8;
 const LAST: u8 = 0x80;
 

@@ -15,6 +15,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod unit;
+mod work;
 
 use crate::declare;
 use channel::{Cable, DATA, DEVICE, ERROR, STATUS};
@@ -24,7 +25,8 @@ use device::manifest::{
 };
 use device::{Access, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan};
 use state::{CHANNELS, DRIVES, State};
-use unit::{BUFFER_BYTES, Kind, Unit, Work};
+use unit::{BUFFER_BYTES, Kind, Unit};
+use work::Work;
 use zerocopy::FromZeros;
 
 pub(crate) const NAME: &str = "piix-ide";
@@ -99,8 +101,8 @@ fn places(options: &Options) -> Result<[Place; CHANNELS * DRIVES], OptionError> 
     Ok(places)
 }
 
-/// The function in configuration space: function 1 of the PIIX3, whose function 0 is the ISA bridge (1.1). IDETIM and SIDETIM (2.3.9 and 2.3.10 of the data sheet): nothing here has a timing, but
-/// drivers look whether a channel is decoded, which is as firmware leaves it.
+/// The function in configuration space: function 1 of the PIIX3, whose function 0 is the ISA bridge. Its registers IDETIM and SIDETIM:
+/// nothing here has a timing, but drivers look whether a channel is decoded, which is as firmware leaves it.
 fn function() -> Pci {
     let timing =
         PciRegister { offset: 0x40, value: vec![0, 0x80, 0, 0x80, 0], writable: vec![0xff, 0xf3, 0xff, 0xf3, 0xff] };
@@ -281,10 +283,7 @@ impl Device for Ide {
         let mut cable = self.cable(state, channel);
         let value = match (control, at.offset, at.width) {
             (true, 0, 1) => Cable::status(cable.state, cable.units).into(),
-            (false, DATA, 2..) => {
-                let words = words(at.width).ok_or(NoRegister)?;
-                (0..words).fold(0, |value, word| value | u64::from(cable.load()) << (16 * word))
-            }
+            (false, DATA, 2..) => cable.load(words(at.width).ok_or(NoRegister)?),
             (false, 1.., 1) => cable.read(at.offset).into(),
             _ => return Err(NoRegister),
         };

@@ -1,11 +1,12 @@
 //! Packet commands of a CD-ROM drive: which there are, and those that move its data or its tray (MMC-5; SPC-3).
 
-use super::block::{ABORTED, Stretch};
+use super::block::Stretch;
 use super::sense::{ILLEGAL_MODE, INVALID_COMMAND, INVALID_FIELD, OUT_OF_RANGE, REMOVAL_PREVENTED};
-use super::state::{BLOCK_MAX, PACKET_BYTES, Phase, Source};
-use super::unit::{FRAME, Kind, Work};
+use super::state::{ABORTED, BLOCK_MAX, PACKET_BYTES, Phase, Source};
+use super::unit::{FRAME, Kind};
+use super::work::Work;
 
-/// Bits of the features register of PACKET (8.24): data by DMA, and a form that few drives have.
+/// Bits of the features register of PACKET (ATA/ATAPI-6, 8.23.4): data by DMA, and a form that few drives have.
 const DMA: u8 = 0x01;
 const OVERLAPPED: u8 = 0x02;
 
@@ -30,9 +31,8 @@ impl Work<'_> {
         if self.drive.features[0] & OVERLAPPED != 0 {
             return self.fail(ABORTED);
         }
-        // Most bytes of a block: an even number (8.24).
-        let limit = u32::from(u16::from_le_bytes([self.drive.mid[0], self.drive.high[0]]));
-        self.drive.limit = (limit & !1).min(BLOCK_MAX);
+        // Most bytes of a block.
+        self.drive.limit = u32::from(u16::from_le_bytes([self.drive.mid[0], self.drive.high[0]])).min(BLOCK_MAX);
         self.drive.packet = 1;
         self.begin_packet();
     }
@@ -40,7 +40,7 @@ impl Work<'_> {
     /// The packet is complete.
     pub(super) fn packet(&mut self, packet: &Packet) {
         let code = packet[0];
-        // These tell what there is to tell of the drive itself, whatever its state (SPC-3, 4.5.1; MMC-5, 4.1.6.1).
+        // These tell what there is to tell of the drive itself, whatever its state (SPC-3, unit attention condition).
         match code {
             0x03 => return self.request_sense(packet),
             0x12 => return self.inquiry(packet),
@@ -95,7 +95,9 @@ impl Work<'_> {
             return self.succeed();
         }
         self.drive.sense = [0; 3];
-        match (self.drive.features[0] & DMA != 0, self.drive.limit) {
+        // Blocks are even but for the last one. An odd limit is lawful where one block is all (8.23.4).
+        let limit = if stretch.bytes <= self.drive.limit { self.drive.limit } else { self.drive.limit & !1 };
+        match (self.drive.features[0] & DMA != 0, limit) {
             (true, _) => self.begin_dma(stretch, Phase::DmaIn),
             (false, 0) => self.refuse_limit(),
             (false, limit) => self.begin_in(stretch, limit),
@@ -125,7 +127,7 @@ impl Work<'_> {
         Some(Stretch { source: Source::Medium, offset: u64::from(first) * FRAME, bytes })
     }
 
-    /// READ CD (MMC-5, 6.19): the user data of frames; there are neither headers nor corrections on an image.
+    /// READ CD (MMC-5): the user data of frames; there are neither headers nor corrections on an image.
     fn read_cd(&mut self, packet: &Packet) {
         const ANY: u8 = 0;
         const MODE_1: u8 = 2;
@@ -141,7 +143,7 @@ impl Work<'_> {
         }
     }
 
-    /// START STOP UNIT (MMC-5, 6.42): moves the tray. A motor there is not.
+    /// START STOP UNIT (MMC-5): moves the tray. A motor there is not.
     fn start_stop(&mut self, packet: &Packet) {
         const START: u8 = 0x01;
         const LOAD_EJECT: u8 = 0x02;

@@ -1,8 +1,7 @@
-//! Why a packet command failed (SPC-3, 4.5; MMC-5, annex F), and what is to be told of the medium.
+//! Why a packet command failed (sense codes of SPC-3 and MMC-5), and what is to be told of the medium.
 
-use super::block::ABORTED;
-use super::state::{ERROR, Phase, Source};
-use super::unit::Work;
+use super::state::{ABORTED, ERROR, MEDIUM_REMOVED, NEW_MEDIUM, Phase, Source};
+use super::work::Work;
 
 /// Sense key, additional code, qualifier.
 pub(super) type Sense = [u8; 3];
@@ -26,11 +25,6 @@ pub(super) const ILLEGAL_MODE: Sense = [ILLEGAL_REQUEST, 0x64, 0x00];
 const WAS_RESET: [u8; 2] = [0x29, 0x00];
 const MEDIUM_CHANGED: [u8; 2] = [0x28, 0x00];
 
-/// Media events (MMC-5, 6.7.2.5): none, a new medium, the medium was removed.
-pub(super) const NEW_MEDIUM: u8 = 2;
-pub(super) const MEDIUM_REMOVED: u8 = 3;
-pub(super) const EVENT_MAX: u8 = MEDIUM_REMOVED;
-
 impl Work<'_> {
     /// The packet command failed; REQUEST SENSE tells why.
     pub(super) fn refuse(&mut self, sense: Sense) {
@@ -38,7 +32,7 @@ impl Work<'_> {
         self.drive.sense = sense;
     }
 
-    /// The packet command asks for data, and leaves no room for them (8.24: a byte count limit of 0).
+    /// The packet command asks for data, and leaves no room for them (8.16.46: without a default in word 125 a limit of 0 is aborted).
     pub(super) fn refuse_limit(&mut self) {
         self.fail(ABORTED);
     }
@@ -82,7 +76,7 @@ impl Work<'_> {
         }
     }
 
-    /// Somebody has taken the medium out, and left the tray open, or has put another one in and closed it (MMC-5, 4.1.6). What was
+    /// Somebody has taken the medium out, and left the tray open, or has put another one in and closed it (MMC-5, models, media change). What was
     /// under way with the old one ends; what the guest held is gone.
     pub(super) fn exchange(&mut self) {
         let present = self.unit.store.is_some();

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(super) const CHANNELS: usize = 2;
 pub(super) const DRIVES: usize = 2;
 
-/// Most bytes of a block: a packet device's byte count has 16 bits and is even (ATA/ATAPI-6, 8.24).
+/// Most bytes of a block: a packet device's byte count has 16 bits and is even (ATA/ATAPI-6, 8.23.5.2).
 pub(super) const BLOCK_MAX: u32 = 0xfffe;
 /// Most sectors of a block of READ and WRITE MULTIPLE.
 pub(super) const MULTIPLE_MAX: u8 = 16;
@@ -22,10 +22,19 @@ pub(super) const SEEK: u8 = 0x10;
 pub(super) const REQUEST: u8 = 0x08;
 pub(super) const ERROR: u8 = 0x01;
 
-/// Bits of the device control register (7.9): high order byte, software reset, interrupt disable.
+/// Bits of the error register (7.9 and the commands' error outputs).
+pub(super) const UNCORRECTABLE: u8 = 0x40;
+pub(super) const NO_ADDRESS: u8 = 0x10;
+pub(super) const ABORTED: u8 = 0x04;
+
+/// Bits of the device control register (7.8): high order byte, software reset, interrupt disable.
 pub(super) const HIGH_ORDER: u8 = 0x80;
 pub(super) const RESET: u8 = 0x04;
 pub(super) const DISABLE: u8 = 0x02;
+
+/// Media events (MMC-5, 6.7, "GET EVENT STATUS NOTIFICATION"): a new medium, the medium was removed. 0 is none.
+pub(super) const NEW_MEDIUM: u8 = 2;
+pub(super) const MEDIUM_REMOVED: u8 = 3;
 
 /// All state of the function.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]

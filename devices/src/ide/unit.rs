@@ -1,6 +1,6 @@
 //! What is behind a drive: a medium, and a buffer.
 
-use super::state::{BLOCK_MAX, Drive, MULTIPLE_MAX, PACKET_BYTES, Phase, Source};
+use super::state::{BLOCK_MAX, MULTIPLE_MAX, PACKET_BYTES};
 use device::{BlockStore, Bulk};
 use std::io;
 use vm_memory::VolatileSlice;
@@ -11,7 +11,7 @@ pub(super) const FRAME: u64 = 2048;
 
 /// The buffer has two halves. The next block goes into the one that the committed state does not speak of, so a process that
 /// dies before it commits has spoilt nothing. The command packet has a place of its own, for the same reason.
-const HALF: usize = (BLOCK_MAX as usize + 1).next_multiple_of(4096);
+pub(super) const HALF: usize = (BLOCK_MAX as usize + 1).next_multiple_of(4096);
 const PACKET: usize = 2 * HALF;
 /// Bytes of bulk state of a drive.
 pub(super) const BUFFER_BYTES: usize = PACKET + 64;
@@ -49,7 +49,7 @@ impl Unit {
 
     /// Cylinders of 16 heads and 63 sectors: the geometry of a disk before a host sets another.
     pub(super) fn cylinders(&self) -> u16 {
-        /// ATA/ATAPI-5, 6.2.1: there are never more.
+        /// There are never more (ATA-3, 7.7.2).
         const CYLINDERS_MAX: u64 = 16_383;
         (self.blocks() / (16 * 63)).min(CYLINDERS_MAX) as u16
     }
@@ -89,54 +89,5 @@ impl<'a> Buffer<'a> {
     /// The place of the command packet.
     pub(super) fn packet(self) -> Option<VolatileSlice<'a>> {
         self.bulk.slice(usize::from(self.number) * BUFFER_BYTES + PACKET, PACKET_BYTES as usize)
-    }
-}
-
-/// One drive at work: what it remembers and what is behind it.
-pub(super) struct Work<'a> {
-    pub drive: &'a mut Drive,
-    pub unit: &'a mut Unit,
-    pub buffer: Buffer<'a>,
-}
-
-impl Work<'_> {
-    /// Whether state found for this drive is one that it could have left.
-    pub(super) fn is_possible(drive: &Drive, unit: Option<&Unit>) -> bool {
-        let Some(phase) = Phase::of(drive.phase) else { return false };
-        let flags =
-            [drive.interrupt, drive.standby, drive.uncached, drive.half, drive.open, drive.locked, drive.packet];
-        let sound = flags.iter().all(|flag| *flag <= 1)
-            && drive.source <= Source::Answer as u8
-            && drive.unused == [0; 6]
-            && drive.event <= super::sense::EVENT_MAX
-            && (drive.multiple == 0 || drive.multiple.is_power_of_two() && drive.multiple <= MULTIPLE_MAX)
-            && drive.heads <= 16;
-        let Some(unit) = unit else { return sound && phase == Phase::Idle && drive.interrupt == 0 };
-        // The host moves data exactly while it is told so.
-        let moving = !matches!(phase, Phase::Idle | Phase::Flush);
-        let told = (drive.status & super::state::REQUEST != 0) == moving
-            && (drive.status & super::state::BUSY != 0) == (phase == Phase::Flush);
-        let room = drive.at <= drive.end && drive.end <= BLOCK_MAX && drive.limit <= BLOCK_MAX;
-        let whole = match drive.source() {
-            Source::Answer => HALF as u64,
-            Source::Medium => unit.store.as_ref().map_or(0, |store| store.bytes()),
-        };
-        let left = drive.offset.checked_add(u64::from(drive.left)).is_some_and(|end| end <= whole);
-        let writes = matches!(phase, Phase::Out | Phase::DmaOut);
-        let kind = match phase {
-            Phase::Packet => unit.kind == Kind::Cdrom && drive.end == PACKET_BYTES && drive.at < drive.end,
-            Phase::In => drive.at < drive.end && drive.limit > 0,
-            Phase::Out => {
-                let block = drive.offset.checked_add(u64::from(drive.end) + u64::from(drive.left));
-                drive.at < drive.end && drive.limit > 0 && block.is_some_and(|end| end <= whole)
-            }
-            Phase::Idle | Phase::DmaIn | Phase::DmaOut | Phase::Flush => true,
-        };
-        sound
-            && told
-            && room
-            && kind
-            && (left || !moving || phase == Phase::Packet)
-            && (!writes || drive.source() == Source::Medium && !unit.readonly)
     }
 }

@@ -1,7 +1,7 @@
 //! The 16550 UART with FIFOs, as the serial ports of a PC wire it.
 //!
-//! Source: National Semiconductor, *PC16550D Universal Asynchronous Receiver/Transmitter with FIFOs*, June 1995, part 8
-//! (registers) and 8.9 to 8.11 (FIFO operation). "OUT2 gates the interrupt" is the PC's wiring, not the chip's.
+//! Source: National Semiconductor, *PC16550D Universal Asynchronous Receiver/Transmitter with FIFOs*, June 1995, part 8.
+//! "OUT2 gates the interrupt" is the PC's wiring, not the chip's.
 //!
 //! The line is infinitely fast: a byte leaves as soon as the ring to the outside has room, and a byte is received as soon
 //! as there is room for it. So a received byte is never overrun, and no clock is needed.
@@ -160,7 +160,7 @@ impl State {
         lsr
     }
 
-    /// The modem's lines: the cable's, or in loopback the chip's own outputs (8.6, "loop").
+    /// The modem's lines: the cable's, or in loopback the chip's own outputs (8.8, bit 4).
     fn modem_lines(&self) -> u8 {
         if !self.loopback() {
             return CABLE;
@@ -198,7 +198,7 @@ impl State {
         }
     }
 
-    /// Reading IIR tells of an empty transmitter, and so ends that cause (8.5, table IV).
+    /// Reading IIR tells of an empty transmitter, and so ends that cause (table IV).
     fn identify(&mut self) -> u8 {
         let cause = self.cause();
         if cause == Some(Cause::Transmitter) {
@@ -221,7 +221,7 @@ impl State {
         let enabled = fcr & FCR_ENABLE;
         let switched = enabled != self.fifos_enabled;
         self.fifos_enabled = enabled;
-        // The other bits hold only in a write that has the enable bit set (8.4).
+        // The other bits hold only in a write that has the enable bit set (8.5, bit 0).
         if enabled != 0 {
             self.trigger = fcr & FCR_TRIGGER;
         }
@@ -236,10 +236,14 @@ impl State {
 
     /// A byte that goes from the transmitter straight to the receiver.
     fn loop_back(&mut self, byte: u8) {
+        let full = self.received.len() >= self.depth();
+        self.overrun |= u8::from(full);
+        // A register loses the byte that it has, a FIFO the one that comes (8.4, bit 1).
+        if self.fifos_enabled == 0 {
+            self.received = Fifo::EMPTY;
+        }
         if self.received.len() < self.depth() {
             self.received.push(byte);
-        } else {
-            self.overrun = 1;
         }
         self.empty_untold = 1;
     }
@@ -403,7 +407,7 @@ impl Device for Uart16550 {
             IIR_FCR => state.set_fifo_control(value),
             LCR => state.lcr = value,
             MCR => state.set_modem_control(value),
-            // Written only to test the chip in its factory (8.3, 8.7).
+            // Written only to test the chip in its factory (8.4).
             LSR | MSR => {}
             SCR => state.scr = value,
             _ => return Err(NoRegister),

@@ -186,6 +186,16 @@ fn the_trigger_level_tells_a_full_batch_from_a_timeout() {
 }
 
 #[test]
+fn without_fifos_an_overrun_loses_the_byte_that_was_there() {
+    let mut bench = Bench::<Cable>::new();
+    bench.put(MCR, MCR_LOOP);
+    bench.put(DATA, 1);
+    bench.put(DATA, 2);
+    assert_eq!(bench.get(LSR), LSR_RECEIVED | LSR_OVERRUN | LSR_TRANSMITTER_EMPTY);
+    assert_eq!((bench.get(DATA), bench.get(LSR)), (2, LSR_TRANSMITTER_EMPTY));
+}
+
+#[test]
 fn causes_are_told_in_order_of_urgency() {
     let mut bench = Bench::ready();
     bench.put(IER, IER_ALL);

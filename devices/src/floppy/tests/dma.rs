@@ -45,6 +45,27 @@ fn registers_that_are_only_written_give_nothing() {
     assert_eq!(bench.inb(0x0d), 0);
 }
 
+#[test]
+fn a_byte_of_an_address_leaves_the_other_byte_as_it_has_become() {
+    let mut bench = Bench::pc();
+    bench.dma(TO_MEMORY, 0x01ff, 512);
+    assert_eq!(read(&mut bench)[0] & 0xc0, 0);
+    bench.outb(0x0c, 0);
+    bench.outb(0x04, 0x55);
+    bench.outb(0x0c, 0);
+    assert_eq!([bench.inb(0x04), bench.inb(0x04)], [0x55, 0x03], "512 bytes from 0x01ff on");
+}
+
+#[test]
+fn terminal_count_takes_a_request_by_software_back() {
+    let mut bench = Bench::pc();
+    bench.outb(0x09, 0x06);
+    assert_eq!(bench.inb(0x08) & 0xf0, 0x40);
+    bench.dma(TO_MEMORY, 0, 512);
+    assert_eq!(read(&mut bench)[0] & 0xc0, 0);
+    assert_eq!(bench.inb(0x08), 0x04, "no request is left, and channel 2 is done");
+}
+
 /// Reads a sector and gives the result's status registers.
 fn read(bench: &mut Bench<Pc>) -> [u8; 2] {
     bench.send(&[0x46, 0, 0, 0, 1, 2, 18, 0x1b, 0xff]);

@@ -31,7 +31,7 @@ pub(super) fn ask(pc: &mut Pc, packet: &[u8], limit: u64) -> Vec<u8> {
         }
         assert_eq!(reason, 2);
         let bytes = (pc.get(4) | pc.get(5) << 8) as usize;
-        assert!(bytes as u64 <= limit & !1 && bytes > 0);
+        assert!(bytes as u64 <= limit && bytes > 0);
         let mut block = pc.load(bytes);
         block.truncate(bytes);
         answer.extend(block);
@@ -93,6 +93,41 @@ fn a_byte_count_limit_of_0_leaves_no_room_for_data_but_for_none() {
     assert_eq!(pc.interrupt(), 0x40);
     send(&mut pc, &[0x12, 0, 0, 0, 0], 0, 0);
     assert_eq!(pc.interrupt(), 0x40);
+}
+
+#[test]
+fn an_odd_byte_count_limit_is_whole_for_one_block_and_even_for_several() {
+    let mut pc = Pc::cd();
+    // More than one block of a byte there cannot be (8.23.5.2).
+    send(&mut pc, &[0x12, 0, 0, 0, 36], 1, 0);
+    assert_eq!((pc.interrupt(), pc.get(1)), (0x41, 4));
+    for (limit, allocated, block) in [(1, 1, 1), (5, 5, 5), (7, 5, 5), (5, 6, 4), (3, 36, 2), (0xffff, 36, 36)] {
+        send(&mut pc, &[0x12, 0, 0, 0, allocated], limit, 0);
+        assert_eq!((pc.interrupt() & 0x89, pc.get(4) | pc.get(5) << 8), (0x08, block), "{limit} of {allocated}");
+        pc.command(0x08);
+    }
+}
+
+#[test]
+fn a_wide_load_does_not_go_beyond_its_block() {
+    let mut pc = Pc::cd();
+    let contents = pc.bench.world.cd.contents();
+    for limit in [2, 6] {
+        send(&mut pc, &[0x28, 0, 0, 0, 0, 3, 0, 0, 1], limit, 0);
+        let mut read: Vec<u8> = Vec::new();
+        while pc.interrupt() & 8 != 0 {
+            let mut left = pc.get(4) as usize;
+            while left > 0 {
+                let bytes = left.min(4);
+                let load = pc.bench.read(block(0), 0, 4).unwrap() as u32;
+                assert!(bytes == 4 || load >> 16 == 0, "{load:#x} of a block with {bytes} bytes left");
+                read.extend(&load.to_le_bytes()[..bytes]);
+                left -= bytes;
+            }
+        }
+        assert_eq!(read, contents[3 * 2048..4 * 2048], "limit {limit}");
+        pc.put_all([(1, 0)]);
+    }
 }
 
 #[test]

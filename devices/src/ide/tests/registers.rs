@@ -62,6 +62,31 @@ fn device_0_answers_for_an_absent_device_1_and_says_that_it_is_not_there() {
 }
 
 #[test]
+fn a_packet_device_says_nothing_for_an_absent_device_1() {
+    struct One(Media);
+    impl World for One {
+        const NAME: &'static str = super::super::NAME;
+        fn new() -> One {
+            One(Media::new())
+        }
+        fn options(&self) -> Options {
+            Options::new([("primary", "empty")])
+        }
+        fn powers(&self) -> Powers {
+            Powers { stores: Vec::new(), ..self.0.powers() }
+        }
+    }
+    let mut bench = Bench::<One>::new();
+    bench.write(0, 6, 1, 0xb0).unwrap();
+    bench.write(0, 3, 1, 0xaa).unwrap();
+    for register in 1..8 {
+        assert_eq!(bench.read(0, register, 1), Ok(0), "register {register}");
+    }
+    bench.write(0, 6, 1, 0xa0).unwrap();
+    assert_eq!((bench.read(0, 3, 1), bench.read(0, 6, 1)), (Ok(0xaa), Ok(0xa0)), "device 0 took what was written");
+}
+
+#[test]
 fn power_on_and_both_resets_show_what_a_drive_is() {
     let mut pc = Pc::new();
     let look = |pc: &mut Pc, device: u64| {

@@ -188,7 +188,7 @@ fn longer_accesses_to_the_data_register_are_words_one_after_the_other() {
     pc.address(0, 7, 2);
     pc.command(0x20);
     let mut read: Vec<u8> = Vec::new();
-    for width in [4_u8, 8].into_iter().cycle().take(128) {
+    for width in [4_u8, 8, 4].into_iter().cycle().take(144) {
         let value = pc.bench.read(0, 0, width).unwrap();
         read.extend(&value.to_le_bytes()[..usize::from(width)]);
     }
