@@ -114,6 +114,9 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
         firmware::tell(&mut devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), firmware::NO_UUID, extras)?;
     } else if asked.boot.is_some() || !asked.fw_cfg.is_empty() || asked.debug_console.is_some() {
         return Err(usage!("--boot, --fw-cfg and --debug-console are for firmware; give --firmware FILE as well"));
+    } else {
+        // Firmware's device may be asked for without firmware.
+        firmware::tell(&mut devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), firmware::NO_UUID, Vec::new())?;
     }
     let name = asked.vm_name();
     runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;

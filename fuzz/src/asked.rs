@@ -53,7 +53,7 @@ fn play(data: &[u8]) {
             1 => {
                 // Most often the next, so that it gets somewhere.
                 let sequence = next.wrapping_add(u32::from(input.u8() / 64));
-                let operation = Operation::from_raw(1 + u16::from(input.u8() % 8)).expect("there are eight");
+                let operation = input.operation();
                 let (range, value) = (input.u8(), input.u64());
                 far.ask(&Access { sequence, operation, range, width: 1, offset: 2, value, now: 3 });
             }

@@ -5,7 +5,8 @@
 
 use crate::heap;
 use crate::input::Input;
-use device::manifest::{Manifest, Power};
+use device::display::{INPUT_BYTES, Input as Done, Pointer};
+use device::manifest::{Manifest, Power, RegisterKind};
 use device::{
     Access, Bell, BlockStore, Bulk, DirectMemory, FRAME_MAX, Frames, GuestMemory, Model, NoRegister, Options, Powers,
     RandomSource, Registration, Scan, Scanout, Stream,
@@ -28,9 +29,10 @@ const WORK_MAX: u64 = 20 << 20;
 const LOOKS_MAX: usize = 1 << 16;
 
 /// Settings with which a device has all of its powers.
-const SETTINGS: [(&str, &[(&str, &str)]); 2] = [
+const SETTINGS: [(&str, &[(&str, &str)]); 3] = [
     ("floppy", &[("a", "writable"), ("b", "readonly")]),
     ("piix-ide", &[("primary", "disk"), ("primary-slave", "empty"), ("secondary", "cdrom")]),
+    ("rtl8139", &[("cplus", "on")]),
 ];
 
 pub fn run(data: &[u8]) {
@@ -101,6 +103,9 @@ struct File(Arc<Mutex<Files>>);
 
 struct Teletype(Arc<Mutex<Rings>>);
 
+/// What people do with keys and mouse, in records: one thing again and again.
+struct Person(Arc<Mutex<Rings>>);
+
 /// Frames all of one byte, and as long as that says.
 struct Cable(Arc<Mutex<Rings>>);
 
@@ -165,6 +170,35 @@ impl Stream for Teletype {
     }
 }
 
+impl Person {
+    /// A key goes down or up, or the mouse moves.
+    fn does(byte: u8) -> [u8; INPUT_BYTES] {
+        match byte {
+            0..0xf0 if byte & 1 == 0 => Done::Press { key: u16::from(byte >> 1) },
+            0..0xf0 => Done::Release { key: u16::from(byte >> 1) },
+            _ => Done::Pointer(Pointer { dx: byte as i8, dy: 1, wheel: 0, buttons: byte & Pointer::BUTTONS }),
+        }
+        .to_bytes()
+    }
+}
+
+impl Stream for Person {
+    fn room(&self, _: u32) -> usize {
+        0
+    }
+    fn put(&self, _: u32, _: u8) {}
+    fn get(&self, tail: u32) -> Option<u8> {
+        let byte = Teletype(self.0.clone()).get(tail)?;
+        Some(Person::does(byte)[tail as usize % INPUT_BYTES])
+    }
+    fn publish(&self, out_head: u32, in_tail: u32) {
+        Teletype(self.0.clone()).publish(out_head, in_tail);
+    }
+    fn published(&self) -> (u32, u32) {
+        Teletype(self.0.clone()).published()
+    }
+}
+
 impl Frames for Cable {
     fn has(&self, received: u32) -> bool {
         Teletype(self.0.clone()).get(received).is_some()
@@ -208,6 +242,9 @@ impl Outside {
         powers.vectors = (0..manifest.vectors).map(|_| Box::new(counter()) as Box<dyn Bell>).collect();
         for (index, wish) in (0..).zip(&manifest.wishes) {
             match wish.power {
+                Power::Stream if wish.name == "input" => {
+                    powers.streams.push((index, Box::new(Person(self.rings.clone()))));
+                }
                 Power::Stream => powers.streams.push((index, Box::new(Teletype(self.rings.clone())))),
                 Power::Memory | Power::LowMemory => powers.memory = Some(self.memory.clone()),
                 Power::FileRead | Power::FileWrite => powers.stores.push((index, Box::new(File(self.files.clone())))),
@@ -279,8 +316,11 @@ impl World {
             0..=4 => self.access(input, false),
             5..=9 => self.access(input, true),
             10 => {
-                // A long run of one register, such as the bytes of a sector.
+                // A long run of one register, such as the bytes of a sector; loads that may be joined are, if the count is odd.
                 let (place, count) = (self.place(input), input.u8());
+                if count % 2 == 1 && self.joins(place) {
+                    return self.load_string(place, count);
+                }
                 for _ in 0..count {
                     let _: Result<u64, NoRegister> = self.call(|model, state, now| model.read(state, place.at(now)));
                 }
@@ -321,6 +361,23 @@ impl World {
             let _: Result<(), NoRegister> = self.call(|model, state, now| model.write(state, place.at(now), value));
         } else {
             let _: Result<u64, NoRegister> = self.call(|model, state, now| model.read(state, place.at(now)));
+        }
+    }
+
+    /// Whether the manifest says that loads of this register may be joined.
+    fn joins(&self, place: Place) -> bool {
+        self.manifest.registers.iter().any(|register| {
+            let there = (register.range, register.offset, register.width) == (place.range, place.offset, place.width);
+            there && register.kind == RegisterKind::Strings
+        })
+    }
+
+    fn load_string(&mut self, place: Place, count: u8) {
+        let mut into = vec![0; usize::from(count) * usize::from(place.width)];
+        let loaded = self.call(|model, state, now| model.read_string(state, place.at(now), &mut into));
+        if let Ok(bytes) = loaded {
+            let whole = bytes > 0 && bytes <= into.len() && bytes.is_multiple_of(place.width.into());
+            assert!(whole, "{}: {bytes} bytes of {} were loaded", self.registration.name, into.len());
         }
     }
 
@@ -400,6 +457,16 @@ mod tests {
         for entry in devices::catalogue() {
             assert!((0..=255).any(|number| choose(number).name == entry.name), "{}", entry.name);
             World::new(entry);
+        }
+    }
+
+    #[test]
+    fn each_device_of_the_catalogue_has_an_input_that_was_kept() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/devices");
+        let inputs = std::fs::read_dir(corpus).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        let chosen: Vec<&str> = inputs.filter_map(|input| Some(choose(*input.first()?).name)).collect();
+        for entry in devices::catalogue() {
+            assert!(chosen.contains(&entry.name), "{}", entry.name);
         }
     }
 }

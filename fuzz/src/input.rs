@@ -1,5 +1,7 @@
 //! Bytes as a script.
 
+use schema::lane::Operation;
+
 /// What is left of the input; past its end it is zeros.
 pub struct Input<'a>(pub &'a [u8]);
 
@@ -25,6 +27,13 @@ impl<'a> Input<'a> {
 
     pub fn u64(&mut self) -> u64 {
         (0..8).fold(0, |number, place| number | u64::from(self.u8()) << (8 * place))
+    }
+
+    /// Any operation of a lane.
+    pub fn operation(&mut self) -> Operation {
+        let operations = 1..=Operation::ReadString as u16;
+        Operation::from_raw(operations.start() + u16::from(self.u8()) % operations.end())
+            .expect("they are numbered from 1 on")
     }
 
     /// Of a choice of `count`.

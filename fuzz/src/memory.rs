@@ -193,6 +193,6 @@ fn commit(state: &Region<ReadWrite>, sequence: u32, value: u64) {
 }
 
 fn asked(input: &mut Input<'_>) -> Request {
-    let operation = Operation::from_raw(1 + u16::from(input.u8() % 8)).expect("there are eight");
+    let operation = input.operation();
     Request { operation, range: input.u8(), width: 1 << (input.u8() % 4), offset: input.u64(), value: 1, now: 2 }
 }

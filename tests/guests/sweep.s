@@ -1,7 +1,8 @@
 # Reads and writes everything that a guest can reach outside its memory: the MMIO hole, every port, every offset of PCI
 # configuration space, at each width; then prints one line and powers off. No device process may die of it.
 #
-# What is written is 0 and 0x5a…: neither asks a device of this machine to power off, reset or panic.
+# What is written is 0 and 0x5a…: neither asks a device of this machine to power off, reset or panic. It winds the watchdog, which is
+# stopped a few ports later.
 
 .globl cofferdam_sweep_guest_start, cofferdam_sweep_guest_end
 cofferdam_sweep_guest_start:
@@ -17,6 +18,31 @@ cofferdam_sweep_guest_start:
     add ebx, 0x800
     cmp ebx, 0x80010004
     jne 1b
+
+    # The display's window, as four of its registers have it, at each width.
+    lea rsi, [rip + sweep_windows]
+    mov ecx, 4
+11: mov dx, 0x3c2
+    mov al, 0x67
+    out dx, al
+    mov dx, 0x3ce
+    mov al, 6
+    mov ah, [rsi]
+    out dx, ax
+    mov edi, 0xa0000
+12: mov al, [rdi]
+    mov byte ptr [rdi], 0x5a
+    mov ax, [rdi + 2]
+    mov word ptr [rdi + 2], 0x5a5a
+    mov eax, [rdi + 4]
+    mov dword ptr [rdi + 4], 0
+    mov rax, [rdi + 8]
+    mov qword ptr [rdi + 8], 0
+    add edi, 0x400
+    cmp edi, 0xc0000
+    jne 12b
+    inc rsi
+    loop 11b
 
     # The first BARs densely, then the whole hole, a page at a time, the width changing with the page.
     mov edi, 0xc0000000
@@ -55,7 +81,12 @@ cofferdam_sweep_guest_start:
     out dx, ax
     out dx, eax
     inc edx
-    cmp edx, 0xfffd
+    cmp edx, 0x450
+    jne 10f
+    mov edx, 0x441
+    out dx, al
+    mov edx, 0x450
+10: cmp edx, 0xfffd
     jne 4b
 
     # Every offset of configuration space of every function of bus 0, and of a bus that is not there.
@@ -122,5 +153,6 @@ cofferdam_sweep_guest_start:
     jmp 9b
 
 sweep_uart: .byte 3, 3, 4, 0, 1, 0, 2, 0, 3, 3
+sweep_windows: .byte 0x01, 0x05, 0x0a, 0x0e
 sweep_text: .asciz "swept\r\n"
 cofferdam_sweep_guest_end:

@@ -32,6 +32,12 @@ impl Random {
     }
 }
 
+/// A store to a register of a function in PCI configuration space.
+pub fn configure(slot: u32, register: u32, value: u32) -> [Access; 2] {
+    let address = 1 << 31 | slot << 11 | register;
+    [Access::write(0xcf8, 0).wide(4).of(address), Access::write(0xcfc, 0).wide(4).of(value)]
+}
+
 /// Every value into a register and out of it again.
 fn every_value(port: u16, into: &mut Vec<Access>) {
     for value in 0..=255 {
@@ -196,6 +202,12 @@ pub fn i8042(random: &mut Random, count: usize) -> Vec<Access> {
                 talk(0x64, &[0xad], 0);
                 talk(0x64, &[0x20], 1);
                 talk(0x64, &[0xae], 0)
+            }
+            7 => {
+                // What is sent to a keyboard that is off switches it on.
+                talk(0x64, &[0xad], 0);
+                talk(0x60, &[0xee], 1);
+                talk(0x64, &[0x20], 1)
             }
             _ => talk(0x64, &[random.of(&[0x20, 0xab])], 1),
         };

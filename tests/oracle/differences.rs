@@ -1,6 +1,7 @@
 //! Where the two machines differ, and how to tell. `docs/oracle.md` says which section of the data sheet decides.
 
-use crate::display::ACCESS;
+use crate::display::{ACCESS, PAIRED};
+use crate::ide;
 use crate::machine::{Access, Act};
 use crate::rtl8139;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ pub struct Context {
     /// Words of data of a drive, and results of a floppy controller, since then.
     pub words: usize,
     pub results: usize,
-    /// Bytes of a command to the floppy controller that are still to come.
+    /// Bytes of a command to the floppy controller, and of the data that it is given without DMA, that are still to come.
     rest: usize,
     /// A drive was reset, and its status not looked at since.
     pub is_reset: bool,
@@ -27,6 +28,8 @@ pub struct Context {
     pub failed: bool,
     /// The first byte of a CD-ROM drive's last packet.
     pub packet: u8,
+    /// The display's Bochs interface has a mode on.
+    pub mode: bool,
     /// Registers of the display's graphics controller.
     pub graphics: [u8; 16],
 }
@@ -46,6 +49,7 @@ impl Context {
         let value = access.value as u8;
         match (access.memory, access.at, access.act) {
             (false, 0x3cf, Act::Write) => self.graphics[usize::from(self.wrote(0x3ce) & 15)] = value,
+            (false, 0x1cf, Act::Write) if self.wrote(0x1ce) == 4 => self.mode = value & 1 != 0,
             (false, 0x1f7 | 0x177, Act::Write) => (self.command, self.words, self.is_reset) = (value, 0, false),
             (false, 0x3f6 | 0x376, Act::Write) => self.is_reset |= value & 4 != 0,
             (false, 0x1f0 | 0x170, _) => {
@@ -65,7 +69,10 @@ impl Context {
                     self.by_dma = value & 1 == 0;
                 }
             }
-            (false, 0x3f5, Act::Write) => (self.command, self.results, self.rest) = (value, 0, parameters(value)),
+            (false, 0x3f5, Act::Write) => {
+                let data = if value & 0x1f == 0x05 && !self.by_dma { 512 } else { 0 };
+                (self.command, self.results, self.rest) = (value, 0, parameters(value) + data);
+            }
             (false, 0x3f5, _) => self.results += 1,
             _ => {}
         }
@@ -75,8 +82,8 @@ impl Context {
     pub fn kind(&self, access: &Access, seen: &Seen) -> String {
         let direction = if access.writes() { "out" } else { "in" };
         let place = match (access.memory, access.at) {
-            (true, _) => "memory".to_owned(),
-            (false, port @ (0x71 | 0x3c5 | 0x3cf | 0x3d5)) => {
+            (true, at) => format!("memory {:#x}", at & !0xfff),
+            (false, port @ (0x71 | 0x1cf | 0x3c5 | 0x3cf | 0x3d5)) => {
                 format!("{port:#x} index {:#x}", self.wrote(port - 1))
             }
             (false, 0x3f5) => format!("0x3f5 of {:#x}, {} results before", self.command, self.results),
@@ -271,11 +278,12 @@ pub const DIFFERENCES: &[Difference] = &[
         (access.is_at(0x376) || access.is_at(0x177)) && seen.only(0x10)
     }),
     difference("piix-ide (disk)", "a command that takes no time", |_, access, seen| {
-        let ends = access.is_at(0x1f7) || access.is_at(0x1f0);
+        let ends = access.is_at(0x1f7) || access.is_at(0x1f0) || access.is_at(ide::MASTER);
         ends && access.writes() && seen.our_level && !seen.their_level
     }),
     difference("piix-ide (cdrom)", "a command that takes no time", |_, access, seen| {
-        access.is_at(0x170) && access.writes() && seen.our_level && !seen.their_level
+        let ends = access.is_at(0x170) || access.is_at(ide::MASTER + ide::MASTER_BYTES);
+        ends && access.writes() && seen.our_level && !seen.their_level
     }),
     difference("piix-ide (cdrom)", "names in an inquiry", |context, access, _| {
         access.is_at(0x170) && context.packet == 0x12 && context.answer_word() >= 4
@@ -300,7 +308,10 @@ pub const DIFFERENCES: &[Difference] = &[
         sense || access.is_at(0x171) && context.packet == 0x1b && seen.ours == 0x50
     }),
     difference("piix-ide (cdrom)", "the code of a diagnosis", |_, access, seen| {
-        access.is_at(0x171) && seen.ours == 1 && seen.theirs == 0
+        access.is_at(0x171) && [(1, 0), (0, 1)].contains(&(seen.ours, seen.theirs))
+    }),
+    difference("piix-ide (cdrom)", "a table with room left", |_, access, seen| {
+        access.is_at(ide::MASTER + ide::MASTER_BYTES + 2) && (seen.ours & 1, seen.theirs & 1) == (1, 0) && seen.only(1)
     }),
     difference("piix-ide (disk)", "an address that does not exist", |context, access, seen| {
         let verified = context.command == 0x40 && (seen.only(0x01) || seen.only(0x11));
@@ -316,7 +327,9 @@ pub const DIFFERENCES: &[Difference] = &[
         access.is_at(0x1f2) && context.command == 0xe5 && (seen.ours, seen.theirs) == (0x00, 0xff)
     }),
     difference("piix-ide (disk)", "count and address after sectors have moved", |context, access, seen| {
-        [READ, WRITE].contains(&context.command) && (0x1f2..0x1f7).contains(&access.at) && !seen.levels()
+        [READ, WRITE, ide::READ_DMA, ide::WRITE_DMA].contains(&context.command)
+            && (0x1f2..0x1f7).contains(&access.at)
+            && !seen.levels()
     }),
     difference("fw-cfg", "where a write that failed leaves the position", |context, access, _| {
         access.memory && context.failed
@@ -332,6 +345,10 @@ pub const DIFFERENCES: &[Difference] = &[
     difference("floppy", "the interrupt of a burst", |context, access, seen| {
         seen.levels() && seen.ours == seen.theirs && context.is_moving() && (access.is_at(0x3f5) || access.is_at(0x3f4))
     }),
+    difference("floppy", "the end of a write without DMA", |context, access, seen| {
+        let end = access.is_at(0x3f4) && (seen.ours, seen.theirs) == (0xd0, 0x30);
+        context.command == 0x45 && (end || access.is_at(0x3f2) && seen.their_level)
+    }),
     difference("floppy", "the head in status register 0", |context, access, seen| {
         access.is_at(0x3f5) && context.command & 0x1f == 6 && seen.only(0x04)
     }),
@@ -340,6 +357,9 @@ pub const DIFFERENCES: &[Difference] = &[
         access.is_at(0x3f5) && (number || context.command == 0x04 && seen.only(0x10))
     }),
     difference("floppy", "what DUMPREG gives", |context, access, _| access.is_at(0x3f5) && context.command == 0x0e),
+    difference("vga", "planes that an even address means", |context, access, _| {
+        access.memory && access.at == PAIRED && context.graphics[4] == 2
+    }),
     difference("vga", "write mode 3", |context, access, _| access.memory && context.graphics[5] & 3 == 3),
     difference("vga", "registers that the CRT controller does not have", |context, access, _| {
         access.is_at(0x3d5) && context.wrote(0x3d4) > 0x18
@@ -348,6 +368,9 @@ pub const DIFFERENCES: &[Difference] = &[
     difference("vga", "the attribute controller's index", |_, access, _| access.is_at(0x3c0)),
     difference("vga", "where the beam is while time stands still", |_, access, seen| {
         access.is_at(0x3da) && seen.only(0x09)
+    }),
+    difference("vga", "sizes while a mode is on", |context, access, seen| {
+        access.is_at(0x1cf) && context.mode && [1, 2, 3].contains(&context.wrote(0x1ce)) && !seen.levels()
     }),
     difference("vga", "depth before there is a mode", |context, access, _| {
         access.is_at(0x1cf) && context.wrote(0x1ce) == 3

@@ -8,6 +8,51 @@ const INDEXED: [(u16, u8); 3] = [(0x3c4, 5), (0x3ce, 9), (0x3d4, 0x19)];
 /// The window of planes.
 const WINDOW: u32 = 0xa_0000;
 
+/// How the window leads to the planes: the memory mode of the sequencer, mode and miscellaneous of the graphics controller, and where
+/// the accesses begin. What one of them finds where another one has written depends on which bits choose the plane; so each has
+/// memory of its own.
+struct Addressing {
+    memory_mode: u8,
+    mode: u8,
+    miscellaneous: u8,
+    first: u32,
+}
+
+const ADDRESSINGS: [Addressing; 6] = [
+    // A plane after the other, through 64 KiB and through 128.
+    Addressing { memory_mode: 0x06, mode: 0x00, miscellaneous: 0x05, first: 0xa_8000 },
+    Addressing { memory_mode: 0x06, mode: 0x00, miscellaneous: 0x01, first: 0xa_8000 },
+    // Even and odd, as dots and as the text of either adapter.
+    Addressing { memory_mode: 0x02, mode: 0x10, miscellaneous: 0x07, first: 0xa_4000 },
+    Addressing { memory_mode: 0x02, mode: 0x10, miscellaneous: 0x0a, first: 0xb_4000 },
+    Addressing { memory_mode: 0x02, mode: 0x10, miscellaneous: 0x0e, first: 0xb_c000 },
+    // Four in a chain.
+    Addressing { memory_mode: 0x0e, mode: 0x40, miscellaneous: 0x05, first: 0xa_1000 },
+];
+impl Addressing {
+    fn is_odd_even(&self) -> bool {
+        self.mode & 0x10 != 0
+    }
+
+    /// What a mode of the Bochs interface leaves in these registers is not said.
+    fn set(&self, all: &mut Vec<Access>, random: &mut Random) {
+        set(all, 0x3c4, 2, if self.is_odd_even() { PAIR } else { random.byte() & 0x0f });
+        set(all, 0x3c4, 4, self.memory_mode);
+        set(all, 0x3ce, 6, self.miscellaneous);
+        // Even and odd, or chained, bytes go to the oracle's planes as they are.
+        for (index, value) in [(1, 0), (3, 0), (4, random.byte() & 1), (5, self.mode), (8, 0xff)] {
+            set(all, 0x3ce, index, value);
+        }
+    }
+}
+
+/// The map mask of the first plane for even addresses, and the first for odd ones.
+const PAIR: u8 = 0x03;
+/// What even and odd addresses mean is tried here.
+pub const PAIRED: u32 = 0xa_5f00;
+/// Bytes from there on.
+const ADDRESSED: u64 = 0x80;
+
 fn set(accesses: &mut Vec<Access>, port: u16, index: u8, value: u8) {
     accesses.extend([Access::write(port, index), Access::write(port + 1, value)]);
 }
@@ -57,19 +102,47 @@ pub fn vga(random: &mut Random, count: usize) -> Vec<Access> {
     }
     // The interface of Bochs: its registers, without a mode.
     for index in 0..10u32 {
-        all.extend([Access::write(0x1ce, 0).wide(2).of(index), Access::read(0x1cf).wide(2)]);
+        all.extend(look_at_dispi(index));
     }
     planar(&mut all);
+    // An even address means both of the even planes.
+    for (port, index, value) in
+        [(0x3c4, 4, 0x02), (0x3ce, 5, 0x10), (0x3ce, 6, 0x07), (0x3ce, 1, 0), (0x3ce, 3, 0), (0x3ce, 8, 0xff)]
+    {
+        set(&mut all, port, index, value);
+    }
+    set(&mut all, 0x3c4, 2, 0x0f);
+    set(&mut all, 0x3ce, 4, 0);
+    all.push(Access::write(0, 0x5a).in_memory(PAIRED));
+    for plane in [0, 2] {
+        set(&mut all, 0x3ce, 4, plane);
+        all.push(Access::read(0).in_memory(PAIRED));
+    }
+    let mut addressing = &ADDRESSINGS[0];
+    addressing.set(&mut all, random);
     while all.len() < count {
-        match random.below(8) {
+        match random.below(9) {
+            8 => {
+                if random.one_in(16) {
+                    bochs(random, &mut all);
+                }
+                addressing = &ADDRESSINGS[random.below(ADDRESSINGS.len() as u64) as usize];
+                addressing.set(&mut all, random);
+            }
             0 => {
                 let (port, last) = random.of(&INDEXED);
                 let index = random.below(u64::from(last) + 1) as u8;
                 let value = match (port, index) {
                     // The sequencer runs, and planes are seen through the window: what is beside it is nobody's.
                     (0x3c4, 0) => 3,
-                    (0x3c4, 4) => 6,
-                    (0x3ce, 6) => 5,
+                    (0x3c4, 4) => addressing.memory_mode,
+                    (0x3ce, 6) => addressing.miscellaneous,
+                    // Of two planes that an address means, the one that is written is the one that is read.
+                    (0x3c4, 2) if addressing.is_odd_even() => PAIR,
+                    (0x3ce, 4) if addressing.is_odd_even() => random.byte() & !2,
+                    (0x3ce, 1 | 3) if addressing.mode != 0 => 0,
+                    (0x3ce, 5) if addressing.mode != 0 => addressing.mode,
+                    (0x3ce, 8) if addressing.mode != 0 => 0xff,
                     // Write mode 3 is tried by itself.
                     (0x3ce, 5) => random.of(&[0, 1, 2, 8, 9, 10]),
                     (0x3d4, 0x11) => random.byte() & 0x7f,
@@ -96,13 +169,59 @@ pub fn vga(random: &mut Random, count: usize) -> Vec<Access> {
                 }
             }
             _ => {
-                let at = WINDOW + 0x1000 + random.below(0xf000) as u32;
+                let at = addressing.first + random.below(ADDRESSED) as u32;
                 let access = if random.one_in(2) { Access::read(0) } else { Access::write(0, random.byte()) };
                 all.push(access.in_memory(at));
             }
         }
     }
+    // At last the sizes of a mode while it is on.
+    for (index, value) in [(1, 640), (2, 480), (3, 8), (4, 0x41), (1, 800), (2, 600), (3, 16)] {
+        all.extend(dispi(index, value));
+    }
+    (1..4).for_each(|index| all.extend(look_at_dispi(index)));
     all
+}
+
+fn dispi(index: u32, value: u32) -> [Access; 2] {
+    [Access::write(0x1ce, 0).wide(2).of(index), Access::write(0x1cf, 0).wide(2).of(value)]
+}
+
+fn look_at_dispi(index: u32) -> [Access; 2] {
+    [Access::write(0x1ce, 0).wide(2).of(index), Access::read(0x1cf).wide(2)]
+}
+
+/// A mode of the Bochs interface, its registers on and off, and the window on its memory.
+fn bochs(random: &mut Random, all: &mut Vec<Access>) {
+    let put = |all: &mut Vec<Access>, index, value| all.extend(dispi(index, value));
+    // How many rows there would be (7) is a mode's.
+    let look = |all: &mut Vec<Access>, on: bool| {
+        (0..12).filter(|index| on || *index != 7).for_each(|index| all.extend(look_at_dispi(index)));
+    };
+    let (width, height) = random.of(&[(640, 480), (800, 600), (1024, 768)]);
+    for (index, value) in [(1, width), (2, height), (3, random.of(&[8, 15, 16, 24, 32]))] {
+        put(all, index, value);
+    }
+    look(all, false);
+    put(all, 4, random.of(&[0x01, 0x41, 0x61]));
+    look(all, true);
+    // Registers while the mode is on; the bank is one behind the planes.
+    put(all, 6, width + 8 * random.below(40) as u32);
+    put(all, 8, random.below(64) as u32);
+    put(all, 9, random.below(64) as u32);
+    put(all, 5, 8 + random.below(100) as u32);
+    look(all, true);
+    set(all, 0x3ce, 6, 0x05);
+    for _ in 0..8 {
+        let at = WINDOW + random.below(0x1_0000) as u32;
+        let write = Access::write(0, random.byte());
+        all.extend([write.in_memory(at), Access::read(0).in_memory(at)]);
+    }
+    put(all, 5, 0);
+    put(all, 4, 0);
+    put(all, 0, 0xb0c0 + random.below(7) as u32);
+    put(all, 0, 0xb0c5);
+    look(all, false);
 }
 
 /// Writes to the planes in each mode, with latches, masks, rotation and the four functions; reads in both modes.

@@ -15,6 +15,8 @@ const SHOWN: usize = 12;
 pub enum Act {
     Read,
     Write,
+    /// Fills memory: so many bytes.
+    Fill(u32),
     /// Looks until these bits have this value: one machine may need a moment that the other does not.
     Await {
         bits: u8,
@@ -44,6 +46,11 @@ impl Access {
     /// Looks at a port until `bits` are `value`.
     pub const fn wait(port: u16, bits: u8, value: u8) -> Access {
         Access { act: Act::Await { bits, value }, ..Access::read(port) }
+    }
+
+    /// So many bytes of memory are zero.
+    pub const fn clear(address: u32, bytes: u32) -> Access {
+        Access { act: Act::Fill(bytes), ..Access::read(0).in_memory(address) }
     }
 
     /// The same of this width.
@@ -79,6 +86,7 @@ impl Access {
         };
         let Access { at, value, .. } = self;
         match (self.act, self.memory) {
+            (Act::Fill(bytes), _) => format!("memset {at:#x} {bytes:#x} {value:#x}\n"),
             (Act::Write, false) => format!("out{letter} {at:#x} {value:#x}\n"),
             (Act::Write, true) => format!("write{letter} {at:#x} {value:#x}\n"),
             (_, false) => format!("in{letter} {at:#x}\n"),

@@ -1,6 +1,6 @@
 //! The network card, on its own: registers, the EEPROM, and frames that it sends to itself.
 
-use crate::accesses::Random;
+use crate::accesses::{Random, configure};
 use crate::machine::Access;
 
 /// Where both machines have the card, and where it is told to answer.
@@ -99,11 +99,6 @@ fn store(offset: u16, width: u8, value: u32) -> Access {
 /// The same, at the card's addresses in memory.
 fn in_memory(access: Access) -> Access {
     access.in_memory(REGISTERS + access.at - u32::from(PORTS))
-}
-
-fn configure(slot: u32, register: u32, value: u32) -> [Access; 2] {
-    let address = 1 << 31 | slot << 11 | register;
-    [Access::write(0xcf8, 0).wide(4).of(address), Access::write(0xcfc, 0).wide(4).of(value)]
 }
 
 /// A driver's work, then whatever comes.

@@ -300,7 +300,11 @@ impl State {
             FOR_OUTPUT_BUFFER => self.put(byte, false),
             FOR_MOUSE_BUFFER => self.put(byte, true),
             FOR_MOUSE => self.mouse.receive(byte),
-            _ => self.keyboard.receive(byte),
+            // What is sent to a keyboard that is off switches it on (10.3, command ad).
+            _ => {
+                self.memory[CONFIG] &= !CONFIG_KEYBOARD_OFF;
+                self.keyboard.receive(byte);
+            }
         }
     }
 }

@@ -536,12 +536,15 @@ fn the_interrupt_can_be_switched_off() {
 }
 
 #[test]
-fn a_keyboard_that_is_off_keeps_its_answer() {
+fn a_keyboard_that_is_off_keeps_its_keys_and_is_switched_on_by_what_it_is_sent() {
     let mut bench = Bench::plain();
     bench.command(0xad);
-    assert_eq!(bench.ask_keyboard(&[0xee]), []);
-    assert_eq!(bench.outputs().deadline, None);
-    assert_eq!(bench.ask(0xae), [0xee]);
+    assert_eq!((bench.press(4), bench.outputs().deadline), (vec![], None));
+    assert_eq!(bench.ask(0x20)[0] & CONFIG_KEYBOARD_OFF, CONFIG_KEYBOARD_OFF);
+    assert_eq!(bench.ask_keyboard(&[0xee]), [0x1c, 0xee]);
+    assert_eq!(bench.ask(0x20)[0] & CONFIG_KEYBOARD_OFF, 0);
+    bench.command(0xad);
+    assert_eq!((bench.release(4), bench.ask(0xae)), (vec![], vec![0xf0, 0x1c]));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::channel::Cable;
 use super::state::{Channel, Cursor, Phase};
+use super::unit::SECTOR;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
 /// Bytes of the registers of one channel.
@@ -30,8 +31,8 @@ const LAST: u8 = 0x80;
 /// seldom larger, and takes less than a millisecond.
 const BYTES_PER_CALL: u32 = 1 << 20;
 const PIECES_PER_CALL: usize = 4096;
-/// Pieces that go to the medium at once.
-const PIECES: usize = 64;
+/// Pieces that go to the medium at once: as many as a sector may be made of, each of them two bytes or more.
+const PIECES: usize = SECTOR as usize / 2;
 
 impl Cable<'_> {
     /// Whether drive and bus master both are in the middle of a transfer.
@@ -79,21 +80,24 @@ impl Cable<'_> {
     }
 
     /// Moves what can be moved now, up to a bound. Moving the same again is harmless: neither the drive's place nor the bus
-    /// master's changes before the commit.
+    /// master's changes before the commit. A sector is written whole, or not at all.
     pub(super) fn transfer(&mut self) {
         let (mut bytes_left, mut pieces_left) = (BYTES_PER_CALL, PIECES_PER_CALL);
-        while Self::can_transfer(self.state) && bytes_left > 0 && pieces_left > 0 {
+        while Self::can_transfer(self.state) && bytes_left > 0 && pieces_left >= PIECES {
             let memory = self.memory;
             let mut cursor = self.state.master.cursor;
             let Some(mut work) = self.selected() else { return };
             let wanted = work.drive.left.min(bytes_left);
             let mut nothing: [u8; 0] = [];
             let mut pieces = [VolatileSlice::from(&mut nothing[..]); PIECES];
+            // Where each of them begins in the table.
+            let mut starts = [cursor; PIECES];
             let (mut count, mut bytes) = (0, 0);
             let ended = loop {
-                if bytes == wanted || count == PIECES.min(pieces_left) {
+                if bytes == wanted || count == PIECES {
                     break None;
                 }
+                starts[count] = cursor;
                 match cursor.piece(memory, wanted - bytes) {
                     Ok(piece) => {
                         bytes += piece.len() as u32;
@@ -103,6 +107,21 @@ impl Cable<'_> {
                     Err(ended) => break Some(ended),
                 }
             };
+            let mut surplus = if work.drive.phase() == Phase::DmaOut { bytes % SECTOR as u32 } else { 0 };
+            bytes -= surplus;
+            while surplus > 0 && count > 0 {
+                let length = pieces[count - 1].len() as u32;
+                let kept = length.saturating_sub(surplus);
+                if kept > 0
+                    && let Ok(piece) = pieces[count - 1].subslice(0, kept as usize)
+                {
+                    pieces[count - 1] = piece;
+                    cursor = cursor.back(surplus);
+                    break;
+                }
+                (count, surplus) = (count - 1, surplus - length);
+                cursor = starts[count];
+            }
             if bytes > 0 {
                 let done = !work.move_dma(&pieces[..count], bytes) || work.drive.left == 0;
                 self.state.master.cursor = cursor;
@@ -170,6 +189,11 @@ impl Cursor {
         self.address = self.address.wrapping_add(bytes as u32);
         self.left -= bytes as u32;
         Ok(piece)
+    }
+
+    /// So many bytes before this one, within the same region.
+    fn back(self, bytes: u32) -> Cursor {
+        Cursor { address: self.address.wrapping_sub(bytes), left: self.left + bytes, ..self }
     }
 
     /// Takes the next descriptor.

@@ -90,6 +90,31 @@ fn a_table_that_is_too_short_ends_without_an_interrupt() {
 }
 
 #[test]
+fn a_sector_is_written_whole_or_not_at_all() {
+    // However small the pieces are that it is made of.
+    let small: Vec<(u32, u32, bool)> = (0..300).map(|at| (0x1_0000 + 2 * at, 2, at == 299)).collect();
+    let tables = [
+        vec![(0x1_0000, 512 + 100, true)],
+        vec![(0x1_0000, 512, false), (0x1_0200, 50, false), (0x1_0232, 50, true)],
+        vec![(0x1_0000, 512 + 100, false), (MEMORY_BYTES as u32, 512, true)],
+        small,
+    ];
+    for table in tables {
+        let mut pc = Pc::new();
+        let contents = pc.bench.world.disk.contents();
+        pc.bench.world.memory.write_slice(&[0xa5; 1024], GuestAddress(0x1_0000)).unwrap();
+        pc.table(&table);
+        pc.address(0, 4, 3);
+        pc.command(0xca);
+        pc.start(0);
+        assert_eq!((pc.master_status() & ACTIVE, pc.line()), (0, false));
+        let after = pc.bench.world.disk.contents();
+        assert_eq!(after[4 * 512..5 * 512], [0xa5; 512]);
+        assert_eq!(after[5 * 512..7 * 512], contents[5 * 512..7 * 512], "{} pieces", table.len());
+    }
+}
+
+#[test]
 fn a_table_that_is_too_long_is_active_until_it_is_stopped() {
     let mut pc = Pc::new();
     pc.table(&[(0x1_0000, 4096, true)]);

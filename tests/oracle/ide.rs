@@ -1,182 +1,51 @@
-//! Accesses to the drives of a PC: the floppy controller with its DMA controller, and an IDE cable with a disk and a CD.
+//! Accesses to an IDE cable with a disk, and to one with a CD-ROM drive: by the processor, and by the bus master.
 //!
-//! Both machines have the same media. A command is given when the registers say that it may be, and its results are read when they say
+//! Both machines have the same media. A command is given when the registers say that it may be, and its data are moved when they say
 //! that they are there; so it does not matter how long a machine takes for them.
 
-use crate::accesses::Random;
+use crate::accesses::{Random, configure};
 use crate::machine::Access;
-
-/// Sectors of a track of the diskette, and its cylinders.
-const SECTORS: u8 = 18;
-const CYLINDERS: u64 = 80;
-/// Memory that DMA moves sectors to and from.
-const BUFFER: u32 = 0x2_0000;
-
-/// A guest that knows the floppy controller.
-struct Floppy(Vec<Access>);
-
-impl Floppy {
-    fn put(&mut self, port: u16, value: u8) {
-        self.0.push(Access::write(port, value));
-    }
-
-    fn look(&mut self, port: u16) {
-        self.0.push(Access::read(port));
-    }
-
-    /// Gives a command, and reads so many bytes of result.
-    fn command(&mut self, bytes: &[u8], results: usize) {
-        self.give(bytes);
-        self.results(results);
-    }
-
-    fn give(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0.push(Access::wait(0x3f4, 0xc0, 0x80));
-            self.put(0x3f5, *byte);
-        }
-    }
-
-    fn results(&mut self, results: usize) {
-        for _ in 0..results {
-            self.0.push(Access::wait(0x3f4, 0xc0, 0xc0));
-            self.look(0x3f5);
-        }
-        self.look(0x3f4);
-    }
-
-    /// Resets it, takes what it tells of each drive, and says how it is to work: with DMA or without.
-    fn reset(&mut self, dma: bool) {
-        for value in [0x00, 0x1c] {
-            self.put(0x3f2, value);
-        }
-        for _ in 0..4 {
-            self.command(&[0x08], 2);
-        }
-        self.put(0x3f7, 0);
-        self.command(&[0x03, 0xdf, if dma { 0x02 } else { 0x03 }], 0);
-    }
-
-    fn seek(&mut self, cylinder: u8) {
-        self.command(&[0x0f, 0, cylinder], 0);
-        self.command(&[0x08], 2);
-    }
-
-    /// Reads one sector without DMA.
-    fn sector(&mut self, cylinder: u8, head: u8, sector: u8) {
-        self.give(&[0x46, head << 2, cylinder, head, sector, 2, sector, 0x1b, 0xff]);
-        self.0.push(Access::wait(0x3f4, 0xf0, 0xf0));
-        (0..512).for_each(|_| self.look(0x3f5));
-        self.results(7);
-    }
-
-    /// One sector by channel 2 of the DMA controller, and what is in memory then.
-    fn by_dma(&mut self, write: bool, cylinder: u8, head: u8, sector: u8) {
-        let (mode, code) = if write { (0x4a, 0x45) } else { (0x46, 0x46) };
-        for (port, value) in [
-            (0x0a, 6),
-            (0x0c, 0),
-            (0x04, 0),
-            (0x04, 0),
-            (0x0c, 0),
-            (0x05, 0xff),
-            (0x05, 0x01),
-            (0x81, (BUFFER >> 16) as u8),
-            (0x0b, mode),
-            (0x0a, 2),
-        ] {
-            self.put(port, value);
-        }
-        self.give(&[code, head << 2, cylinder, head, sector, 2, SECTORS, 0x1b, 0xff]);
-        self.results(7);
-        self.look(0x08);
-        for word in 0..8 {
-            self.0.push(Access::read(0).in_memory(BUFFER + 64 * word).wide(4));
-        }
-    }
-}
-
-/// The floppy controller: registers, each command, sectors with and without DMA.
-pub fn floppy(random: &mut Random, count: usize) -> Vec<Access> {
-    let mut guest = Floppy(Vec::new());
-    guest.reset(false);
-    for port in [0x3f2, 0x3f3, 0x3f4, 0x3f7] {
-        guest.look(port);
-    }
-    for value in 0..4 {
-        guest.put(0x3f3, value);
-        guest.look(0x3f3);
-    }
-    guest.put(0x3f3, 0);
-    // What may be written while it runs.
-    for value in [0x0c, 0x1c, 0x2c, 0x0d, 0x2d, 0x04, 0x3c, 0x1c] {
-        guest.put(0x3f2, value);
-        guest.look(0x3f2);
-        guest.look(0x3f4);
-        guest.look(0x3f7);
-    }
-    guest.reset(false);
-    guest.command(&[0x10], 1);
-    guest.command(&[0x13, 0, 0x57, 0], 0);
-    guest.command(&[0x0e], 10);
-    for lock in [0x94, 0x14] {
-        guest.command(&[lock], 1);
-        guest.reset(false);
-        guest.command(&[0x0e], 10);
-    }
-    guest.command(&[0x07, 0], 0);
-    guest.command(&[0x08], 2);
-    guest.seek(1);
-    guest.look(0x3f7);
-    guest.seek(0);
-    while guest.0.len() < count {
-        let (cylinder, head) = (random.below(CYLINDERS) as u8, random.below(2) as u8);
-        let sector = 1 + random.below(SECTORS.into()) as u8;
-        match random.below(16) {
-            0 => guest.command(&[0x08], 1),
-            1 => guest.command(&[0x10], 1),
-            2 => guest.command(&[0x0e], 10),
-            3 => guest.command(&[random.of(&[0x94, 0x14])], 1),
-            4 => guest.command(&[0x04, head << 2], 1),
-            5 => {
-                guest.command(&[0x07, 0], 0);
-                guest.command(&[0x08], 2);
-            }
-            6 | 7 => guest.command(&[random.of(&[0x00, 0x01, 0x0b, 0x15, 0x1f])], 1),
-            8 => guest.reset(false),
-            9 => {
-                guest.seek(cylinder);
-                guest.sector(cylinder, head, sector);
-            }
-            10 => {
-                guest.reset(true);
-                guest.seek(cylinder);
-                guest.by_dma(random.one_in(2), cylinder, head, sector);
-                guest.reset(false);
-            }
-            // A sector that a track does not have, and a cylinder where the arm is not.
-            11 => {
-                guest.seek(cylinder);
-                guest.command(&[0x46, head << 2, cylinder, head, 40, 2, 40, 0x1b, 0xff], 7);
-            }
-            12 => guest.command(&[0x12, random.of(&[0x80, 0x84, 0x00])], 0),
-            13 => guest.command(&[0x13, 0, random.byte() & 0x3f, random.byte()], 0),
-            _ => guest.seek(cylinder),
-        }
-    }
-    guest.0
-}
 
 /// Commands that have data.
 const READ: u8 = 0x20;
 const WRITE: u8 = 0x30;
 const PACKET: u8 = 0xa0;
+pub const READ_DMA: u8 = 0xc8;
+pub const WRITE_DMA: u8 = 0xca;
+
+/// Where the function is, in configuration space: slot 1, function 1; and its registers there.
+const SLOT: u32 = 1;
+const FUNCTION: u32 = 1 << 8;
+const MASTER_BAR: u32 = FUNCTION | 0x20;
+const CONFIGURATION: u32 = FUNCTION | 0x04;
+/// Where the bus master is told to answer, and what of it is each channel's.
+pub const MASTER: u16 = 0xc000;
+pub const MASTER_BYTES: u16 = 8;
+/// Bits of its command and of its status.
+const START: u8 = 0x01;
+const TO_MEMORY: u8 = 0x08;
+const ACTIVE: u8 = 0x01;
+const INTERRUPT: u8 = 0x04;
+/// Memory of the guest: descriptors, and what they describe.
+const TABLE: u32 = 0x4_0000;
+const DATA: u32 = 0x5_0000;
+const DATA_BYTES: u64 = 0x8000;
+const LAST: u32 = 1 << 31;
 
 /// A guest that knows an IDE cable: its command block, and its control block.
 struct Cable {
     all: Vec<Access>,
     block: u16,
     control: u16,
+    master: u16,
+}
+
+/// How much memory a table describes, against what a command moves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Less,
+    Same,
+    More,
 }
 
 impl Cable {
@@ -247,10 +116,10 @@ impl Cable {
         self.set_control(0);
     }
 
-    /// Sends a packet; `data` bytes come.
-    fn packet(&mut self, packet: &[u8], data: usize) {
+    /// Sends a packet.
+    fn give(&mut self, packet: &[u8], features: u8) {
         self.select(0xa0);
-        for (register, value) in [(1, 0), (4, 0xfe), (5, 0xff)] {
+        for (register, value) in [(1, features), (4, 0xfe), (5, 0xff)] {
             self.put(register, value);
         }
         self.command(PACKET);
@@ -261,6 +130,11 @@ impl Cable {
             let word = u16::from_le_bytes([pair[0], pair[1]]);
             self.all.push(Access::write(self.block, 0).wide(2).of(word.into()));
         }
+    }
+
+    /// Sends a packet; `data` bytes come.
+    fn packet(&mut self, packet: &[u8], data: usize) {
+        self.give(packet, 0);
         if data > 0 {
             self.wait(0x88, 0x08);
             for register in [2, 4, 5, 7] {
@@ -271,6 +145,54 @@ impl Cable {
         self.look();
     }
 
+    /// The bus master answers, and may move data.
+    fn open_master(&mut self) {
+        self.all.extend(configure(SLOT, MASTER_BAR, MASTER.into()));
+        self.all.extend(configure(SLOT, CONFIGURATION, 5));
+    }
+
+    /// A table for `bytes` bytes; gives where some of them come to lie.
+    fn describe(&mut self, bytes: u32, size: Table, random: &mut Random) -> Vec<u32> {
+        let bytes = match size {
+            Table::Less => bytes / 2,
+            Table::Same => bytes,
+            Table::More => bytes + 512,
+        };
+        let store = |at: u32, value: u32| Access::write(0, 0).in_memory(at).wide(4).of(value);
+        let (mut left, mut at, mut places) = (bytes, TABLE, Vec::new());
+        while left > 0 {
+            let piece = (2 + 2 * random.below(300) as u32).min(left);
+            left -= piece;
+            let address = DATA + 2 * random.below(DATA_BYTES / 2) as u32;
+            let last = if left == 0 { LAST } else { 0 };
+            self.all.extend([store(at, address), store(at + 4, piece | last)]);
+            at += 8;
+            places.extend([address & !3, (address + piece) & !3]);
+        }
+        places
+    }
+
+    /// Gives the bus master its table, and looks at it; `begin` has the drive do its part.
+    fn by_master(&mut self, to_memory: bool, size: Table, places: &[u32], begin: impl FnOnce(&mut Cable)) {
+        let direction = if to_memory { TO_MEMORY } else { 0 };
+        let (command, status, table) = (self.master, self.master + 2, self.master + 4);
+        self.all.extend([Access::write(command, direction), Access::write(status, 0x66)]);
+        self.all.extend([Access::write(table, 0).wide(4).of(TABLE), Access::read(table).wide(4), Access::read(status)]);
+        begin(self);
+        self.all.push(Access::write(command, direction | START));
+        let (bit, value) = if size == Table::Less { (ACTIVE, 0) } else { (INTERRUPT, INTERRUPT) };
+        self.all.extend([Access::wait(status, bit, value), Access::read(command), Access::read(status)]);
+        if size == Table::Less {
+            // How much came into memory is not said.
+            self.all.extend([Access::write(command, 0), Access::clear(DATA, DATA_BYTES as u32 + 0x1000)]);
+            return self.reset();
+        }
+        self.look();
+        self.all.extend([Access::write(command, 0), Access::read(command), Access::read(status)]);
+        self.all.extend([Access::write(status, 0x04), Access::read(status)]);
+        self.all.extend(places.iter().map(|at| Access::read(0).in_memory(*at).wide(4)));
+    }
+
     fn sense(&mut self) {
         self.packet(&[0x03, 0, 0, 0, 18], 18);
     }
@@ -278,7 +200,8 @@ impl Cable {
 
 /// The disk of the first IDE cable.
 pub fn disk(random: &mut Random, count: usize) -> Vec<Access> {
-    let mut guest = Cable { all: Vec::new(), block: 0x1f0, control: 0x3f6 };
+    let mut guest = Cable { all: Vec::new(), block: 0x1f0, control: 0x3f6, master: MASTER };
+    guest.open_master();
     guest.reset();
     guest.select(0xb0);
     guest.look();
@@ -289,7 +212,16 @@ pub fn disk(random: &mut Random, count: usize) -> Vec<Access> {
     guest.look();
     while guest.all.len() < count {
         let sector = random.below(4000) as u32;
-        match random.below(13) {
+        match random.below(16) {
+            13..16 => {
+                let size = random.of(&[Table::Same, Table::Same, Table::More, Table::Less]);
+                let (count, write) = (1 + random.below(4) as u8, random.one_in(2));
+                let places = guest.describe(512 * u32::from(count), size, random);
+                guest.by_master(!write, size, &places, |guest| {
+                    guest.address(sector, count);
+                    guest.command(if write { WRITE_DMA } else { READ_DMA });
+                });
+            }
             0..3 => {
                 guest.address(sector, 1);
                 guest.command(READ);
@@ -351,7 +283,8 @@ pub fn disk(random: &mut Random, count: usize) -> Vec<Access> {
 
 /// The CD-ROM drive of the second IDE cable.
 pub fn cd(random: &mut Random, count: usize) -> Vec<Access> {
-    let mut guest = Cable { all: Vec::new(), block: 0x170, control: 0x376 };
+    let mut guest = Cable { all: Vec::new(), block: 0x170, control: 0x376, master: MASTER + MASTER_BYTES };
+    guest.open_master();
     guest.reset();
     guest.select(0xa0);
     guest.command(0xa1);
@@ -363,7 +296,13 @@ pub fn cd(random: &mut Random, count: usize) -> Vec<Access> {
     guest.packet(&[0x00], 0);
     guest.sense();
     while guest.all.len() < count {
-        match random.below(11) {
+        match random.below(13) {
+            11..13 => {
+                let size = random.of(&[Table::Same, Table::More]);
+                let (first, count) = (random.below(60) as u8, 1 + random.below(2) as u8);
+                let places = guest.describe(2048 * u32::from(count), size, random);
+                guest.by_master(true, size, &places, |guest| guest.give(&[0x28, 0, 0, 0, 0, first, 0, 0, count], 1));
+            }
             0 => {
                 guest.packet(&[0x12, 0, 0, 0, 36], 36);
                 guest.packet(&[0x25], 8);
