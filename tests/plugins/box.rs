@@ -2,9 +2,7 @@
 
 use cofferdam_plugin::*;
 
-state! {
-    struct State { read: u32, written: u32, said: u32 }
-}
+state! { struct State { read: u32, written: u32, said: u32 } }
 
 struct Box {
     out: Stream,
@@ -15,14 +13,10 @@ impl Device for Box {
     type State = State;
 
     fn manifest(_: &Options) -> Result<Manifest, Refusal> {
-        Ok(Manifest {
-            ranges: vec![Range::ports("box", 0x5000, 2)],
-            wishes: vec![
-                Wish::new(Power::Stream, "out", "it prints"),
-                Wish::new(Power::FileWrite, "content", "it has bytes"),
-            ],
-            ..Manifest::new("box", "what files and streams are for", Class::System)
-        })
+        Ok(Manifest::new("box", "what files and streams are for")
+            .range(Range::ports("box", 0x5000, 2))
+            .wish(Wish::new(Power::Stream, "out", "it prints"))
+            .wish(Wish::new(Power::FileWrite, "content", "it has bytes")))
     }
     fn attach(_: &Options, powers: &mut Powers) -> Result<Box, Refusal> {
         Ok(Box { out: powers.stream("out")?, content: powers.file("content")? })
@@ -57,6 +51,4 @@ impl Device for Box {
     }
 }
 
-fn main() {
-    run::<Box>()
-}
+run!(Box);

@@ -32,10 +32,12 @@ const CPP_SCHEMA: &[File] = files!("sdk/schema/", "schema/", "host.capnp" "imc.c
 const CPP_TOOLS: &[File] = files!("sdk/", "devices/sdk/cpp/", "generate.sh");
 /// The SDK for Rust, which needs no other crate: there is nothing to be fetched.
 const RUST: &[File] = files!("sdk/src/", "devices/sdk/plugin/src/",
-    "declare.rs" "engine.rs" "host.rs" "kernel.rs" "lane.rs" "lib.rs" "messages.rs" "options.rs" "powers.rs" "state.rs"
-    "stream.rs" "wire.rs");
+    "declare.rs" "engine.rs" "host.rs" "kernel.rs" "lane.rs" "lib.rs" "messages.rs" "options.rs" "powers.rs"
+    "register.rs" "scanout.rs" "state.rs" "stream.rs" "wire.rs");
+const RUST_VIRTIO: &[File] = files!("sdk/src/virtio/", "devices/sdk/plugin/src/virtio/",
+    "chain.rs" "describe.rs" "device.rs" "guest.rs" "mod.rs" "registers.rs" "ring.rs" "state.rs");
 /// Its own tests stay where the schema is, which they hold it to.
-const SDK_TESTS: &str = "#[cfg(test)]\nmod tests;\n\n";
+const SDK_TESTS: &str = "#[cfg(test)]\nmod tests;\n";
 /// What allows all of it to be used.
 const PYTHON_LICENCES: &[File] = files!("cofferdam_device/", "", "LICENSE-APACHE" "LICENSE-MIT");
 const LICENCES: &[File] = files!("sdk/", "", "LICENSE-APACHE" "LICENSE-MIT");
@@ -70,7 +72,7 @@ pub fn new(asked: &NewArgs) -> Result<u8> {
     let (device, sdk): (_, &[&[File]]) = match asked.lang {
         NewLanguage::Python => (PYTHON_DEVICE, &[PYTHON, PYTHON_VIRTIO, PYTHON_SCHEMA, PYTHON_LICENCES]),
         NewLanguage::Cpp => (CPP_DEVICE, &[CPP, CPP_VIRTIO, CPP_SCHEMA, CPP_TOOLS, LICENCES]),
-        NewLanguage::Rust => (RUST_DEVICE, &[RUST, LICENCES]),
+        NewLanguage::Rust => (RUST_DEVICE, &[RUST, RUST_VIRTIO, LICENCES]),
     };
     let folder = Path::new(name);
     match fs::create_dir(folder) {

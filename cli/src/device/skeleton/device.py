@@ -21,13 +21,10 @@ class Sensor(Device):
     lines = [isa(5)]
 
     class State(State):
-        limit: u16
+        limit: u16 = 0xFFFF
 
     def attach(self, options, powers):
         self.tenths = options["tenths"]
-
-    def power_on(self, state):
-        state.limit = 0xFFFF
 
     def temperature(self, state, at):
         return self.tenths

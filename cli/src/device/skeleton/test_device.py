@@ -11,7 +11,6 @@ class Test(unittest.TestCase):
         self.sensor = Sensor()
         self.sensor.attach({"base": 0x440, "tenths": 300}, None)
         self.state = Sensor.State()
-        self.sensor.power_on(self.state)
 
     def test_a_register_at_another_width_is_none(self):
         with self.assertRaises(NoRegister):

@@ -7,7 +7,8 @@ fn at(offset: u64, width: u8) -> Access {
 }
 
 fn sensor(tenths: &str) -> Sensor {
-    Sensor::attach(&Options::new(&[("tenths", tenths)]), &mut Powers::default()).expect("good options")
+    let options = Options::parse(Sensor::OPTIONS, &[("tenths", tenths)]).expect("good options");
+    Sensor::attach(&options, &mut Powers::default()).expect("all that it wishes for")
 }
 
 #[test]

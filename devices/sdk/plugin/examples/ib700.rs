@@ -3,15 +3,15 @@
 //! Source: iBASE, *IB700 Pentium III CPU card, User's Manual*, "Watchdog Timer Configuration".
 
 use cofferdam_plugin::{
-    Access, Class, Device, Latch, Manifest, NoRegister, OptionKind, OptionSpec, Options, Outputs, Powers, Range,
-    Refusal, Switch, Wish, run, state,
+    Access, Device, Latch, Manifest, NoRegister, OptionSpec, Options, Outputs, Powers, Range, Refusal, Switch, Wish,
+    run, state,
 };
 
 const SECOND: u64 = 1_000_000_000;
+const ACTIONS: [(&str, Switch); 3] =
+    [("reset", Switch::Reset), ("poweroff", Switch::PowerOff), ("panic", Switch::Panicked)];
 
-state! {
-    struct State { expires_ns: u64, expiries: u32, runs: u8 }
-}
+state! { struct State { expires_ns: u64, expiries: u32, runs: u8 } }
 
 struct Ib700 {
     expired: Latch,
@@ -19,17 +19,15 @@ struct Ib700 {
 
 impl Device for Ib700 {
     type State = State;
+    const OPTIONS: &'static [OptionSpec] =
+        &[OptionSpec::text("action", "reset", "what an expired timer does: reset, poweroff or panic")];
 
     fn manifest(options: &Options) -> Result<Manifest, Refusal> {
-        let actions = [("reset", Switch::Reset), ("poweroff", Switch::PowerOff), ("panic", Switch::Panicked)];
-        let action = options.choice("action", &actions)?;
-        let summary = "what an expired timer does: reset, poweroff or panic";
-        Ok(Manifest {
-            ranges: vec![Range::ports("stop", 0x441, 1), Range::ports("start", 0x443, 1)],
-            wishes: vec![Wish::switch(action, "expired", "a guest that stands still is to be ended")],
-            options: vec![OptionSpec::new("action", OptionKind::Text, "reset", summary)],
-            ..Manifest::new("ib700", "iBASE IB700 watchdog timer", Class::System)
-        })
+        let action = options.choice("action", &ACTIONS)?;
+        Ok(Manifest::new("ib700", "iBASE IB700 watchdog timer")
+            .range(Range::ports("stop", 0x441, 1))
+            .range(Range::ports("start", 0x443, 1))
+            .wish(Wish::switch(action, "expired", "a guest that stands still is to be ended")))
     }
     fn attach(_: &Options, powers: &mut Powers) -> Result<Ib700, Refusal> {
         Ok(Ib700 { expired: Latch::new(powers.switch("expired")?) })
@@ -57,6 +55,4 @@ impl Device for Ib700 {
     }
 }
 
-fn main() {
-    run::<Ib700>()
-}
+run!(Ib700);

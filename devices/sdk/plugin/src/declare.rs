@@ -1,5 +1,7 @@
 //! What a device declares of itself: the VMM knows it by nothing else. Names are those of `schema/manifest.capnp`.
 
+use crate::Refusal;
+
 /// What kind of work a device does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
@@ -25,6 +27,9 @@ pub enum Power {
     FileRead = 4,
     FileWrite = 5,
     Switch = 6,
+    Direct = 7,
+    Entropy = 8,
+    Scanout = 9,
 }
 
 /// What a switch does.
@@ -38,22 +43,12 @@ pub enum Switch {
     Exit = 4,
 }
 
-/// What an option's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-#[allow(missing_docs)]
-pub enum OptionKind {
-    Number = 1,
-    Text = 2,
-    Flag = 3,
-}
-
 /// Where a range lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
-    /// At this I/O port.
-    Port(u16),
-    /// At this guest address.
+    /// From this I/O port on.
+    Port(u64),
+    /// From this guest address on.
     Memory(u64),
     /// Wherever this 32-bit memory BAR points.
     Bar(u8),
@@ -70,28 +65,6 @@ pub struct Range {
     pub space: Space,
     /// Bytes.
     pub length: u64,
-}
-
-/// A register that need not be a synchronous round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Register {
-    /// Index of the range.
-    pub range: u8,
-    /// Bytes from the start of the range.
-    pub offset: u64,
-    /// The one width, in bytes, at which this holds.
-    pub width: u8,
-    /// How it may be accessed.
-    pub kind: RegisterKind,
-}
-
-/// How a register may be accessed without waiting for its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegisterKind {
-    /// Writes may be posted; bit in the outputs' `postable` mask.
-    Posted(u8),
-    /// Reads are served from a shadow value; its index.
-    Shadow(u8),
 }
 
 /// A pin interrupt; line `n` is bit `n` of the outputs' levels.
@@ -123,15 +96,17 @@ pub struct Wish {
     pub name: String,
     /// For power `switch`: what it does.
     pub switch: Option<Switch>,
+    /// For power `direct`: the index of the range that it backs, all of it.
+    pub range: u8,
     /// The reason, for who is to grant it.
     pub because: String,
 }
 
 impl Wish {
-    /// A wish for a power that is not a switch.
+    /// A wish for a power of which no more is to be said.
     #[must_use]
     pub fn new(power: Power, name: &str, because: &str) -> Wish {
-        Wish { power, name: name.to_owned(), switch: None, because: because.to_owned() }
+        Wish { power, name: name.to_owned(), switch: None, range: 0, because: because.to_owned() }
     }
 
     /// A wish for a switch.
@@ -139,26 +114,11 @@ impl Wish {
     pub fn switch(switch: Switch, name: &str, because: &str) -> Wish {
         Wish { switch: Some(switch), ..Wish::new(Power::Switch, name, because) }
     }
-}
 
-/// An option that a person may set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OptionSpec {
-    /// Its name.
-    pub name: String,
-    /// What its value is.
-    pub kind: OptionKind,
-    /// What it is when it is not set, for people.
-    pub default: String,
-    /// What it is for.
-    pub summary: String,
-}
-
-impl OptionSpec {
-    /// An option.
+    /// A wish for memory of its own behind this range, which the guest sees without asking the device.
     #[must_use]
-    pub fn new(name: &str, kind: OptionKind, default: &str, summary: &str) -> OptionSpec {
-        OptionSpec { name: name.to_owned(), kind, default: default.to_owned(), summary: summary.to_owned() }
+    pub fn direct(range: u8, name: &str, because: &str) -> Wish {
+        Wish { range, ..Wish::new(Power::Direct, name, because) }
     }
 }
 
@@ -183,7 +143,8 @@ pub struct Pci {
     pub vector_bar: u8,
 }
 
-/// A device, as everybody but itself knows it. Its state's size is that of [`crate::Device::State`].
+/// A device, as everybody but itself knows it. Its registers and options are constants of the [`Device`](crate::Device), and
+/// its state's size is that of its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Named by the hardware.
@@ -194,8 +155,6 @@ pub struct Manifest {
     pub class: Class,
     /// Addresses it answers.
     pub ranges: Vec<Range>,
-    /// Registers that are not plain synchronous ones.
-    pub registers: Vec<Register>,
     /// Pin interrupts.
     pub lines: Vec<Line>,
     /// MSI-X vectors.
@@ -206,34 +165,69 @@ pub struct Manifest {
     pub wishes: Vec<Wish>,
     /// Its PCI identity; without one it is not a PCI function.
     pub pci: Option<Pci>,
-    /// Options a person may set.
-    pub options: Vec<OptionSpec>,
 }
 
 impl Manifest {
-    /// A manifest of nothing but a name, to be filled in.
+    /// A manifest of class `system`, with nothing but a name.
     #[must_use]
-    pub fn new(name: &str, summary: &str, class: Class) -> Manifest {
+    pub fn new(name: &str, summary: &str) -> Manifest {
         Manifest {
             name: name.to_owned(),
             summary: summary.to_owned(),
-            class,
+            class: Class::System,
             ranges: Vec::new(),
-            registers: Vec::new(),
             lines: Vec::new(),
             vectors: 0,
             doorbells: Vec::new(),
             wishes: Vec::new(),
             pci: None,
-            options: Vec::new(),
         }
+    }
+
+    /// With one more range.
+    #[must_use]
+    pub fn range(mut self, range: Range) -> Manifest {
+        self.ranges.push(range);
+        self
+    }
+
+    /// With one more line.
+    #[must_use]
+    pub fn line(mut self, line: Line) -> Manifest {
+        self.lines.push(line);
+        self
+    }
+
+    /// With one more wish.
+    #[must_use]
+    pub fn wish(mut self, wish: Wish) -> Manifest {
+        self.wishes.push(wish);
+        self
+    }
+
+    /// Bytes of the range that this wish backs.
+    pub(crate) fn backed_by(&self, wish: &Wish) -> u64 {
+        let range = self.ranges.get(usize::from(wish.range)).filter(|_| wish.power == Power::Direct);
+        range.map_or(0, |range| range.length)
+    }
+
+    /// Refuses what the schema has no room for: an option may have asked for it.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        for Range { name, space, .. } in &self.ranges {
+            if let Space::Port(first) = space
+                && *first > u64::from(u16::MAX)
+            {
+                return Err(Refusal(format!("range `{name}`: there is no port {first:#x}")));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Range {
-    /// Ports from `first` on.
+    /// I/O ports from `first` on.
     #[must_use]
-    pub fn ports(name: &str, first: u16, length: u64) -> Range {
+    pub fn ports(name: &str, first: u64, length: u64) -> Range {
         Range { name: name.to_owned(), space: Space::Port(first), length }
     }
 

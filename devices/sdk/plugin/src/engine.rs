@@ -118,7 +118,7 @@ impl<D: Device> Engine<D> {
                 (self.irq)();
                 self.note();
             }
-            operation::POST | operation::BUTTON => self.tell(),
+            operation::POST | operation::BUTTON | operation::REFRESH => self.tell(),
             // Its vcpu looks at levels and deadline before it goes on.
             _ => self.note(),
         }
@@ -143,6 +143,7 @@ impl<D: Device> Engine<D> {
             operation::ALARM if self.is_due(now) => self.device.alarm(state, now),
             operation::ALARM => {}
             operation::BUTTON => self.device.button(state, now),
+            operation::REFRESH => self.device.refresh(state, now),
             operation::RESET => *state = self.device.power_on(),
             operation::QUIESCE | operation::SHUTDOWN => {
                 for _ in 0..QUIESCE_LOOKS {

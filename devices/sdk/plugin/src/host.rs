@@ -8,7 +8,7 @@ use crate::engine::{Engine, state_bytes};
 use crate::kernel::{self, Shared};
 use crate::lane::{Lane, MemoryLane, Patience, SocketLane, StateRegion};
 use crate::messages::{self, Assignment, Grant, Name, purpose};
-use crate::{Bell, Device, File, GuestMemory, Options, Powers, Refusal, Stream};
+use crate::{Bell, Device, File, GuestMemory, Options, Powers, Random, Refusal, Scanout, Stream};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -67,7 +67,7 @@ fn serve<D: Device>() -> io::Result<()> {
     send(EVENT, 0, messages::HELLO, messages::hello(PROTOCOL));
     let assign = Call::receive()?;
     let (options, assignment, manifest) = assign.or_refuse(assigned::<D>(&assign));
-    assign.reply(messages::MANIFESTS, messages::manifests(&manifest, state_bytes::<D>() as u32));
+    assign.reply(messages::MANIFESTS, messages::manifests::<D>(&manifest, state_bytes::<D>() as u32));
     let mut grants = Grants::default();
     let (mut engine, wake) = loop {
         let call = Call::receive()?;
@@ -95,9 +95,12 @@ fn assigned<D: Device>(call: &Call) -> Result<(Options, Assignment, Manifest), R
     }
     let devices = messages::assign(call.body.clone()).map_err(|_| Refusal::from("the assignment is malformed"))?;
     let [assignment] = <[Assignment; 1]>::try_from(devices).map_err(|_| Refusal::from("a plugin is one device"))?;
-    let options = Options::of(assignment.options.clone());
-    options.check(&D::manifest(&Options::default())?.options)?;
+    if assignment.exchanged {
+        return Err("a medium was exchanged, and a plugin has no drives".into());
+    }
+    let options = Options::parse(D::OPTIONS, &assignment.options)?;
     let manifest = D::manifest(&options)?;
+    manifest.check()?;
     Ok((options, assignment, manifest))
 }
 
@@ -122,30 +125,40 @@ fn attach<D: Device>(
         }
         _ => return Err("a device in Rust is reached over `memory` or `socket`".into()),
     };
-    let mut powers = powers(manifest, grants)?;
+    let mut powers = powers(manifest, grants, &state)?;
     let device = D::attach(options, &mut powers)?;
     let lengths = manifest.ranges.iter().map(|range| range.length).collect();
     let ring = Box::new(move || kernel::ring(irq, 1));
     Ok((Engine::new(device, lengths, state, lane, ring, assignment.poisoned), wake))
 }
 
-fn powers(manifest: &Manifest, grants: &mut Grants) -> Result<Powers, Refusal> {
+fn powers(manifest: &Manifest, grants: &mut Grants, state: &StateRegion) -> Result<Powers, Refusal> {
     let mut powers = Powers::default();
     for (number, wish) in (0..).zip(&manifest.wishes) {
         let name = wish.name.clone();
         match wish.power {
             Power::Switch => {
-                powers.switches.push((name, Bell::of(grants.take(purpose::SWITCH, number, "switch")?)));
+                powers.switches.insert(name, Bell::of(grants.take(purpose::SWITCH, number, "switch")?));
             }
             Power::FileRead | Power::FileWrite => {
                 let file = File::of(grants.take(purpose::FILE, number, "file")?);
-                powers.files.push((name, file.map_err(|error| format!("a file cannot be looked at: {error}"))?));
+                powers.files.insert(name, file.map_err(|error| format!("a file cannot be looked at: {error}"))?);
             }
             Power::Stream => {
                 let rings = grants.map(purpose::STREAM, number, true, "stream")?;
                 let bell = Bell::of(grants.take(purpose::BELL, number, "bell")?);
-                powers.streams.push((name, Stream::new(rings, bell).ok_or("the region of a stream is too small")?));
+                powers.streams.insert(name, Stream::new(rings, bell).ok_or("the region of a stream is too small")?);
             }
+            Power::Direct => {
+                let mut memory = GuestMemory::default();
+                memory.add(0, grants.map(purpose::DIRECT, number, true, "direct")?);
+                powers.directs.insert(name, memory);
+            }
+            Power::Scanout => {
+                let region = grants.map(purpose::SCANOUT, number, true, "scanout")?;
+                powers.scanouts.insert(name, Scanout::new(region).ok_or("the region of a scanout is too small")?);
+            }
+            Power::Entropy => powers.random = Some(Random),
             Power::Memory | Power::LowMemory => {}
         }
     }
@@ -156,9 +169,8 @@ fn powers(manifest: &Manifest, grants: &mut Grants) -> Result<Powers, Refusal> {
     for base in grants.bases() {
         memory.add(base, grants.map_at(purpose::MEMORY, base)?);
     }
-    if !memory.is_empty() {
-        powers.memory = Some(memory);
-    }
+    powers.memory = Some(memory).filter(|memory| !memory.is_empty());
+    powers.doorbell = state.doorbell();
     Ok(powers)
 }
 
@@ -262,9 +274,9 @@ impl Call {
         }
         let malformed = || io::Error::other("the supervisor sent a message that is no call");
         let (header, body) = datagram[..length].split_at_checked(HEADER_BYTES).ok_or_else(malformed)?;
-        let half = |at: usize| <u16 as crate::Field>::load(&header[at..]);
-        let word = |at: usize| <u64 as crate::Field>::load(&header[at..]);
-        let said = <u32 as crate::Field>::load(&header[20..]) as usize;
+        let half = |at: usize| <u16 as crate::Plain>::load(&header[at..]);
+        let word = |at: usize| <u64 as crate::Plain>::load(&header[at..]);
+        let said = <u32 as crate::Plain>::load(&header[20..]) as usize;
         if &header[..4] != MAGIC || half(4) != VERSION || header[16] != CALL || said != body.len() {
             return Err(malformed());
         }

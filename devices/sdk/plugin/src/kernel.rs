@@ -3,16 +3,17 @@
 //! Declared here as the C library has them, which std is linked with anyway. Layouts are those of x86-64.
 #![allow(unsafe_code)] // Calls of the C library, and memory that another process stores to.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// Descriptors that one message may bring.
 const HANDLES_MAX: usize = 8;
 /// `SOL_SOCKET` and `SCM_RIGHTS`.
 const RIGHTS: (c_int, c_int) = (1, 1);
 const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
+const SYS_GETRANDOM: c_long = 318;
 const PR_SET_DUMPABLE: c_int = 4;
 const PROT_READ: c_int = 1;
 const PROT_WRITE: c_int = 2;
@@ -61,6 +62,7 @@ unsafe extern "C" {
     #[link_name = "close"]
     fn close_descriptor(descriptor: c_int) -> c_int;
     fn _exit(code: c_int) -> !;
+    fn syscall(number: c_long, ...) -> c_long;
 }
 
 /// Reads what is there, once.
@@ -84,6 +86,22 @@ pub(crate) fn ring(descriptor: RawFd, value: u64) {
 /// Sleeps until an eventfd is rung.
 pub(crate) fn sleep(descriptor: RawFd) {
     let _ = read_once(descriptor, &mut [0; 8]);
+}
+
+/// Fills memory with random bytes.
+pub(crate) fn random(mut into: &mut [u8]) -> io::Result<()> {
+    while !into.is_empty() {
+        // The system call itself: the C library's function may keep memory of its own for it.
+        // SAFETY: the memory is the caller's, of this length.
+        let done = unsafe { syscall(SYS_GETRANDOM, into.as_mut_ptr(), into.len(), 0) };
+        match moved(done as isize) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(filled) => into = into.get_mut(filled..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Receives one message, with the descriptors that come with it.
@@ -147,8 +165,7 @@ impl Shared {
         Ok(Shared { start: start.cast(), length })
     }
 
-    /// Memory of this process alone, for tests.
-    #[cfg(test)]
+    /// Memory of this process alone, for tests. It is never given back.
     pub(crate) fn private(length: usize) -> Shared {
         let words = vec![0u64; length.div_ceil(8)].leak();
         Shared { start: words.as_mut_ptr().cast(), length }
@@ -170,6 +187,13 @@ impl Shared {
         assert!(at.is_multiple_of(4) && at + 4 <= self.length, "an index lies in its region");
         // SAFETY: as above.
         unsafe { AtomicU32::from_ptr(self.start.add(at).cast()) }
+    }
+
+    /// The word of 16 bits at an offset, which is a multiple of its size.
+    pub(crate) fn short(&self, at: usize) -> &AtomicU16 {
+        assert!(at.is_multiple_of(2) && at + 2 <= self.length, "a word lies in its region");
+        // SAFETY: as above.
+        unsafe { AtomicU16::from_ptr(self.start.add(at).cast()) }
     }
 
     /// The byte at an offset.

@@ -35,6 +35,7 @@ pub(crate) mod operation {
     pub const QUIESCE: u16 = 6;
     pub const SHUTDOWN: u16 = 7;
     pub const BUTTON: u16 = 8;
+    pub const REFRESH: u16 = 9;
 }
 
 impl Entry {
@@ -178,6 +179,15 @@ impl StateRegion {
     }
     pub(crate) fn count_unknown(&self) {
         self.store(UNKNOWN, self.load(UNKNOWN).wrapping_add(1));
+    }
+
+    /// What counts doorbells that were answered.
+    pub(crate) fn doorbell(&self) -> Box<dyn Fn()> {
+        let memory = self.memory;
+        Box::new(move || {
+            let count = memory.word(DOORBELLS);
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        })
     }
 
     /// Says that the host is about to sleep. On return that is ordered before its last look for work.
@@ -345,7 +355,7 @@ impl SocketLane {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            let word = |at: usize| <u64 as crate::Field>::load(&packet[8 * at..]);
+            let word = |at: usize| <u64 as crate::Plain>::load(&packet[8 * at..]);
             let entry = Entry::of(word(1), [word(2), word(3), word(4)]);
             // What is not the next comes from before a restart: it was done, or is sent again in its turn.
             if entry.sequence == self.next {

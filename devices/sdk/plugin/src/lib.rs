@@ -15,21 +15,22 @@ mod lane;
 mod messages;
 mod options;
 mod powers;
+mod register;
+mod scanout;
 mod state;
 mod stream;
-mod wire;
-
 #[cfg(test)]
 mod tests;
+pub mod virtio;
+mod wire;
 
-pub use declare::{
-    Class, Doorbell, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range, Register, RegisterKind, Space, Switch,
-    Wish,
-};
+pub use declare::{Class, Doorbell, Line, Manifest, Pci, Power, Range, Space, Switch, Wish};
 pub use host::{Severity, log, run};
-pub use options::{Options, Refusal};
-pub use powers::{Bell, File, GuestMemory, Latch, OutsideGrant, Powers};
-pub use state::{Field, Plain};
+pub use options::{OptionSpec, Options, Refusal, Value};
+pub use powers::{Bell, File, GuestMemory, Latch, OutsideGrant, Powers, Random};
+pub use register::Register;
+pub use scanout::{Drawing, Scanout};
+pub use state::{Number, Plain};
 pub use stream::Stream;
 
 /// Shadow values of a device.
@@ -38,11 +39,17 @@ pub const SHADOW_MAX: usize = 8;
 /// Emulated hardware with registers.
 ///
 /// Calls never overlap. Order: `attach`; then `power_on`, or `check` of state found from an earlier incarnation; then any of
-/// `read`, `write`, `alarm`, `button` and `scan`, each followed by `outputs` and, once committed, by `settle`. `power_on` may
-/// come again at any time: it is the reset.
-pub trait Device: Sized {
+/// `read`, `write`, `alarm`, `button`, `refresh` and `scan`, each followed by `outputs` and, once committed, by `settle`.
+/// `power_on` may come again at any time: it is the reset.
+pub trait Device: Sized + 'static {
     /// All that a guest could observe, and nothing else: see [`state!`](macro@crate::state).
     type State: Plain;
+
+    /// Options that a person may set.
+    const OPTIONS: &'static [OptionSpec] = &[];
+
+    /// Its registers, where `read` and `write` are left as they are; and those that are not plain synchronous ones.
+    const REGISTERS: &'static [Register<Self>] = &[];
 
     /// What this device declares when it has these options.
     fn manifest(options: &Options) -> Result<Manifest, Refusal>;
@@ -50,9 +57,9 @@ pub trait Device: Sized {
     /// Takes its powers. What is not taken from `powers` here it will never have.
     fn attach(options: &Options, powers: &mut Powers) -> Result<Self, Refusal>;
 
-    /// The state after power on or reset: all zero, where a device says nothing else.
+    /// The state after power on or reset: what the state says of itself, where a device says nothing else.
     fn power_on(&mut self) -> Self::State {
-        Self::State::default()
+        Self::State::initial()
     }
 
     /// Whether state found in memory is one that this device could have left. It comes from a process that may have been
@@ -61,14 +68,14 @@ pub trait Device: Sized {
         true
     }
 
-    /// Answers a guest load. The caller masks the value to the width of the access.
-    fn read(&mut self, _state: &mut Self::State, _at: Access) -> Result<u64, NoRegister> {
-        Err(NoRegister)
+    /// Answers a guest load, from the registers that are declared. The caller masks the value to the width of the access.
+    fn read(&mut self, state: &mut Self::State, at: Access) -> Result<u64, NoRegister> {
+        Register::load(self, state, at)
     }
 
-    /// Takes a guest store. The caller has masked `value` to the width of the access.
-    fn write(&mut self, _state: &mut Self::State, _at: Access, _value: u64) -> Result<(), NoRegister> {
-        Err(NoRegister)
+    /// Takes a guest store, by the registers that are declared. The caller has masked `value` to the width of the access.
+    fn write(&mut self, state: &mut Self::State, at: Access, value: u64) -> Result<(), NoRegister> {
+        Register::store(self, state, at, value)
     }
 
     /// The deadline in the committed outputs has passed.
@@ -76,6 +83,9 @@ pub trait Device: Sized {
 
     /// The operator pressed the power button.
     fn button(&mut self, _state: &mut Self::State, _now: u64) {}
+
+    /// Somebody wants to see what a display shows: it is drawn into the [`Scanout`]. A bounded amount of work.
+    fn refresh(&mut self, _state: &mut Self::State, _now: u64) {}
 
     /// Looks at queues and rings, after each wake and before each synchronous operation; a bounded amount of work. Says
     /// whether something was done.
@@ -90,6 +100,16 @@ pub trait Device: Sized {
 
     /// The state is committed: make its effects happen outside. Must bear being called again for the same state.
     fn settle(&mut self, _state: &Self::State) {}
+}
+
+/// Makes the program: its `main` is [`run`] of this device.
+#[macro_export]
+macro_rules! run {
+    ($device:ty) => {
+        fn main() {
+            $crate::run::<$device>()
+        }
+    };
 }
 
 /// Where an access landed: inside the range, at a width of 1, 2, 4 or 8 bytes.

@@ -1,7 +1,9 @@
 //! What a plugin and its supervisor say to each other: `schema/host.capnp`, `schema/manifest.capnp`, `schema/imc.capnp`. The
 //! numbers are where fields lie, as `capnp compile -ocapnp` shows them; the tests hold them to the schema.
 
-use crate::declare::{Doorbell, Line, Manifest, OptionSpec, Pci, Range, Register, RegisterKind, Space, Wish};
+use crate::Device;
+use crate::declare::{Doorbell, Line, Manifest, Pci, Range, Space, Wish};
+use crate::options::{OptionSpec, Value};
 use crate::wire::{Builder, Layout, Malformed, Place, Reader};
 
 /// A message: its number in the datagram's header, and the identity of its struct.
@@ -19,6 +21,7 @@ pub(crate) const SEAL: Name = Name(0x15, 0xe301_73db_b351_d121);
 pub(crate) const LOG: Name = Name(0x16, 0xa3aa_e881_bdf1_8000);
 
 const SETTINGS: usize = 1;
+const EXCHANGED: usize = 2;
 
 /// What it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub(crate) struct Assignment {
     pub options: Vec<(String, String)>,
     pub carrier: u16,
     pub poisoned: bool,
+    pub exchanged: bool,
 }
 
 pub(crate) const MEMORY: u16 = 1;
@@ -53,7 +57,9 @@ pub(crate) mod purpose {
     pub const STREAM: u16 = 9;
     pub const BELL: u16 = 10;
     pub const SWITCH: u16 = 11;
+    pub const DIRECT: u16 = 12;
     pub const PACKETS: u16 = 13;
+    pub const SCANOUT: u16 = 19;
 }
 
 pub(crate) fn hello(protocol: u16) -> Vec<u8> {
@@ -90,6 +96,7 @@ pub(crate) fn assign(body: Vec<u8>) -> Result<Vec<Assignment>, Malformed> {
             options: settings.iter().map(option).collect::<Result<_, Malformed>>()?,
             carrier: u16::from_le_bytes(device.number(0)),
             poisoned: device.number::<1>(2)[0] & 1 != 0,
+            exchanged: device.has(EXCHANGED),
         })
     };
     devices.into_iter().map(assignment).collect()
@@ -119,7 +126,7 @@ const PCI: Layout = (2, 2);
 const OPTION: Layout = (1, 3);
 
 /// The reply to an assignment.
-pub(crate) fn manifests(manifest: &Manifest, state_bytes: u32) -> Vec<u8> {
+pub(crate) fn manifests<D: Device>(manifest: &Manifest, state_bytes: u32) -> Vec<u8> {
     let (mut to, root) = Builder::new((0, 1));
     let own = to.list(root, 0, 1, MANIFEST)[0];
     to.text(own, 0, &manifest.name);
@@ -128,15 +135,16 @@ pub(crate) fn manifests(manifest: &Manifest, state_bytes: u32) -> Vec<u8> {
     to.set(own, 2, manifest.vectors.to_le_bytes());
     to.set(own, 4, state_bytes.to_le_bytes());
     each(&mut to, own, 2, &manifest.ranges, RANGE, range);
-    each(&mut to, own, 3, &manifest.registers, REGISTER, register);
+    each(&mut to, own, 3, &kinds::<D>(), REGISTER, register);
     each(&mut to, own, 4, &manifest.lines, LINE, line);
     each(&mut to, own, 5, &manifest.doorbells, DOORBELL, doorbell);
-    each(&mut to, own, 6, &manifest.wishes, WISH, wish);
+    let backed = |wish| (wish, manifest.backed_by(wish));
+    each(&mut to, own, 6, &manifest.wishes.iter().map(backed).collect::<Vec<_>>(), WISH, wish);
     if let Some(identity) = &manifest.pci {
         let place = to.structure(own, 7, PCI);
         pci(&mut to, place, identity);
     }
-    each(&mut to, own, 10, &manifest.options, OPTION, option);
+    each(&mut to, own, 10, D::OPTIONS, OPTION, option);
     to.finish()
 }
 
@@ -178,17 +186,36 @@ fn range(to: &mut Builder, at: Place, range: &Range) {
     to.set(at, 8, tag.to_le_bytes());
 }
 
-fn register(to: &mut Builder, at: Place, register: &Register) {
-    to.set(at, 0, [register.range, register.width]);
-    to.set(at, 8, register.offset.to_le_bytes());
-    let tag = match register.kind {
-        RegisterKind::Posted(bit) => {
-            to.set(at, 4, [bit]);
+/// How a register may be accessed without waiting for its host.
+enum Kind {
+    Posted(u8),
+    Shadow(u8),
+}
+
+/// A register that is not a plain synchronous one: its range, its offset and its width, and what else it is.
+type Special = (u8, u64, u8, Kind);
+
+fn kinds<D: Device>() -> Vec<Special> {
+    let kinds = D::REGISTERS.iter().flat_map(|register| {
+        let posted = register.posted.map(Kind::Posted);
+        let shadow = register.shadow.map(Kind::Shadow);
+        let special = |kind| (register.range, register.offset, register.width, kind);
+        [posted, shadow].into_iter().flatten().map(special)
+    });
+    kinds.collect()
+}
+
+fn register(to: &mut Builder, at: Place, (range, offset, width, kind): &Special) {
+    to.set(at, 0, [*range, *width]);
+    to.set(at, 8, offset.to_le_bytes());
+    let tag = match kind {
+        Kind::Posted(bit) => {
+            to.set(at, 4, [*bit]);
             1u16
         }
-        RegisterKind::Shadow(slot) => {
+        Kind::Shadow(slot) => {
             let shadow = to.structure(at, 0, SHADOW);
-            to.set(shadow, 0, [slot]);
+            to.set(shadow, 0, [*slot]);
             2
         }
     };
@@ -209,9 +236,12 @@ fn doorbell(to: &mut Builder, at: Place, bell: &Doorbell) {
     to.set(at, 8, bell.offset.to_le_bytes());
 }
 
-fn wish(to: &mut Builder, at: Place, wish: &Wish) {
+/// A wish, with the bytes of the range that it backs.
+fn wish(to: &mut Builder, at: Place, (wish, bytes): &(&Wish, u64)) {
     to.set(at, 0, (wish.power as u16).to_le_bytes());
     to.set(at, 2, wish.switch.map_or(0, |switch| switch as u16).to_le_bytes());
+    to.set(at, 4, [wish.range]);
+    to.set(at, 8, bytes.to_le_bytes());
     to.text(at, 0, &wish.name);
     to.text(at, 1, &wish.because);
 }
@@ -227,8 +257,15 @@ fn pci(to: &mut Builder, at: Place, pci: &Pci) {
 }
 
 fn option(to: &mut Builder, at: Place, option: &OptionSpec) {
-    to.text(at, 0, &option.name);
-    to.set(at, 0, (option.kind as u16).to_le_bytes());
-    to.text(at, 1, &option.default);
-    to.text(at, 2, &option.summary);
+    let (kind, default) = match option.default {
+        // Large numbers are addresses.
+        Value::Number(number) if number > 255 => (1u16, format!("{number:#x}")),
+        Value::Number(number) => (1, number.to_string()),
+        Value::Text(text) => (2, text.to_owned()),
+        Value::Flag(flag) => (3, if flag { "on" } else { "off" }.to_owned()),
+    };
+    to.text(at, 0, option.name);
+    to.set(at, 0, kind.to_le_bytes());
+    to.text(at, 1, &default);
+    to.text(at, 2, option.summary);
 }

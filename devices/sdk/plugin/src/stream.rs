@@ -30,6 +30,12 @@ impl Stream {
         (rings.len() >= STREAM_BYTES).then_some(Stream { rings, bell })
     }
 
+    /// A stream for tests, whose other side does nothing. Its memory is never given back.
+    #[must_use]
+    pub fn private(bell: Bell) -> Stream {
+        Stream { rings: Shared::private(STREAM_BYTES), bell }
+    }
+
     /// Free bytes of the out ring when `head` bytes have been put in all.
     #[must_use]
     pub fn room(&self, head: u32) -> usize {

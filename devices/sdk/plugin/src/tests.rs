@@ -66,10 +66,18 @@ fn names_of_messages_are_those_of_the_schema() {
 }
 
 #[test]
+fn an_assignment_after_an_exchange_of_media_is_read_as_one() {
+    let mut assign = assignment();
+    assign.devices[0].exchanged = Some(peer::Exchanged { bay: 0, forced: false });
+    assert!(messages::assign(encoded(&assign)).unwrap()[0].exchanged);
+}
+
+#[test]
 fn an_assignment_is_read_as_it_was_meant() {
     let read = messages::assign(encoded(&assignment())).unwrap();
     let options = vec![("base".to_owned(), "0x440".to_owned()), ("empty".to_owned(), String::new())];
-    assert_eq!(read, [messages::Assignment { options, carrier: messages::SOCKET, poisoned: true }]);
+    let wanted = messages::Assignment { options, carrier: messages::SOCKET, poisoned: true, exchanged: false };
+    assert_eq!(read, [wanted]);
 }
 
 #[test]
@@ -103,15 +111,12 @@ fn what_a_plugin_says_is_read_as_it_was_meant() {
 fn a_manifest_is_read_as_it_was_meant() {
     use schema::manifest as peer;
     let own = Manifest {
+        class: Class::Timer,
         ranges: vec![
             Range::ports("ports", 0x440, 4),
             Range::memory("memory", 0xfed0_0000, 0x1000),
             Range::memory_bar("bar", 2, 0x4000),
             Range::port_bar("port bar", 0, 32),
-        ],
-        registers: vec![
-            Register { range: 0, offset: 2, width: 2, kind: RegisterKind::Posted(3) },
-            Register { range: 1, offset: 8, width: 4, kind: RegisterKind::Shadow(5) },
         ],
         lines: vec![Line::Isa(5), Line::Pin(1)],
         vectors: 3,
@@ -119,6 +124,7 @@ fn a_manifest_is_read_as_it_was_meant() {
         wishes: vec![
             Wish::switch(Switch::Panicked, "expired", "because"),
             Wish::new(Power::FileWrite, "disk", "sectors lie in it"),
+            Wish::direct(2, "picture", "the guest draws there"),
         ],
         pci: Some(Pci {
             vendor: 0x1af4,
@@ -130,10 +136,9 @@ fn a_manifest_is_read_as_it_was_meant() {
             capabilities: vec![vec![9, 0, 16, 1], vec![9; 20]],
             vector_bar: 4,
         }),
-        options: vec![OptionSpec::new("base", OptionKind::Number, "0x440", "first port")],
-        ..Manifest::new("thermo", "Temperature sensor", Class::Timer)
+        ..Manifest::new("thermo", "Temperature sensor")
     };
-    let read = decode::<schema::host::Manifests>(&messages::manifests(&own, 24)).unwrap().manifests;
+    let read = decode::<schema::host::Manifests>(&messages::manifests::<Thermo>(&own, 24)).unwrap().manifests;
     let [read] = <[peer::Manifest; 1]>::try_from(read).unwrap();
     let range = |name: &str, space, length| peer::Range { name: name.into(), length, space };
     assert_eq!(
@@ -158,33 +163,132 @@ fn a_manifest_is_read_as_it_was_meant() {
     assert_eq!((read.vectors, read.state_bytes, read.bulk_bytes), (3, 24, 0));
     assert_eq!((read.name.as_str(), read.summary.as_str()), ("thermo", "Temperature sensor"));
     assert_eq!(read.class, peer::Class::Timer);
-    let [expired, disk] = <[peer::Wish; 2]>::try_from(read.wishes).unwrap();
+    let [expired, disk, picture] = <[peer::Wish; 3]>::try_from(read.wishes).unwrap();
     assert_eq!((expired.power, expired.switch), (peer::Power::Switch, Some(peer::Switch::Panicked)));
     assert_eq!((expired.name.as_str(), expired.because.as_str()), ("expired", "because"));
     assert_eq!((disk.power, disk.switch, disk.name.as_str()), (peer::Power::FileWrite, None, "disk"));
+    assert_eq!((picture.power, picture.range, picture.bytes), (peer::Power::Direct, 2, 0x4000));
     let pci = read.pci.unwrap();
     assert_eq!((pci.vendor, pci.device, pci.subsystem_vendor, pci.subsystem), (0x1af4, 0x1042, 1, 2));
     assert_eq!((pci.class, pci.revision, pci.vector_bar), (0x01_8000, 9, 4));
     assert_eq!(pci.capabilities, [vec![9, 0, 16, 1], vec![9; 20]]);
-    let [option] = <[peer::OptionSpec; 1]>::try_from(read.options).unwrap();
-    assert_eq!((option.name.as_str(), option.kind), ("base", peer::OptionKind::Number));
-    assert_eq!((option.default.as_str(), option.summary.as_str()), ("0x440", "first port"));
+    let [base, loud] = <[peer::OptionSpec; 2]>::try_from(read.options).unwrap();
+    assert_eq!((base.name.as_str(), base.kind), ("base", peer::OptionKind::Number));
+    assert_eq!((base.default.as_str(), base.summary.as_str()), ("0x440", "first port"));
+    assert_eq!((loud.default.as_str(), loud.kind), ("off", peer::OptionKind::Flag));
+}
+
+state! {
+    struct Limits { limit: u16 = 0xffff, seen: u64 }
+}
+
+/// A device that has one of each kind of register.
+struct Thermo;
+
+impl Device for Thermo {
+    type State = Limits;
+    const OPTIONS: &'static [OptionSpec] =
+        &[OptionSpec::number("base", 0x440, "first port"), OptionSpec::flag("loud", false, "rings")];
+    const REGISTERS: &'static [Register<Self>] = &[
+        Register::<Self>::at(0, 2).read(|_, state, at| {
+            state.seen = at.now;
+            300
+        }),
+        Register::<Self>::at(2, 2).field(|state| &mut state.limit).writable().posted(3),
+        Register::<Self>::at(8, 4).of(1).field(|state| &mut state.seen).shadow(5),
+        Register::<Self>::at(12, 1).write(|_, state, _, value| state.limit = value as u16 * 2),
+    ];
+    fn manifest(_: &Options) -> Result<Manifest, Refusal> {
+        Ok(Manifest::new("thermo", "Temperature sensor"))
+    }
+    fn attach(_: &Options, _: &mut Powers) -> Result<Thermo, Refusal> {
+        Ok(Thermo)
+    }
+}
+
+#[test]
+fn what_is_no_register_or_not_at_this_width_or_in_this_way_is_refused() {
+    let mut state = Thermo.power_on();
+    let at = |range, offset, width| Access { range, offset, width, now: 7 };
+    for access in [at(0, 0, 1), at(0, 1, 2), at(1, 0, 2), at(1, 8, 8), at(0, 12, 1)] {
+        assert_eq!(Thermo.read(&mut state, access), Err(NoRegister), "{access:?}");
+    }
+    for access in [at(0, 0, 2), at(0, 2, 4), at(1, 8, 4)] {
+        assert_eq!(Thermo.write(&mut state, access, 1), Err(NoRegister), "{access:?}");
+    }
+    assert_eq!(state, Limits { limit: 0xffff, seen: 0 });
+}
+
+#[test]
+fn registers_do_what_they_declare() {
+    let mut state = Thermo.power_on();
+    let at = |range, offset, width| Access { range, offset, width, now: 7 };
+    assert_eq!(Thermo.read(&mut state, at(0, 0, 2)), Ok(300));
+    assert_eq!(Thermo.read(&mut state, at(1, 8, 4)), Ok(7));
+    assert_eq!(Thermo.write(&mut state, at(0, 2, 2), 0x1_0012), Ok(()), "what does not fit is cut");
+    assert_eq!(Thermo.read(&mut state, at(0, 2, 2)), Ok(0x12));
+    assert_eq!(Thermo.write(&mut state, at(0, 12, 1), 5), Ok(()));
+    assert_eq!(state.limit, 10);
+}
+
+#[test]
+fn ports_that_there_are_not_are_refused_with_a_sentence() {
+    let manifest = |first| Manifest::new("", "").range(Range::ports("registers", first, 4));
+    assert_eq!(manifest(0xffff).check(), Ok(()));
+    assert_eq!(manifest(0x1_0000).check(), Err("range `registers`: there is no port 0x10000".into()));
 }
 
 #[test]
 fn options_that_cannot_be_are_refused_with_a_sentence() {
     let specs = [
-        OptionSpec::new("base", OptionKind::Number, "0", "a port"),
-        OptionSpec::new("loud", OptionKind::Flag, "off", "rings"),
+        OptionSpec::number("base", 0, "a port"),
+        OptionSpec::flag("loud", false, "rings"),
+        OptionSpec::text("action", "reset", "what it does"),
     ];
-    let said = |settings: &[(&str, &str)]| Options::new(settings).check(&specs).unwrap_err().to_string();
-    assert_eq!(said(&[("bass", "1")]), "there is no option `bass`; there are: base, loud");
-    assert_eq!(said(&[("base", "-1")]), "option `base`: `-1` is not a number");
-    assert_eq!(said(&[("base", "0x")]), "option `base`: `0x` is not a number");
+    let said = |settings: &[(&str, &str)]| Options::parse(&specs, settings).unwrap_err().to_string();
+    assert_eq!(said(&[("bass", "1")]), "there is no option `bass`; there are: base, loud, action");
+    for bad in ["-1", "+1", "0x", "", " 1", "0x+1", "18446744073709551616"] {
+        assert_eq!(said(&[("base", bad)]), format!("option `base`: `{bad}` is not a number"));
+    }
     assert_eq!(said(&[("base", "1"), ("base", "1")]), "option `base` is given twice");
     assert_eq!(said(&[("loud", "very")]), "option `loud`: `very` is not `on` or `off`");
-    let good = Options::new(&[("base", "0x440"), ("loud", "")]);
-    assert_eq!((good.check(&specs), good.number("base", 0), good.flag("loud", false)), (Ok(()), Ok(0x440), Ok(true)));
+    let good = Options::parse(&specs, &[("base", "0x440"), ("loud", "")]).unwrap();
+    assert_eq!((good.number("base"), good.flag("loud"), good.text("action")), (0x440, true, "reset"));
+    assert_eq!(good.choice("action", &[("halt", 1), ("reset", 2)]), Ok(2));
+    let refused = good.choice("action", &[("halt", 1), ("turn", 2), ("stop", 3)]);
+    assert_eq!(refused, Err("option `action`: `reset` is not halt, turn or stop".into()));
+}
+
+#[test]
+fn granted_memory_is_read_across_windows_and_nothing_beside_it() {
+    let memory = GuestMemory::private(&[(0x2000, 0x1000), (0, 0x1000), (0x1000, 0x1000)]);
+    memory.write(0xffe, b"across").unwrap();
+    let mut bytes = [0; 6];
+    memory.read(0xffe, &mut bytes).unwrap();
+    assert_eq!((&bytes, memory.load(0x1000)), (b"across", Ok(u16::from_le_bytes(*b"ro"))));
+    for (address, length) in [(0x2fff, 2), (0x3000, 1), (u64::MAX, 2)] {
+        assert!(!memory.contains(address, length));
+        assert_eq!(memory.write(address, &vec![1; length as usize]), Err(OutsideGrant));
+    }
+    assert_eq!(
+        (memory.load(0x2fff), memory.load(1), memory.store(0x3000, 1)),
+        (Err(OutsideGrant), Err(OutsideGrant), Err(OutsideGrant))
+    );
+    assert_eq!(memory.read(0x2fff, &mut bytes[..1]).map(|()| bytes[0]), Ok(0), "nothing of a refused write was done");
+}
+
+#[test]
+fn a_picture_is_cut_to_its_room_and_shown_when_it_is_whole() {
+    let scanout = Scanout::private();
+    let drawing = scanout.begin(u32::MAX, u32::MAX);
+    assert_eq!((drawing.width(), drawing.height(), scanout.picture()), (2560, 1600, None));
+    drawing.row(usize::MAX, &[1]);
+    drawing.row(1599, &vec![1; 2561]);
+    drawing.finish();
+    let drawing = scanout.begin(2, 1);
+    drawing.row(0, &[0x11_2233, 0x44_5566, 0x77_8899]);
+    drawing.finish();
+    assert_eq!(scanout.picture(), Some((2, 1, vec![0x11_2233, 0x44_5566])));
 }
 
 state! {

@@ -155,7 +155,7 @@ impl Reader {
 
     fn word(&self, at: usize) -> Option<u64> {
         let bytes = self.bytes.get(at.checked_mul(8)?..)?;
-        (bytes.len() >= 8).then(|| <u64 as crate::Field>::load(bytes))
+        (bytes.len() >= 8).then(|| <u64 as crate::Plain>::load(bytes))
     }
 }
 
@@ -206,6 +206,11 @@ impl<'a> Struct<'a> {
             return Err(Malformed);
         }
         Ok(Struct { message: self.message, data: (start, data), pointers: (start + data, pointers) })
+    }
+
+    /// Whether there is anything behind a pointer.
+    pub(crate) fn has(&self, pointer: usize) -> bool {
+        self.pointer(pointer).is_some_and(|(_, word)| word != 0)
     }
 
     /// Where a list begins, what its elements are, and how many there are.

@@ -7,12 +7,14 @@ is killed at any moment has done an operation or it has not.
 """
 
 # isort: off
+from typing import NoReturn
+
 from .words import log  # First: it says what else cannot be loaded.
 from .declare import (
     Line,
     Option,
-    OptionError,
     Range,
+    Refusal,
     Register,
     Wish,
     device,
@@ -30,28 +32,40 @@ from .declare import (
     wish,
 )
 from .model import Access, Device, NoRegister, Outputs
-from .host import run
-from .powers import Bell, GuestMemory, Latch, OutsideGrant, Powers, Random
+from .powers import Bell, File, GuestMemory, Latch, OutsideGrant, Powers, Random
+from .scanout import Drawing, Scanout
 from .state import State, array, u8, u16, u32, u64
 from .stream import Stream
 from . import virtio
+
+
+def run(cls: type[Device]) -> NoReturn:
+    """Serves the device until it is told to leave."""
+    # Only a plugin needs pycapnp: a test of a device as a plain object does not.
+    from .host import run as serve
+
+    serve(cls)
+
 
 __all__ = [
     "Access",
     "Bell",
     "Device",
+    "Drawing",
+    "File",
     "GuestMemory",
     "Latch",
     "Line",
     "NoRegister",
     "Option",
-    "OptionError",
     "OutsideGrant",
     "Outputs",
     "Powers",
     "Random",
     "Range",
+    "Refusal",
     "Register",
+    "Scanout",
     "State",
     "Stream",
     "Wish",

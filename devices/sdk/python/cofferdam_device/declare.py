@@ -65,6 +65,9 @@ class Wish:
     name: str
     because: str
     switch: str | Callable[[Options], str] | None = None
+    """For power ``switch``: what it does."""
+    range: str | None = None
+    """For power ``direct``: the range that it backs, all of it."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,12 @@ class Options(dict[str, Any]):
         """What the word stands for that an option has: one of these."""
         if self[name] not in choices:
             *words, last = choices
-            raise OptionError(f"option `{name}`: `{self[name]}` is not {', '.join(words)} or {last}")
+            raise Refusal(f"option `{name}`: `{self[name]}` is not {', '.join(words)} or {last}")
         return choices[self[name]]
 
 
-class OptionError(ValueError):
-    """What is wrong with a person's options, as a sentence."""
+class Refusal(ValueError):
+    """Why not: one sentence for the person who asked."""
 
 
 def ports(name: str, first: int | Callable[[Options], int], length: int = 1) -> Range:
@@ -155,11 +158,17 @@ def doorbell(range: str, offset: int, width: int = 0) -> Doorbell:
     return Doorbell(range, offset, width)
 
 
-def wish(power: str, name: str, because: str, switch: str | Callable[[Options], str] | None = None) -> Wish:
-    """A power that the device needs."""
+def wish(
+    power: str,
+    name: str,
+    because: str,
+    switch: str | Callable[[Options], str] | None = None,
+    range: str | None = None,
+) -> Wish:
+    """A power that the device needs; a switch says what it does, and memory of its own (``direct``) which range it backs."""
     if power not in POWERS:
         raise ValueError(f"`{power}` is no power; there are {', '.join(POWERS)}")
-    return Wish(power, name, because, switch)
+    return Wish(power, name, because, switch, range)
 
 
 def number(name: str, default: int, summary: str) -> Option:
@@ -196,9 +205,9 @@ def parse(specs: list[Option], settings: list[tuple[str, str]]) -> Options:
     seen: set[str] = set()
     for name, value in settings:
         if name not in known:
-            raise OptionError(f"there is no option `{name}`; there are: {', '.join(known)}")
+            raise Refusal(f"there is no option `{name}`; there are: {', '.join(known)}")
         if name in seen:
-            raise OptionError(f"option `{name}` is given twice")
+            raise Refusal(f"option `{name}` is given twice")
         seen.add(name)
         options[name] = _value(known[name], value)
     return options
@@ -212,14 +221,17 @@ def _value(spec: Option, value: str) -> Any:
             return True
         if value in ("off", "false"):
             return False
-        raise OptionError(f"option `{spec.name}`: `{value}` is not `on` or `off`")
-    try:
-        parsed = int(value, 16) if value.startswith("0x") else int(value)
-    except ValueError:
-        parsed = -1
-    if not 0 <= parsed < 1 << 64:
-        raise OptionError(f"option `{spec.name}`: `{value}` is not a number")
-    return parsed
+        raise Refusal(f"option `{spec.name}`: `{value}` is not `on` or `off`")
+    digits, base = (value[2:], 16) if value.startswith("0x") else (value, 10)
+    # Signs, spaces and underscores are none.
+    if set(digits) <= set("0123456789abcdefABCDEF"):
+        try:
+            parsed = int(digits, base)
+        except ValueError:
+            parsed = -1
+        if 0 <= parsed < 1 << 64:
+            return parsed
+    raise Refusal(f"option `{spec.name}`: `{value}` is not a number")
 
 
 def given(value: Any, options: Options) -> Any:
@@ -230,12 +242,14 @@ def given(value: Any, options: Options) -> Any:
 def manifest(cls: type[Device], options: Options) -> dict[str, Any]:
     """The manifest of a device class with these options, as fields of the schema's ``Manifest``."""
     ranges = {range.name: index for index, range in enumerate(cls.ranges)}
+    firsts = [_first(range, options) for range in cls.ranges]
     declared: dict[str, Any] = {
         "name": cls.name,
         "summary": cls.summary,
         "class": cls.kind,
         "ranges": [
-            {"name": r.name, "length": r.length, "space": {r.space: given(r.first, options)}} for r in cls.ranges
+            {"name": r.name, "length": r.length, "space": {r.space: first}}
+            for r, first in zip(cls.ranges, firsts, strict=True)
         ],
         "registers": [entry for register in cls.registers for entry in _kinds(register, ranges)],
         "lines": [{line.kind: given(line.number, options)} for line in cls.lines],
@@ -243,7 +257,7 @@ def manifest(cls: type[Device], options: Options) -> dict[str, Any]:
         "doorbells": [
             {"range": ranges[bell.range], "offset": bell.offset, "width": bell.width} for bell in cls.doorbells
         ],
-        "wishes": [_wish(each, options) for each in cls.wishes],
+        "wishes": [_wish(each, options, cls.ranges) for each in cls.wishes],
         "stateBytes": cls.State.BYTES,
         "bulkBytes": 0,
         "options": [
@@ -265,8 +279,18 @@ def manifest(cls: type[Device], options: Options) -> dict[str, Any]:
     return declared
 
 
-def _wish(each: Wish, options: Options) -> dict[str, Any]:
+def _first(range: Range, options: Options) -> int:
+    first = given(range.first, options)
+    if range.space == "port" and first > 0xFFFF:
+        raise Refusal(f"range `{range.name}`: there is no port {first:#x}")
+    return int(first)
+
+
+def _wish(each: Wish, options: Options, ranges: list[Range]) -> dict[str, Any]:
     fields: dict[str, Any] = {"power": each.power, "name": each.name, "because": each.because}
+    for index, range in enumerate(ranges):
+        if each.range == range.name:
+            fields["range"], fields["bytes"] = index, range.length
     if each.switch is not None:
         fields["switch"] = given(each.switch, options)
     return fields

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import lane as lanes
-from .model import Access, Device, NoRegister
+from .model import Access, Device, NoRegister, Outputs
 from .lane import Entry, Header, MemoryLane, SocketLane, StateRegion
 
 QUIESCE_LOOKS = 1024
@@ -77,7 +77,7 @@ class Engine:
             # The VMM has used the deadline up: it is to hear of the next one, or that there is none.
             self._ring()
             self._note()
-        elif entry.operation in (lanes.POST, lanes.BUTTON):
+        elif entry.operation in (lanes.POST, lanes.BUTTON, lanes.REFRESH):
             self._tell()
         else:
             # Its vcpu looks at levels and deadline before it goes on.
@@ -104,6 +104,8 @@ class Engine:
                     self._device.alarm(working, now)
             case lanes.BUTTON:
                 self._device.button(working, now)
+            case lanes.REFRESH:
+                self._device.refresh(working, now)
             case lanes.RESET:
                 self._power_on()
             case lanes.QUIESCE | lanes.SHUTDOWN:
@@ -124,18 +126,27 @@ class Engine:
             raise NoRegister
         at = Access(name, entry.offset, entry.width, now)
         if entry.operation == lanes.READ:
-            return self._device.read(state, at)
+            value: object = self._device.read(state, at)
+            if not isinstance(value, int):
+                raise TypeError(f"reading `{name}` at {at.offset:#x} gave {value!r}, which is no number")
+            return value
         self._device.write(state, at, entry.value & lanes.mask(entry.width))
         return 0
 
     def _scan(self, now: int) -> bool:
-        if not self._device.scan(self._view(self.state.working()), now):
+        done: object = self._device.scan(self._view(self.state.working()), now)
+        if not isinstance(done, bool):
+            raise TypeError(f"`scan` gave {done!r}, and does not say whether something was done")
+        if not done:
             return False
         self._commit(now, None)
         return True
 
     def _commit(self, now: int, reply: tuple[int, int] | None) -> None:
-        outputs = self._device.outputs(self._view(self.state.working()))
+        outputs: object = self._device.outputs(self._view(self.state.working()))
+        if not isinstance(outputs, Outputs):
+            raise TypeError(f"`outputs` gave {outputs!r}, which are no Outputs")
+        outputs.check()
         deadline = lanes.NEVER if outputs.deadline is None else min(outputs.deadline, lanes.NEVER)
         header = Header(outputs.levels, deadline, outputs.postable, outputs.shadow, now)
         self.state.commit(header, reply)
@@ -144,7 +155,7 @@ class Engine:
 
     def _power_on(self) -> None:
         working = self.state.working()
-        working[:] = bytes(len(working))
+        working[:] = self._device.State.INITIAL
         self._device.power_on(self._view(working))
 
     def _is_due(self, now: int) -> bool:

@@ -22,7 +22,9 @@ from . import declare
 from .model import Device
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
+from .declare import Refusal
 from .powers import Bell, File, GuestMemory, Powers, Random
+from .scanout import Scanout
 from .stream import Stream
 from .words import CHANNEL, EVENT, HEADER, SENTENCE_MAX, last_words, log
 
@@ -84,10 +86,6 @@ def _datagram(kind: int, call: int, name: str, fields: dict[str, Any]) -> bytes:
     return HEADER.pack(b"IMC1", 1, _ORDINALS[name], call, kind, 0, 0, len(body), identity) + body
 
 
-class _Refused(Exception):
-    """A call that is declined, with the sentence."""
-
-
 class _Channel:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, CHANNEL)
@@ -135,14 +133,14 @@ class _Grants:
             descriptor = descriptors[grant.handle.slot]
             key = (str(grant.purpose), grant.base if str(grant.purpose) == "memory" else grant.number)
             if key in self._granted:
-                raise _Refused(f"`{key[0]}` was granted twice")
+                raise Refusal(f"`{key[0]}` was granted twice")
             self._granted[key] = (descriptor, grant.base, grant.handle.size)
 
     def take(self, purpose: str, number: int = 0) -> int:
         try:
             descriptor = self._granted.pop((purpose, number))[0]
         except KeyError:
-            raise _Refused(f"`{purpose}` was not granted") from None
+            raise Refusal(f"`{purpose}` was not granted") from None
         self.held.append(descriptor)
         return descriptor
 
@@ -170,7 +168,7 @@ def _serve(cls: type[Device]) -> None:
     try:
         options, assignment = _assigned(cls, assign)
         declared = declare.manifest(cls, options)
-    except (ValueError, _Refused) as error:
+    except ValueError as error:
         channel.refuse(call, str(error))
         os._exit(1)
     channel.reply(call, "Manifests", manifests=[declared])
@@ -181,15 +179,15 @@ def _serve(cls: type[Device]) -> None:
             break
         try:
             if name != "Grants":
-                raise _Refused(f"{name} came where a grant should")
+                raise Refusal(f"{name} came where a grant should")
             grants.add(body.grants, descriptors)
-        except _Refused as error:
+        except Refusal as error:
             channel.refuse(call, str(error))
             os._exit(1)
         channel.reply(call, "Empty")
     try:
         engine, wake = _attach(cls, options, assignment, declared, grants)
-    except (ValueError, _Refused) as error:
+    except ValueError as error:
         channel.refuse(call, str(error))
         os._exit(1)
     channel.reply(call, "Empty")
@@ -213,8 +211,10 @@ def _close_all_but(held: list[int]) -> None:
 
 def _assigned(cls: type[Device], assign: Any) -> tuple[declare.Options, Any]:
     if len(assign.devices) != 1:
-        raise _Refused("a plugin is one device")
+        raise Refusal("a plugin is one device")
     assignment = assign.devices[0]
+    if assignment._has("exchanged"):
+        raise Refusal("a medium was exchanged, and a plugin has no drives")
     settings = [(setting.name, setting.value) for setting in assignment.options]
     options = declare.parse(cls.options, settings)
     return options, assignment
@@ -240,7 +240,7 @@ def _attach(
         case "socket":
             lane = SocketLane(grants.take("packets"), state.sequence, make_room)
         case other:
-            raise _Refused(f"a device in Python is reached over `memory` or `socket`, not over `{other}`")
+            raise Refusal(f"a device in Python is reached over `memory` or `socket`, not over `{other}`")
     powers = Powers()
     powers.doorbell = state.count_doorbell
     for number, wished in enumerate(cls.wishes):
@@ -254,6 +254,10 @@ def _attach(
         elif wished.power == "stream":
             rings = grants.map("stream", True, number)
             powers.streams[wished.name] = Stream(rings, Bell(grants.take("bell", number)))
+        elif wished.power == "direct":
+            powers.directs[wished.name] = GuestMemory([(0, grants.map("direct", True, number))])
+        elif wished.power == "scanout":
+            powers.scanouts[wished.name] = Scanout(grants.map("scanout", True, number))
     powers.vectors = [Bell(grants.take("vector", number)) for number in grants.all_of("vector")]
     windows = [(base, grants.map("memory", True, base)) for base in grants.all_of("memory")]
     powers.memory = GuestMemory(windows) if windows else None

@@ -38,14 +38,27 @@ class Outputs:
     postable: int = 0
     """Bit ``n``: writes of posted kind ``n`` could now change no level and start no DMA."""
     shadow: tuple[int | None, ...] = (None,) * SHADOWS
+    """Values of the shadow registers; ``None`` while the next read would have a side effect or is not known."""
+
+    def check(self) -> None:
+        """Raises where this is nothing that a guest could see."""
+        if len(self.shadow) != SHADOWS:
+            raise ValueError(f"there are {SHADOWS} shadow values, and not {len(self.shadow)}")
+        numbers = [("levels", self.levels, 32), ("postable", self.postable, 32), ("deadline", self.deadline or 0, 64)]
+        numbers += [("a shadow value", value or 0, 64) for value in self.shadow]
+        for name, value, bits in numbers:
+            if not isinstance(value, int):
+                raise TypeError(f"`outputs`: {name} is {value!r}, which is no number")
+            if value < 0 or value >> bits and name != "deadline":
+                raise ValueError(f"`outputs`: {name} is {value}, which does not fit in {bits} bits")
 
 
 class Device:
     """Emulated hardware with registers.
 
     Calls never overlap. Order: ``attach``; then ``power_on``, or ``check`` of state found from an earlier incarnation; then
-    any of ``read``, ``write``, ``alarm``, ``button`` and ``scan``, each followed by ``outputs`` and, once committed, by
-    ``settle``. ``power_on`` may come again at any time: it is the reset.
+    any of ``read``, ``write``, ``alarm``, ``button``, ``refresh`` and ``scan``, each followed by ``outputs`` and, once committed,
+    by ``settle``. ``power_on`` may come again at any time: it is the reset.
     """
 
     name: ClassVar[str] = ""
@@ -63,10 +76,10 @@ class Device:
     State: ClassVar[type[State]] = State
 
     def attach(self, options: declare.Options, powers: Powers) -> None:
-        """Takes its powers, and checks its options: ``raise OptionError`` with a sentence for what cannot be."""
+        """Takes its powers, and checks its options: ``raise Refusal`` with a sentence for what cannot be."""
 
     def power_on(self, state: Any) -> None:
-        """The state after power on or reset; it is all zero before."""
+        """The state after power on or reset; before, it is what the state says of itself, or zero."""
 
     def check(self, state: Any) -> bool:
         """Whether state found in memory is one that this device could have left. It comes from a process that may have been
@@ -77,9 +90,11 @@ class Device:
         """Answers a guest load, from the registers that are declared."""
         register = self._register(at)
         if register.on_read is not None:
-            return int(getattr(self, register.on_read)(state, at))
+            answer: int = getattr(self, register.on_read)(state, at)
+            return answer
         if register.field is not None:
-            return int(getattr(state, register.field))
+            value: int = getattr(state, register.field)
+            return value
         raise NoRegister
 
     def write(self, state: Any, at: Access, value: int) -> None:
@@ -97,6 +112,9 @@ class Device:
 
     def button(self, state: Any, now: int) -> None:
         """The operator pressed the power button."""
+
+    def refresh(self, state: Any, now: int) -> None:
+        """Somebody wants to see what a display shows: it is drawn into the ``Scanout``. A bounded amount of work."""
 
     def scan(self, state: Any, now: int) -> bool:
         """Looks at queues, after each wake and before each synchronous operation; a bounded amount of work. Says whether

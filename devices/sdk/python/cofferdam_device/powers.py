@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from .declare import Refusal
 
 if TYPE_CHECKING:
+    from .scanout import Scanout
     from .stream import Stream
+
+T = TypeVar("T")
 
 
 class OutsideGrant(Exception):
@@ -133,7 +138,7 @@ class Random:
 
 
 class Powers:
-    """Everything that was granted to a device."""
+    """Everything that was granted to a device, by the names of its wishes. A test grants what it likes."""
 
     def __init__(self) -> None:
         self.random: Random | None = None
@@ -143,16 +148,33 @@ class Powers:
         self.vectors: list[Ringable] = []
         self.files: dict[str, File] = {}
         self.streams: dict[str, Stream] = {}
+        self.directs: dict[str, GuestMemory] = {}
+        """Memory of its own behind direct ranges: it begins at address 0, and the guest may change it at any time."""
+        self.scanouts: dict[str, Scanout] = {}
         self.memory: GuestMemory | None = None
 
     def switch(self, name: str) -> Ringable:
-        """The switch of this name."""
-        return self.switches.pop(name)
+        """Takes the switch of this name."""
+        return _taken(self.switches, name)
 
     def file(self, name: str) -> File:
-        """The file of this name."""
-        return self.files.pop(name)
+        """Takes the file of this name."""
+        return _taken(self.files, name)
 
     def stream(self, name: str) -> Stream:
-        """The stream of this name."""
-        return self.streams.pop(name)
+        """Takes the stream of this name."""
+        return _taken(self.streams, name)
+
+    def direct(self, name: str) -> GuestMemory:
+        """Takes the memory behind the direct range of this name."""
+        return _taken(self.directs, name)
+
+    def scanout(self, name: str) -> Scanout:
+        """Takes the scanout of this name."""
+        return _taken(self.scanouts, name)
+
+
+def _taken(granted: dict[str, T], name: str) -> T:
+    if name not in granted:
+        raise Refusal(f"the power `{name}` was not granted")
+    return granted.pop(name)

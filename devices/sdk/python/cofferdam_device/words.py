@@ -20,7 +20,7 @@ _SEVERITIES = {"error": 1, "warning": 2, "info": 3, "debug": 4}
 
 def log(text: str, severity: str = "info") -> None:
     """One line for the people who run the machine: ``error``, ``warning``, ``info`` or ``debug``."""
-    said = text.encode()[:SENTENCE_MAX].decode(errors="ignore").encode() + b"\0"
+    said = text.encode(errors="replace")[:SENTENCE_MAX].decode(errors="ignore").encode() + b"\0"
     # A struct of one word and one pointer, which points at the bytes behind it.
     body = struct.pack("<IHHQII", 0, 1, 1, _SEVERITIES[severity], 1, 2 | len(said) << 3)
     body += said + bytes(-len(said) % 8)
@@ -32,8 +32,10 @@ def log(text: str, severity: str = "info") -> None:
 
 
 def last_words(error: BaseException) -> None:
-    """What this process dies of."""
-    place = traceback.extract_tb(error.__traceback__)[-1:]
+    """What this process dies of, and where in the device's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = pathlib.Path(__file__).parent
+    place = [frame for frame in frames if here not in pathlib.Path(frame.filename).parents][-1:] or frames[-1:]
     where = f" ({pathlib.Path(place[0].filename).name}:{place[0].lineno})" if place else ""
     log(f"{type(error).__name__}: {error}{where}", "error")
 
