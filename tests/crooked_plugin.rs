@@ -192,6 +192,14 @@ fn declared(how: &str) -> Vec<Manifest> {
             range: 0,
             because: "to look at everything".into(),
         }),
+        "wishes-for-frames" => manifest.wishes.push(Wish {
+            power: Power::Frames,
+            name: "network".into(),
+            switch: None,
+            bytes: 0,
+            range: 0,
+            because: "it would be a network card".into(),
+        }),
         _ => {}
     }
     vec![manifest]

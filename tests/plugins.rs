@@ -86,6 +86,7 @@ fn a_plugin_that_is_not_what_it_should_be_is_refused_before_a_guest_starts() {
         ("ranges-that-overlap", "at 0x5002, 0x4 bytes, would overlap range 0"),
         ("a-range-of-the-uarts", "at 0x3fa, 0x1 bytes, would overlap range 0"),
         ("unknown-power", "`power` has a value that the schema does not know"),
+        ("wishes-for-frames", "it wishes for `frames` (it would be a network card), and a plugin has no network"),
         ("dies-when-granted", "ended by itself with code 3"),
         ("dies-when-attached", "ended by itself with code 3"),
         ("starts-a-program", "killed by the kernel for a system call"),

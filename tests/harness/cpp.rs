@@ -34,7 +34,7 @@ pub fn passes(name: &str, folder: &Path) -> bool {
     let sdk = root().join("devices/sdk/cpp");
     let program = folder.join(name);
     let mut compiler = Command::new("g++");
-    compiler.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]);
+    compiler.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsanitize=address,undefined"]);
     compiler.arg("-fno-sanitize-recover=all").arg("-I").arg(sdk.join("include")).arg("-o").arg(&program);
     run(compiler.arg(sdk.join("tests").join(format!("{name}.cpp"))));
     run(&mut Command::new(&program));
@@ -57,7 +57,7 @@ fn compile(source: &Path, name: &str, folder: &Path) -> Result<PathBuf, String> 
     run(Command::new(sdk.join("generate.sh")).arg(root().join("schema")).arg(&wire));
     let made = ["imc", "lane", "manifest", "host"].map(|part| wire.join(format!("{part}.capnp.c++")));
     let mut compiler = Command::new("g++");
-    compiler.args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
+    compiler.args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o"]).arg(&program);
     compiler.arg("-I").arg(sdk.join("include")).arg("-I").arg(&wire).arg(source).args(made).args(["-lcapnp", "-lkj"]);
     run(&mut compiler);
     Ok(program)

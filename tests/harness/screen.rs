@@ -1,5 +1,8 @@
 //! What a display shows, read from a picture of it: pixels, and text in the font of the VGA BIOS.
 
+// Each test file uses its own part.
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;

@@ -4,7 +4,7 @@
 using namespace cofferdam;
 
 struct State {
-  uint32_t read, written, said, unused;
+  uint32_t read, written, said;
 };
 
 struct Box : Device<State> {
@@ -13,12 +13,12 @@ struct Box : Device<State> {
 
   static Manifest manifest(const Options&) {
     Manifest manifest{"box", "what files and streams are for"};
-    manifest.ranges = {{"box", Space::Port, 0x5000, 2}};
+    manifest.ranges = {Range::ports("box", 0x5000, 2)};
     manifest.wishes = {{Power::Stream, "out", "it prints"}, {Power::FileWrite, "content", "it has bytes"}};
     return manifest;
   }
   void attach(const Options&, Powers& powers) override {
-    out = powers.take_stream("out"), content = powers.take_file("content");
+    out = powers.stream("out"), content = powers.file("content");
   }
   std::optional<uint64_t> read(State& state, const Access& at) override {
     uint8_t byte = 0;

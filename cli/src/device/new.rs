@@ -17,15 +17,16 @@ macro_rules! files {
 
 /// The SDK for Python, as its wheel has it.
 const PYTHON: &[File] = files!("cofferdam_device/", "devices/sdk/python/cofferdam_device/",
-    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "state.py"
-    "stream.py" "words.py");
+    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "scanout.py"
+    "state.py" "stream.py" "words.py");
 const PYTHON_SCHEMA: &[File] =
     files!("cofferdam_device/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
 const PYTHON_VIRTIO: &[File] = files!("cofferdam_device/virtio/", "devices/sdk/python/cofferdam_device/virtio/",
     "__init__.py" "chain.py" "describe.py" "device.py" "guest.py" "registers.py" "ring.py" "state.py");
 /// The SDK for C++.
 const CPP: &[File] = files!("sdk/include/cofferdam/", "devices/sdk/cpp/include/cofferdam/",
-    "bell.hpp" "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "powers.hpp" "stream.hpp" "virtio.hpp");
+    "bell.hpp" "declare.hpp" "device.hpp" "engine.hpp" "host.hpp" "lane.hpp" "model.hpp" "options.hpp" "powers.hpp"
+    "scanout.hpp" "stream.hpp" "virtio.hpp");
 const CPP_VIRTIO: &[File] = files!("sdk/include/cofferdam/virtio/", "devices/sdk/cpp/include/cofferdam/virtio/",
     "chain.hpp" "describe.hpp" "guest.hpp" "registers.hpp" "ring.hpp" "state.hpp");
 const CPP_SCHEMA: &[File] = files!("sdk/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");

@@ -3,17 +3,19 @@
 #include <cofferdam/device.hpp>
 using namespace cofferdam;
 
-struct State { uint64_t expires_ns; uint32_t expiries; uint8_t runs, unused[3]; };
+struct State { uint64_t expires_ns; uint32_t expiries; uint8_t runs; };
 
 struct Ib700 : Device<State> {
   Latch expired;
+  static std::vector<Option> options() {
+    return {Option::text("action", "reset", "what an expired timer does: reset, poweroff or panic")};
+  }
   static Manifest manifest(const Options& options) {
     const auto action = options.choice<Switch>(
         "action", {{"reset", Switch::Reset}, {"poweroff", Switch::PowerOff}, {"panic", Switch::Panicked}});
     Manifest manifest{"ib700", "iBASE IB700 watchdog timer"};
-    manifest.ranges = {{"stop", Space::Port, 0x441, 1}, {"start", Space::Port, 0x443, 1}};
+    manifest.ranges = {Range::ports("stop", 0x441, 1), Range::ports("start", 0x443, 1)};
     manifest.wishes = {{Power::Switch, "expired", "a guest that stands still is to be ended", action}};
-    manifest.options = {{"action", OptionKind::Text, "reset", "what an expired timer does: reset, poweroff or panic"}};
     return manifest;
   }
   void attach(const Options&, Powers& powers) override { expired = Latch(powers.take_switch("expired")); }
@@ -25,7 +27,7 @@ struct Ib700 : Device<State> {
     return true;
   }
   void alarm(State& state, uint64_t now) override {
-    if (state.runs && state.expires_ns <= now) state = {0, state.expiries + 1, 0, {}};
+    if (state.runs && state.expires_ns <= now) state = {0, state.expiries + 1, 0};
   }
   Outputs outputs(const State& state) const override { return {0, optional_if(state.runs, state.expires_ns)}; }
   void settle(const State& state) override { expired.settle(optional_if(state.expiries, state.expiries)); }

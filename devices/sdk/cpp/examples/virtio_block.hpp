@@ -32,7 +32,7 @@ struct Block : virtio::Backend {
             {{Power::FileRead, "image", "the sectors that the guest reads"}}};
   }
 
-  void attach(const Options&, Powers& powers) override { image = powers.take_file("image"); }
+  void attach(const Options&, Powers& powers) override { image = powers.file("image"); }
 
   uint64_t features() const override {
     return 1 << F_SIZE_MAX | 1 << F_SEG_MAX | 1 << F_RO | 1 << F_BLK_SIZE | 1 << F_FLUSH;

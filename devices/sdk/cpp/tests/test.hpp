@@ -14,7 +14,9 @@ inline int failures = 0, passes = 0;
 template <class T>
 std::string shown(const T& value) {
   std::ostringstream text;
-  if constexpr (std::is_enum_v<T>) {
+  if constexpr (std::is_constructible_v<std::string, T>) {
+    text << value;
+  } else if constexpr (std::is_enum_v<T>) {
     text << static_cast<long long>(value);
   } else {
     text << +value;

@@ -13,7 +13,7 @@ pub use program::PluginProgram;
 
 use super::plan::Demands;
 use super::process::Process;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sandbox::{Program, Recipe, Stage};
 use schema::host::{Assign, Assignment, Level, Manifests, Setting};
 use schema::lane::Carrier;
@@ -96,6 +96,10 @@ fn declared(manifests: Vec<Manifest>, options: &[Setting]) -> Result<Manifest> {
     let [manifest] = <[Manifest; 1]>::try_from(manifests)
         .map_err(|manifests| anyhow::anyhow!("it declares {} devices, and a plugin is one", manifests.len()))?;
     manifest.check().context("its manifest makes no sense")?;
+    // There is nothing by which a person could say which network it is on.
+    if let Some(wish) = manifest.wishes.iter().find(|wish| wish.power == Power::Frames) {
+        bail!("it wishes for `frames` ({}), and a plugin has no network", wish.because);
+    }
     check_options(&manifest, options)?;
     Ok(manifest)
 }

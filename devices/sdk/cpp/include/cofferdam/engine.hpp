@@ -8,10 +8,14 @@
 #include <utility>
 #include <vector>
 
-#include "declare.hpp"
 #include "lane.hpp"
+#include "model.hpp"
 
 namespace cofferdam {
+
+/// Bytes of a state in its region: whole words, and never none.
+template <class S>
+inline constexpr uint32_t STATE_BYTES = (sizeof(S) + 7) / 8 * 8;
 
 /// A device with its state region and its lane.
 template <class D>
@@ -84,6 +88,7 @@ class Engine {
         break;
       case Operation::Post:
       case Operation::Button:
+      case Operation::Refresh:
         tell();
         break;
       default:
@@ -119,6 +124,9 @@ class Engine {
         return 0;
       case Operation::Button:
         change([&](State& state) { device_->button(state, now); });
+        return 0;
+      case Operation::Refresh:
+        change([&](State& state) { device_->refresh(state, now); });
         return 0;
       case Operation::Reset:
         power_on();

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,8 +23,8 @@
 // What `capnp compile -oc++` makes of the schema, for the libcapnp of this machine.
 #include "host.capnp.h"
 
-#include "declare.hpp"
 #include "engine.hpp"
+#include "model.hpp"
 #include "powers.hpp"
 
 namespace cofferdam {
@@ -58,11 +59,6 @@ struct Header {
 };
 static_assert(sizeof(Header) == 32);
 
-/// A call that is declined, with the sentence.
-struct Refused : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 /// Sends one message by a plain write(2).
 template <class M, class Fill>
 void send(Type type, uint64_t call, Ordinal ordinal, Fill&& fill) {
@@ -83,13 +79,14 @@ void send(Type type, uint64_t call, Ordinal ordinal, Fill&& fill) {
 /// A call that was received.
 struct Packet {
   Header header;
-  std::vector<capnp::word> body;
+  /// Words of the message, aligned as it wants them.
+  std::vector<uint64_t> body;
   std::vector<int> descriptors;
 
   template <class M, class F>
   auto read(F&& use) const {
     if (header.schema != capnp::typeId<M>()) throw std::runtime_error("the supervisor speaks another schema");
-    const kj::ArrayPtr<const capnp::word> segment(body.data(), body.size());
+    const kj::ArrayPtr<const capnp::word> segment(reinterpret_cast<const capnp::word*>(body.data()), body.size());
     capnp::SegmentArrayMessageReader reader(kj::arrayPtr(&segment, 1));
     return use(reader.getRoot<M>());
   }
@@ -130,15 +127,15 @@ class Grants {
   void add(const wire::Grants::Reader& grants, const std::vector<int>& descriptors) {
     for (const auto grant : grants.getGrants()) {
       const std::size_t slot = grant.getHandle().getSlot();
-      if (slot >= descriptors.size()) throw Refused("a grant names no descriptor of its own");
+      if (slot >= descriptors.size()) throw Refusal("a grant names no descriptor of its own");
       const uint64_t number = grant.getPurpose() == wire::Purpose::MEMORY ? grant.getBase() : grant.getNumber();
       const auto key = std::pair{static_cast<uint16_t>(grant.getPurpose()), number};
-      if (!granted_.emplace(key, descriptors[slot]).second) throw Refused("something was granted twice");
+      if (!granted_.emplace(key, descriptors[slot]).second) throw Refusal("something was granted twice");
     }
   }
   int take(wire::Purpose purpose, uint64_t number, const char* what) {
     const auto found = granted_.find({static_cast<uint16_t>(purpose), number});
-    if (found == granted_.end()) throw Refused(std::string("`") + what + "` was not granted");
+    if (found == granted_.end()) throw Refusal(std::string("`") + what + "` was not granted");
     const int descriptor = found->second;
     granted_.erase(found);
     held.push_back(descriptor);
@@ -148,10 +145,10 @@ class Grants {
     const int descriptor = take(purpose, number, what);
     held.pop_back();
     struct stat found;
-    if (::fstat(descriptor, &found) < 0) throw Refused(std::string("`") + what + "` cannot be looked at");
+    if (::fstat(descriptor, &found) < 0) throw Refusal(std::string("`") + what + "` cannot be looked at");
     const auto length = static_cast<std::size_t>(found.st_size);
     void* start = ::mmap(nullptr, length, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, descriptor, 0);
-    if (start == MAP_FAILED) throw Refused(std::string("`") + what + "` cannot be mapped");
+    if (start == MAP_FAILED) throw Refusal(std::string("`") + what + "` cannot be mapped");
     ::close(descriptor);
     return Words(static_cast<uint8_t*>(start), length);
   }
@@ -175,7 +172,16 @@ inline void close_all_but(std::vector<int> held) {
   }
 }
 
-inline void fill(wire::Manifest::Builder to, const Manifest& from, uint32_t state_bytes) {
+/// A register that is not a plain synchronous one: where it is, and what else it is.
+struct Special {
+  uint8_t range;
+  uint64_t offset;
+  uint8_t width;
+  std::optional<uint8_t> posted, shadow;
+};
+
+inline void fill(wire::Manifest::Builder to, const Manifest& from, const std::vector<Special>& specials,
+                 const std::vector<Option>& specs, uint32_t state_bytes) {
   to.setName(from.name);
   to.setSummary(from.summary);
   to.setClass(static_cast<wire::Class>(from.kind));
@@ -193,21 +199,15 @@ inline void fill(wire::Manifest::Builder to, const Manifest& from, uint32_t stat
       case Space::PortBar: space.setPortBar(static_cast<uint8_t>(range.first)); break;
     }
   }
-  std::vector<std::pair<const Register*, bool>> kinds;
-  for (const Register& each : from.registers) {
-    if (each.posted) kinds.emplace_back(&each, false);
-    if (each.shadow) kinds.emplace_back(&each, true);
-  }
-  auto registers = to.initRegisters(list(kinds.size()));
-  for (unsigned at = 0; at < kinds.size(); ++at) {
-    const auto& [each, shadow] = kinds[at];
-    registers[at].setRange(each->range);
-    registers[at].setOffset(each->offset);
-    registers[at].setWidth(each->width);
-    if (shadow) {
-      registers[at].initKind().initShadow().setSlot(*each->shadow);
+  auto registers = to.initRegisters(list(specials.size()));
+  for (unsigned at = 0; at < specials.size(); ++at) {
+    registers[at].setRange(specials[at].range);
+    registers[at].setOffset(specials[at].offset);
+    registers[at].setWidth(specials[at].width);
+    if (specials[at].shadow) {
+      registers[at].initKind().initShadow().setSlot(*specials[at].shadow);
     } else {
-      registers[at].initKind().setPosted(*each->posted);
+      registers[at].initKind().setPosted(*specials[at].posted);
     }
   }
   auto lines = to.initLines(list(from.lines.size()));
@@ -231,6 +231,11 @@ inline void fill(wire::Manifest::Builder to, const Manifest& from, uint32_t stat
     wishes[at].setName(from.wishes[at].name);
     wishes[at].setBecause(from.wishes[at].because);
     wishes[at].setSwitch(static_cast<wire::Switch>(from.wishes[at].what));
+    const Wish& wish = from.wishes[at];
+    if (wish.power == Power::Direct && wish.range < from.ranges.size()) {
+      wishes[at].setRange(wish.range);
+      wishes[at].setBytes(from.ranges[wish.range].length);
+    }
   }
   to.setStateBytes(state_bytes);
   if (from.pci) {
@@ -248,12 +253,12 @@ inline void fill(wire::Manifest::Builder to, const Manifest& from, uint32_t stat
     }
     pci.setVectorBar(from.pci->vector_bar);
   }
-  auto options = to.initOptions(list(from.options.size()));
-  for (unsigned at = 0; at < from.options.size(); ++at) {
-    options[at].setName(from.options[at].name);
-    options[at].setKind(static_cast<wire::OptionKind>(from.options[at].kind));
-    options[at].setDefault(from.options[at].fallback);
-    options[at].setSummary(from.options[at].summary);
+  auto options = to.initOptions(list(specs.size()));
+  for (unsigned at = 0; at < specs.size(); ++at) {
+    options[at].setName(specs[at].name);
+    options[at].setKind(static_cast<wire::OptionKind>(specs[at].kind));
+    options[at].setDefault(specs[at].fallback);
+    options[at].setSummary(specs[at].summary);
   }
 }
 
@@ -269,17 +274,19 @@ template <class D>
 Assigned assigned(const Packet& packet) {
   try {
     return packet.read<wire::Assign>([](const wire::Assign::Reader& assign) {
-      if (assign.getDevices().size() != 1) throw Refused("a plugin is one device");
+      if (assign.getDevices().size() != 1) throw Refusal("a plugin is one device");
       const auto assignment = assign.getDevices()[0];
-      std::vector<std::pair<std::string, std::string>> set;
+      if (assignment.hasExchanged()) throw Refusal("a medium was exchanged, and a plugin has no drives");
+      Options::Settings set;
       for (const auto setting : assignment.getOptions()) {
         set.emplace_back(setting.getName().cStr(), setting.getValue().cStr());
       }
-      Options options(set);
-      options.check(D::manifest(Options()).options);
-      return Assigned{options, assignment.getCarrier(), assignment.getPoisoned(), D::manifest(options)};
+      const Options options = Options::parse(D::options(), set);
+      Assigned what{options, assignment.getCarrier(), assignment.getPoisoned(), D::manifest(options)};
+      what.manifest.check();
+      return what;
     });
-  } catch (const std::runtime_error& error) {
+  } catch (const std::exception& error) {
     send<wire::Refusal>(Error, packet.header.call, REFUSAL, [&](wire::Refusal::Builder to) { to.setReason(error.what()); });
     ::_exit(1);
   }
@@ -296,13 +303,24 @@ inline void sleep(int wake) {
 }
 
 template <class D>
+std::vector<Special> specials() {
+  std::vector<Special> found;
+  for (const auto& each : D().registers()) {
+    const auto& [range, offset, width, posted, shadow] = each.place();
+    if (posted) found.push_back({range, offset, width, posted, {}});
+    if (shadow) found.push_back({range, offset, width, {}, shadow});
+  }
+  return found;
+}
+
+template <class D>
 std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake) {
   const int irq = grants.take(wire::Purpose::IRQ, 0, "irq");
   const auto ring = [irq] {
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(irq, &one, sizeof one);
   };
-  StateRegion state(grants.map(wire::Purpose::STATE, 0, true, "state"), sizeof(typename D::State));
+  StateRegion state(grants.map(wire::Purpose::STATE, 0, true, "state"), STATE_BYTES<typename D::State>);
   std::unique_ptr<Lane> lane;
   switch (what.carrier) {
     case wire::Carrier::MEMORY: {
@@ -318,7 +336,7 @@ std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake
       });
       break;
     default:
-      throw Refused("a device in C++ is reached over `memory` or `socket`");
+      throw Refusal("a device in C++ is reached over `memory` or `socket`");
   }
   Powers powers;
   powers.doorbell = [state] { state.count_doorbell(); };
@@ -329,13 +347,20 @@ std::unique_ptr<Engine<D>> attach(const Assigned& what, Grants& grants, int wake
     } else if (wish.power == Power::FileRead || wish.power == Power::FileWrite) {
       const int descriptor = grants.take(wire::Purpose::FILE, at, "file");
       struct stat found;
-      if (::fstat(descriptor, &found) < 0) throw Refused("`file` cannot be looked at");
+      if (::fstat(descriptor, &found) < 0) throw Refusal("`file` cannot be looked at");
       powers.files.emplace(wish.name, File(descriptor, static_cast<uint64_t>(found.st_size)));
     } else if (wish.power == Power::Entropy) {
       powers.random = Random();
+    } else if (wish.power == Power::Direct) {
+      const Words region = grants.map(wire::Purpose::DIRECT, at, true, "direct");
+      powers.directs[wish.name].add(0, region.bytes(0), region.length());
+    } else if (wish.power == Power::Scanout) {
+      const Words region = grants.map(wire::Purpose::SCANOUT, at, true, "scanout");
+      if (region.length() < Scanout::BYTES) throw Refusal("the region of a scanout is too small");
+      powers.scanouts.emplace(wish.name, Scanout(region.bytes(0)));
     } else if (wish.power == Power::Stream) {
       const Words rings = grants.map(wire::Purpose::STREAM, at, true, "stream");
-      if (rings.length() < Stream::BYTES) throw Refused("the region of a stream is too small");
+      if (rings.length() < Stream::BYTES) throw Refusal("the region of a stream is too small");
       powers.streams.emplace(wish.name, Stream(rings.bytes(0), Bell(grants.take(wire::Purpose::BELL, at, "bell"))));
     }
   }
@@ -388,7 +413,7 @@ void serve() {
   if (packet.header.ordinal != ASSIGN) throw std::runtime_error("a call came where the assignment should");
   const Assigned what = assigned<D>(packet);
   send<wire::Manifests>(Reply, packet.header.call, MANIFESTS, [&](wire::Manifests::Builder to) {
-    fill(to.initManifests(1)[0], what.manifest, sizeof(typename D::State));
+    fill(to.initManifests(1)[0], what.manifest, specials<D>(), D::options(), STATE_BYTES<typename D::State>);
   });
   Grants grants;
   std::unique_ptr<Engine<D>> engine;
@@ -402,9 +427,9 @@ void serve() {
       } else if (packet.header.ordinal == GRANTS) {
         packet.read<wire::Grants>([&](const wire::Grants::Reader& granted) { grants.add(granted, packet.descriptors); });
       } else {
-        throw Refused("a call came where a grant should");
+        throw Refusal("a call came where a grant should");
       }
-    } catch (const std::runtime_error& error) {
+    } catch (const std::exception& error) {
       send<wire::Refusal>(Error, packet.header.call, REFUSAL, [&](wire::Refusal::Builder to) { to.setReason(error.what()); });
       ::_exit(1);
     }
@@ -428,14 +453,32 @@ inline void log(const std::string& text, Severity severity = Severity::Info) {
   });
 }
 
+namespace detail {
+
+/// Says what this process dies of, and ends it.
+[[noreturn]] inline void die_of(const std::exception_ptr& what) {
+  try {
+    if (what) std::rethrow_exception(what);
+    log("the program was terminated", Severity::Error);
+  } catch (const std::exception& error) {
+    log(error.what(), Severity::Error);
+  } catch (...) {
+    log("the device threw something that is no exception", Severity::Error);
+  }
+  ::_exit(1);
+}
+
+}  // namespace detail
+
 /// Serves the device until it is told to leave. The value is for `main` to return, which it never does.
 template <class D>
 int run() {
+  // Where nobody may catch: a sentence, and not the C library's way to abort, which a sealed process has no calls for.
+  std::set_terminate([] { detail::die_of(std::current_exception()); });
   try {
     detail::serve<D>();
-  } catch (const std::exception& error) {
-    log(error.what(), Severity::Error);
-    ::_exit(1);
+  } catch (...) {
+    detail::die_of(std::current_exception());
   }
   ::_exit(0);
 }

@@ -15,14 +15,14 @@
 
 #include <unistd.h>
 
-#include "declare.hpp"
+#include "model.hpp"
 
 namespace cofferdam {
 
 inline constexpr uint32_t ENTRIES = 32;
 inline constexpr uint64_t NEVER = UINT64_MAX;
 
-enum class Operation : uint16_t { Read = 1, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button };
+enum class Operation : uint16_t { Read = 1, Write, Post, Alarm, Reset, Quiesce, Shutdown, Button, Refresh };
 
 /// One operation.
 struct Entry {

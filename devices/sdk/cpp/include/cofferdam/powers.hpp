@@ -9,7 +9,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +17,8 @@
 #include <unistd.h>
 
 #include "bell.hpp"
+#include "options.hpp"
+#include "scanout.hpp"
 #include "stream.hpp"
 
 namespace cofferdam {
@@ -165,31 +166,38 @@ class Random {
   }
 };
 
-/// Everything that was granted to a device.
+/// Everything that was granted to a device, by the names of its wishes. A test grants what it likes.
 class Powers {
  public:
   std::map<std::string, Bell> switches = {};
   std::vector<Bell> vectors = {};
   std::map<std::string, File> files = {};
   std::map<std::string, Stream> streams = {};
+  /// Memory of its own behind direct ranges: it begins at address 0, and the guest may change it at any time.
+  std::map<std::string, GuestMemory> directs = {};
+  std::map<std::string, Scanout> scanouts = {};
   GuestMemory memory = {};
   std::optional<Random> random = {};
   /// Counts a doorbell that was answered: only the device sees them.
   std::function<void()> doorbell = [] {};
 
-  /// The switch of this name.
-  Bell take_switch(const std::string& name) const { return of(switches, name); }
-  /// The file of this name.
-  File take_file(const std::string& name) const { return of(files, name); }
-  /// The stream of this name.
-  Stream take_stream(const std::string& name) const { return of(streams, name); }
+  /// Takes the switch of this name; `switch` alone is a word of the language.
+  Bell take_switch(const std::string& name) { return taken(switches, name); }
+  /// Takes the file of this name.
+  File file(const std::string& name) { return taken(files, name); }
+  /// Takes the stream of this name.
+  Stream stream(const std::string& name) { return taken(streams, name); }
+  /// Takes the memory behind the direct range of this name.
+  GuestMemory direct(const std::string& name) { return taken(directs, name); }
+  /// Takes the scanout of this name.
+  Scanout scanout(const std::string& name) { return taken(scanouts, name); }
 
  private:
   template <class T>
-  static T of(const std::map<std::string, T>& granted, const std::string& name) {
+  static T taken(std::map<std::string, T>& granted, const std::string& name) {
     const auto found = granted.find(name);
-    if (found == granted.end()) throw std::runtime_error("the power `" + name + "` was not granted");
-    return found->second;
+    if (found == granted.end()) throw Refusal("the power `" + name + "` was not granted");
+    return std::move(granted.extract(found).mapped());
   }
 };
 

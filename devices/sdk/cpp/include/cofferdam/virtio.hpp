@@ -26,7 +26,7 @@
 #include <optional>
 #include <vector>
 
-#include "declare.hpp"
+#include "model.hpp"
 #include "powers.hpp"
 #include "virtio/chain.hpp"
 #include "virtio/describe.hpp"
@@ -70,6 +70,8 @@ struct Served {
 class Backend {
  public:
   virtual ~Backend() = default;
+  /// Options that a person may set.
+  static std::vector<Option> options() { return {}; }
   /// Takes its powers, other than guest memory and the vectors.
   virtual void attach(const Options&, Powers&) {}
   /// Feature bits of the device type. The transport adds its own.
@@ -87,11 +89,12 @@ class Virtio : public Device<State> {
   static constexpr std::size_t QUEUES = B::QUEUES.size();
   static_assert(QUEUES <= QUEUES_MAX);
 
+  static std::vector<Option> options() { return B::options(); }
   static Manifest manifest(const Options& options) { return virtio::manifest(B::function(options), QUEUES); }
 
   void attach(const Options& options, Powers& powers) override {
     if (powers.memory.empty() || powers.vectors.size() != vectors(QUEUES)) {
-      throw std::runtime_error("guest memory and the vectors were not granted");
+      throw Refusal("guest memory and the vectors were not granted");
     }
     memory_ = powers.memory;
     vectors_ = powers.vectors;

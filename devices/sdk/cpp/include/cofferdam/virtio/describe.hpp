@@ -36,7 +36,6 @@ struct Function {
   std::string memory_because;
   /// What else it needs.
   std::vector<Wish> wishes = {};
-  std::vector<Option> options = {};
 };
 
 /// MSI-X vectors: one for each queue and one for the configuration.
@@ -63,15 +62,14 @@ inline std::vector<uint8_t> capability(uint8_t kind, uint64_t offset, uint64_t b
 inline Manifest manifest(const Function& function, std::size_t queues) {
   constexpr uint8_t COMMON_CFG = 1, NOTIFY_CFG = 2, ISR_CFG = 3, DEVICE_CFG = 4, VECTOR_BAR = 1;
   Manifest manifest{function.name, function.summary, function.kind};
-  manifest.ranges = {{"virtio", Space::Bar, 0, BAR_BYTES}};
-  manifest.lines = {{1, true}};
+  manifest.ranges = {Range::memory_bar("virtio", 0, BAR_BYTES)};
+  manifest.lines = {Line::pin(1)};
   manifest.vectors = vectors(queues);
   // Any width: the value names a queue that the address names already.
   for (std::size_t queue = 0; queue < queues; ++queue) manifest.doorbells.push_back({0, NOTIFY + queue * NOTIFY_STEP});
   // Guest memory is the transport's wish, and comes first.
   manifest.wishes = {{Power::Memory, "memory", function.memory_because}};
   manifest.wishes.insert(manifest.wishes.end(), function.wishes.begin(), function.wishes.end());
-  manifest.options = function.options;
   // A modern device (4.1.2.1): 0x1040 and the virtio ID, a revision of at least 1, a subsystem of at least 0x40.
   Pci pci{0x1af4, static_cast<uint16_t>(0x1040 + function.number), 0x1af4, 0x40, function.pci_class, 1, {}, VECTOR_BAR};
   // Where the driver finds the structures (4.1.4).

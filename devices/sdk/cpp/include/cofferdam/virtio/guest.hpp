@@ -234,7 +234,7 @@ class Guest {
     powers.doorbell = [this] { ++doorbells; };
     grant_(powers);
     device = std::make_unique<Virtio<B>>();
-    device->attach(Options(), powers);
+    device->attach(Options::parse(B::options(), {}), powers);
   }
 
   std::function<void(Powers&)> grant_;

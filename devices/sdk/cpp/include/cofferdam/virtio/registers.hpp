@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "../declare.hpp"
+#include "../model.hpp"
 #include "state.hpp"
 
 namespace cofferdam::virtio::registers {
