@@ -1,13 +1,18 @@
 //! What device authors have: a device to begin with, and a kit that finds what is wrong with theirs.
 
+#[path = "harness/cpp.rs"]
+mod cpp;
 mod harness;
 #[path = "harness/python.rs"]
 mod python;
+#[path = "harness/rust.rs"]
+mod rust;
 
-use harness::{Place, text};
+use harness::{Place, root, text};
 use serde_json::Value;
-use std::path::Path;
-use std::process::Command;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Runs the program in a folder.
 fn run_in(place: &Place, folder: &Path, words: &[&str]) -> std::process::Output {
@@ -142,6 +147,99 @@ fn a_wish_without_a_reason_is_found() {
     must_find("manifest", "a wish has no reason", &[("    lines =", wish)]);
 }
 
+/// What a device answers to one read of this port, and what it says.
+fn read_once(place: &Place, plugin: &Path, port: usize) -> (String, String) {
+    let mut child = place
+        .cofferdam()
+        .args(["device", "drive", plugin.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(format!("read 0 {port} 1 0\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// The device whose author did wrong ends as it should at each port, and says so; but for the last, which is a good one.
+fn ends_with_a_sentence(place: &Place, plugin: &Path, ends: [(&str, &str); 3]) {
+    std::thread::scope(|scope| {
+        for (port, (how, words)) in ends.into_iter().chain([("0x1 ", "")]).enumerate() {
+            scope.spawn(move || {
+                let (answer, said) = read_once(place, plugin, port);
+                assert!(answer.contains(how) && said.contains(words), "{port}: {answer}{said}");
+            });
+        }
+    });
+}
+
+fn wrong(language: &str) -> PathBuf {
+    root().join("tests/plugins/wrong").with_extension(language)
+}
+
+#[test]
+fn whatever_an_author_does_wrong_in_python_ends_with_a_sentence() {
+    let Some(interpreter) = python::interpreter() else { return };
+    let place = Place::new();
+    let source = std::fs::read_to_string(wrong("py")).unwrap();
+    let plugin = python::script(&source, "wrong", interpreter, &place.path(""));
+    let by_itself = "it died: it ended by itself with code 1";
+    let (answer, said) = read_once(&place, &plugin, 3);
+    assert!(answer.starts_with("0x1 ") && said.contains("it is warm"), "{answer}{said}");
+    ends_with_a_sentence(
+        &place,
+        &plugin,
+        [
+            (by_itself, "ValueError: it is too cold (wrong.py:24)"),
+            (by_itself, "TypeError: reading `wrong` at 0x1 gave None, which is no number"),
+            ("it died: killed by the kernel for a system call", ""),
+        ],
+    );
+}
+
+#[test]
+fn whatever_an_author_does_wrong_in_cpp_ends_with_a_sentence() {
+    let place = Place::new();
+    let Some(plugin) = cpp::compiled(&wrong("cpp"), &place.path("")) else { return };
+    let by_itself = "it died: it ended by itself with code 1";
+    ends_with_a_sentence(
+        &place,
+        &plugin,
+        [
+            (by_itself, "the device threw something that is no exception"),
+            (by_itself, "it is too cold"),
+            ("it died: it ended by itself with code 3", ""),
+        ],
+    );
+}
+
+#[test]
+fn whatever_an_author_does_wrong_in_rust_ends_with_a_sentence() {
+    let place = Place::new();
+    let plugin = rust::compiled(&wrong("rs"), &place.path(""));
+    ends_with_a_sentence(
+        &place,
+        &plugin,
+        [
+            ("it died: it ended by itself with code 101", "it is too cold"),
+            ("it died: it ended by itself with code 3", ""),
+            ("it died: killed by the kernel for a system call", ""),
+        ],
+    );
+}
+
+#[test]
+fn a_script_that_never_serves_its_device_is_refused() {
+    let Some(interpreter) = python::interpreter() else { return };
+    let place = Place::new();
+    let source = include_str!("../cli/src/device/skeleton/device.py").replace("    run(Sensor)", "    pass");
+    let plugin = python::script(&source, "silent", interpreter, &place.path(""));
+    let output = place.run(&["device", "describe", plugin.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("it ended by itself"), "{said}");
+}
+
 #[test]
 fn a_check_that_there_is_not_is_refused() {
     let output = Place::new().run(&["device", "check", "./it", "--only", "colour"]);
@@ -191,7 +289,8 @@ fn a_new_device_in_python_works_and_nothing_is_found() {
     let again = run_in(&place, &folder, &["device", "new", "thermo", "--lang", "python"]);
     assert!(again.status.code() == Some(2) && text(&again.stderr).contains("is there already"));
     let device = folder.join("thermo");
-    let tests = Command::new(interpreter).args(["-m", "unittest"]).current_dir(&device).output().unwrap();
+    // A device is a plain object: its tests need no pycapnp, and are not given it.
+    let tests = Command::new(interpreter).args(["-S", "-m", "unittest"]).current_dir(&device).output().unwrap();
     assert!(tests.status.success(), "{}", text(&tests.stderr));
     let source = std::fs::read_to_string(device.join("thermo.py")).unwrap();
     let plugin = python::script(&source, "thermo", interpreter, &device);

@@ -96,7 +96,9 @@ fn the_device_in_rust_is_what_the_page_shows() {
     // It is built and checked as what `device new` makes (tests/device_kit.rs).
     let place = Place::new();
     let made = fs::read_to_string(made(&place, "rust").join("src/main.rs")).unwrap();
-    assert_eq!(code(&page("README.md"), "rust"), made);
+    let shown = code(&page("README.md"), "rust");
+    assert_eq!(shown, made);
+    assert!(shown.lines().count() <= LINES, "{} lines", shown.lines().count());
 }
 
 #[test]
@@ -111,6 +113,35 @@ fn what_a_guest_does_in_the_tutorial_is_what_a_linux_guest_does_in_its_scenario(
     assert!(page.contains("`inw 0x450` prints 215") && guest.contains("inw 0x450"));
     for option in ["virtio_entropy.py,grant=memory+entropy", "virtio_block,grant=memory+file-read,file="] {
         assert!(page.contains(option) && scenario.contains(option), "{option}");
+    }
+}
+
+/// All files of a folder, one behind the other.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("schema") && !path.ends_with("__pycache__") {
+            all += &sources(&path);
+        } else if path.extension().is_some_and(|end| end == "rs" || end == "py" || end == "hpp") {
+            all += &fs::read_to_string(path).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn each_name_that_the_page_gives_a_concept_is_there_in_its_language() {
+    let page = page("README.md");
+    let (_, table) = page.split_once("| | Rust | Python | C++ |\n| --- | --- | --- | --- |\n").expect("the table");
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 15);
+    for (column, folder) in [(2, "plugin/src"), (3, "python/cofferdam_device"), (4, "cpp/include")] {
+        let source = sources(&root().join("devices/sdk").join(folder));
+        for row in &rows {
+            let name = row.split('|').nth(column).unwrap().trim().trim_matches('`');
+            assert!(source.contains(name), "{folder} has no {name:?}: {row}");
+        }
     }
 }
 

@@ -331,16 +331,18 @@ fn ask(stand: &mut Stand, request: &Request) -> Result<u64> {
             "{:?} of {} bytes at {:#x} of range {}, value {:#x}, now {}",
             request.operation, request.width, request.offset, request.range, request.value, request.now
         );
-        let how = match error {
-            LaneError::Late => match stand.wait_for_end(Duration::from_millis(200)) {
-                Some(how) => format!("it died: {how}"),
-                None => format!("no answer within {} s", ANSWER.as_secs()),
-            },
-            other => other.to_string(),
-        };
         let words = stand.log().last().map(|line| format!(": {line}")).unwrap_or_default();
-        anyhow!("{what}: {how}{words}")
+        anyhow!("{what}: {}{words}", unanswered(stand, &error))
     })
+}
+
+/// Why there was no answer.
+pub fn unanswered(stand: &mut Stand, error: &LaneError) -> String {
+    match (error, stand.wait_for_end(Duration::from_millis(200))) {
+        (LaneError::Late, Some(how)) => format!("it died: {how}"),
+        (LaneError::Late, None) => format!("no answer within {} s", stand.patience().as_secs()),
+        (other, _) => other.to_string(),
+    }
 }
 
 /// A reply and what was to see after it.

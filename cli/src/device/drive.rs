@@ -1,17 +1,20 @@
 //! `cofferdam device drive`: accesses to one device from a script, without a machine.
 
+use super::check::unanswered;
 use super::stand;
 use crate::args::{DriveArgs, usage};
 use anyhow::{Result, anyhow};
 use imc::lane::Request;
 use schema::lane::Operation;
 use std::io::BufRead;
+use std::time::Duration;
 use vmm::supervisor::Stand;
 
 /// Bytes of guest memory that one line shows at most.
 const LOAD_MAX: usize = 1 << 20;
 
-/// Reads operations from standard input, a line each, and prints the answers.
+/// Reads operations from standard input, a line each, and prints the answers; what the device says meanwhile goes to standard
+/// error.
 pub fn drive(asked: &DriveArgs) -> Result<u8> {
     let mut stand = stand(&asked.device, asked.carrier, asked.sandbox.all)?;
     let mut now = 0;
@@ -22,10 +25,13 @@ pub fn drive(asked: &DriveArgs) -> Result<u8> {
             continue;
         }
         println!("{}", step(&mut stand, &words, &mut now).map_err(|error| usage!("{line}: {error:#}"))?);
+        stand.log().iter().for_each(|said| eprintln!("{said}"));
     }
     // A device is told that it is to turn a switch by what it has committed, and turns it after it has answered. So only once it
     // has answered another operation is it known whether it has.
-    let _ = stand.ask(&Request { operation: Operation::Quiesce, range: 0, width: 1, offset: 0, value: 0, now });
+    if stand.wait_for_end(Duration::ZERO).is_none() {
+        let _ = stand.ask(&Request { operation: Operation::Quiesce, range: 0, width: 1, offset: 0, value: 0, now });
+    }
     let wishes = (0..).zip(&stand.manifest().wishes);
     let turned: Vec<&str> =
         wishes.filter(|(wish, _)| stand.turned(*wish).is_some()).map(|(_, wish)| wish.name.as_str()).collect();
@@ -45,7 +51,7 @@ fn step(stand: &mut Stand, words: &[&str], now: &mut u64) -> Result<String> {
         *now = request.now.max(*now);
         match stand.ask(&request) {
             Ok(value) => format!("{value:#x}"),
-            Err(error) => format!("no answer: {error}"),
+            Err(error) => format!("no answer: {}", unanswered(stand, &error)),
         }
     };
     let seen = stand.seen()?;

@@ -100,6 +100,12 @@ impl Stand {
     }
 
     /// How long an answer is waited for.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// How long an answer is waited for.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
@@ -170,12 +176,12 @@ impl Stand {
         self.host.process.audit(Stage::Sealed)
     }
 
-    /// What the host has logged since the last look.
+    /// What the host has logged since the last look, as it may be printed.
     pub fn log(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(Some(packet)) = self.host.process.channel.receive(Some(Duration::ZERO)) {
             if let Ok((log, _)) = packet.decode::<schema::host::Log>() {
-                lines.push(log.text);
+                lines.push(super::vm::printable(&log.text));
             }
         }
         lines

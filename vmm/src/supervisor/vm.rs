@@ -288,6 +288,6 @@ impl Drop for Vm {
 }
 
 /// Text of a child as one bounded, harmless line: terminals obey escapes.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(LOG_TEXT).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
