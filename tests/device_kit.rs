@@ -119,9 +119,9 @@ fn a_device_that_a_reset_does_not_reset_is_found() {
         ("field=\"limit\", writable=True", "field=\"limit\", on_write=\"keep\""),
         (
             "    def temperature(",
-            "    def keep(self, state, at, value):\n        self.kept = state.limit = value\n\n    def temperature(",
+            "    def keep(self, state, at, value):\n        self.kept = state.limit = value\n\n    def power_on(self, state):\n        \
+             state.limit = getattr(self, 'kept', 0xFFFF)\n\n    def temperature(",
         ),
-        ("state.limit = 0xFFFF", "state.limit = getattr(self, 'kept', 0xFFFF)"),
     ];
     must_find("reset", "after a reset", &stays);
 }

@@ -7,9 +7,7 @@ struct State { uint64_t expires_ns; uint32_t expiries; uint8_t runs; };
 
 struct Ib700 : Device<State> {
   Latch expired;
-  static std::vector<Option> options() {
-    return {Option::text("action", "reset", "what an expired timer does: reset, poweroff or panic")};
-  }
+  static std::vector<Option> options() { return {Option::text("action", "reset", "at its end: reset, poweroff or panic")}; }
   static Manifest manifest(const Options& options) {
     const auto action = options.choice<Switch>(
         "action", {{"reset", Switch::Reset}, {"poweroff", Switch::PowerOff}, {"panic", Switch::Panicked}});

@@ -5,7 +5,7 @@
 //! state without asking, its [`Outputs`], is a function of the state; both take effect at once, when a call returns. A process
 //! that is killed at any moment has done an operation or it has not.
 //!
-//! A device is a plain struct: a test calls its methods with a state of its own. [`run`] makes a plugin of it.
+//! A device is a plain struct: a test calls its methods with a state of its own. [`run()`] makes a plugin of it.
 
 mod declare;
 mod engine;
@@ -102,7 +102,7 @@ pub trait Device: Sized + 'static {
     fn settle(&mut self, _state: &Self::State) {}
 }
 
-/// Makes the program: its `main` is [`run`] of this device.
+/// Makes the program: its `main` is [`run()`] of this device.
 #[macro_export]
 macro_rules! run {
     ($device:ty) => {
