@@ -1,7 +1,7 @@
 //! The two 8237A DMA controllers of an AT, and the page registers that give them 24 address lines.
 //!
-//! Source: Intel, *8237A High Performance Programmable DMA Controller* data sheet, "Register Description" and "Programming";
-//! IBM, *Personal Computer AT Technical Reference*, "Direct Memory Access" for the page registers and the cascade.
+//! Source: Intel, *8237A High Performance Programmable DMA Controller* data sheet, "Register Description" and figures 5 and 6;
+//! public descriptions of the PC/AT for the page registers and the cascade.
 //!
 //! The floppy drive is on channel 2 of the first controller. No other device of this machine asks for DMA, so the other
 //! channels are registers and nothing else.

@@ -1,7 +1,7 @@
 //! The 82077AA floppy disk controller in PC/AT mode with two drives, and the DMA controllers that serve it.
 //!
-//! Source: Intel, *82077AA CHMOS Single-Chip Floppy Disk Controller* data sheet; the scan commands as in *8272A Single/Double
-//! Density Floppy Disk Controller*; `dma8237` and `medium` name theirs.
+//! Source: Intel, *82077AA CHMOS Single-Chip Floppy Disk Controller* data sheet; the scan commands as public
+//! descriptions of Intel's *8272A* have them; `dma8237` and `medium` name theirs.
 //!
 //! The controllers change each other's state with every byte, so they are one device.
 

@@ -332,7 +332,7 @@ impl Transfer<'_> {
         if ended || self.chip.sectors_left == 0 { Sector::Last } else { Sector::Done }
     }
 
-    /// Compares the host's bytes, which are in the buffer, with the diskette's (8272A data sheet, "Scan Commands").
+    /// Compares the host's bytes, which are in the buffer, with the diskette's (8272A, scan commands).
     fn compare(&mut self, command: Command, ended: bool) -> Sector {
         /// A byte that meets every condition.
         const ANY: u8 = 0xff;

@@ -1,7 +1,7 @@
 //! The MC146818 real-time clock with its battery-backed memory, as an AT wires it.
 //!
 //! Source: Motorola, *MC146818A Real-Time Clock Plus RAM* data sheet; the index register at port 0x70 and 128 bytes of
-//! memory as in the IBM PC/AT and PS/2 technical references; the byte for the century at 0x32 as the ACPI FADT names it.
+//! memory as public descriptions of the PC/AT and the PS/2 have them; the byte for the century at 0x32 as the ACPI FADT names it.
 //!
 //! The registers are brought up to date when they are looked at. So the state at rest does not change with time, and the
 //! one clock the chip has is the `now` that comes with each operation.

@@ -1,7 +1,7 @@
 //! What firmware finds in the memory beside the clock: how much memory the machine has, its processors, floppy drives and order of
 //! boot.
 //!
-//! Sources: the setup bytes of the IBM PC/AT (*IBM Personal Computer AT Technical Reference*, "CMOS RAM"); those of Bochs and QEMU above
+//! Sources: public descriptions of the setup bytes of the PC/AT; those of Bochs and QEMU above
 //! 0x30 as SeaBIOS's documentation names them.
 
 use super::BYTES;

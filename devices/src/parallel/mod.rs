@@ -1,7 +1,7 @@
 //! The parallel port of a PC, with a printer that is always ready.
 //!
-//! Source: IBM, *Personal System/2 Hardware Interface Technical Reference*, "Parallel Port Controller" (registers, extended
-//! mode, interrupt status); IEEE 1284-2000, clause 5 (compatibility mode) for the handshake.
+//! Source: public descriptions of the PS/2's port (registers, extended mode, interrupt status) and of IEEE 1284's compatibility mode
+//! for the handshake.
 //!
 //! The printer is infinitely fast: a byte is acknowledged as soon as the ring to the outside has room for it. Until then
 //! the port says that the printer is busy.
@@ -88,7 +88,7 @@ impl State {
         if self.control & CONTROL_NOT_RESET == 0 {
             self.busy = 0;
         } else if strobed && self.busy == 0 {
-            // A byte strobed at a busy printer is lost (1284, 5.2).
+            // A byte strobed at a busy printer is lost (1284, compatibility mode).
             (self.held, self.busy) = (self.data, 1);
         }
     }

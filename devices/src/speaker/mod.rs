@@ -1,7 +1,6 @@
 //! Port 0x61 of a PC: the speaker's two bits, and what a program reads beside them.
 //!
-//! Source: IBM, *PC/AT Technical Reference*, "System board: speaker", and *PS/2 Hardware Interface Technical Reference*, "System
-//! Control Port B".
+//! Source: public descriptions of the PC/AT's speaker, and of the PS/2's system control port B.
 //!
 //! It is for machines whose kernel has no interval timer: where there is one, the port is the timer's.
 

@@ -1,8 +1,7 @@
 //! A VGA with the Bochs display interface: text, dots in planes, and a linear frame buffer.
 //!
-//! Source: IBM, *Personal System/2 Hardware Interface Technical Reference*, "Video Subsystem"; Neal, *Hardware Level VGA and
-//! SVGA Video Programming Information* (the FreeVGA project), for what the reference leaves out; the text of the Bochs project
-//! about its VBE display interface.
+//! Source: Neal, *Hardware Level VGA and SVGA Video Programming Information* (the FreeVGA project); public descriptions of the Bochs
+//! project's VBE display interface.
 //!
 //! | file | part of the chip |
 //! | --- | --- |

@@ -51,7 +51,7 @@ impl World for Desk {
 conforms!(Desk);
 
 /// The registers of a BIOS mode: miscellaneous output, sequencer, CRT controller, graphics controller, attribute controller
-/// (IBM, "Video Subsystem", tables of BIOS mode values).
+/// (public descriptions of the tables of BIOS mode values).
 struct Table {
     misc: u8,
     sequencer: [u8; 5],
