@@ -84,46 +84,16 @@ impl Cable<'_> {
     pub(super) fn transfer(&mut self) {
         let (mut bytes_left, mut pieces_left) = (BYTES_PER_CALL, PIECES_PER_CALL);
         while Self::can_transfer(self.state) && bytes_left > 0 && pieces_left >= PIECES {
-            let memory = self.memory;
             let mut cursor = self.state.master.cursor;
+            let memory = self.memory;
             let Some(mut work) = self.selected() else { return };
-            let wanted = work.drive.left.min(bytes_left);
-            let mut nothing: [u8; 0] = [];
-            let mut pieces = [VolatileSlice::from(&mut nothing[..]); PIECES];
-            // Where each of them begins in the table.
-            let mut starts = [cursor; PIECES];
-            let (mut count, mut bytes) = (0, 0);
-            let ended = loop {
-                if bytes == wanted || count == PIECES {
-                    break None;
-                }
-                starts[count] = cursor;
-                match cursor.piece(memory, wanted - bytes) {
-                    Ok(piece) => {
-                        bytes += piece.len() as u32;
-                        pieces[count] = piece;
-                        count += 1;
-                    }
-                    Err(ended) => break Some(ended),
-                }
-            };
-            let mut surplus = if work.drive.phase() == Phase::DmaOut { bytes % SECTOR as u32 } else { 0 };
-            bytes -= surplus;
-            while surplus > 0 && count > 0 {
-                let length = pieces[count - 1].len() as u32;
-                let kept = length.saturating_sub(surplus);
-                if kept > 0
-                    && let Ok(piece) = pieces[count - 1].subslice(0, kept as usize)
-                {
-                    pieces[count - 1] = piece;
-                    cursor = cursor.back(surplus);
-                    break;
-                }
-                (count, surplus) = (count - 1, surplus - length);
-                cursor = starts[count];
+            let (mut pieces, ended) = Pieces::gather(&mut cursor, memory, work.drive.left.min(bytes_left));
+            if work.drive.phase() == Phase::DmaOut {
+                pieces.give_back(pieces.bytes % SECTOR as u32, &mut cursor);
             }
+            let Pieces { count, bytes, .. } = pieces;
             if bytes > 0 {
-                let done = !work.move_dma(&pieces[..count], bytes) || work.drive.left == 0;
+                let done = !work.move_dma(&pieces.slices[..count], bytes) || work.drive.left == 0;
                 self.state.master.cursor = cursor;
                 bytes_left -= bytes;
                 pieces_left -= count;
@@ -163,6 +133,58 @@ impl Cable<'_> {
             && master.command & !COMMAND_BITS == 0
             && master.status & !(ACTIVE | ERROR | INTERRUPT | CAPABLE) == 0
             && master.line == u8::from(Self::level(state))
+    }
+}
+
+/// Pieces of memory that follow one another in a table, and where in it each begins.
+struct Pieces<'m> {
+    slices: [VolatileSlice<'m>; PIECES],
+    starts: [Cursor; PIECES],
+    count: usize,
+    /// Of all of them.
+    bytes: u32,
+}
+
+impl<'m> Pieces<'m> {
+    /// Up to `wanted` bytes from `cursor` on; and why there are no more, if the table says so.
+    fn gather(
+        cursor: &mut Cursor,
+        memory: &'m vm_memory::GuestMemoryMmap<()>,
+        wanted: u32,
+    ) -> (Pieces<'m>, Option<Ended>) {
+        let nothing = VolatileSlice::from(&mut [][..]);
+        let mut pieces = Pieces { slices: [nothing; PIECES], starts: [*cursor; PIECES], count: 0, bytes: 0 };
+        while pieces.bytes < wanted && pieces.count < PIECES {
+            pieces.starts[pieces.count] = *cursor;
+            match cursor.piece(memory, wanted - pieces.bytes) {
+                Ok(piece) => {
+                    pieces.slices[pieces.count] = piece;
+                    pieces.count += 1;
+                    pieces.bytes += piece.len() as u32;
+                }
+                Err(ended) => return (pieces, Some(ended)),
+            }
+        }
+        (pieces, None)
+    }
+
+    /// Gives the last `surplus` bytes back to the table.
+    fn give_back(&mut self, mut surplus: u32, cursor: &mut Cursor) {
+        self.bytes -= surplus;
+        while surplus > 0 && self.count > 0 {
+            let last = self.slices[self.count - 1];
+            let length = last.len() as u32;
+            if let Ok(kept) = last.subslice(0, length.saturating_sub(surplus) as usize)
+                && !kept.is_empty()
+            {
+                self.slices[self.count - 1] = kept;
+                *cursor = cursor.back(surplus);
+                return;
+            }
+            self.count -= 1;
+            surplus = surplus.saturating_sub(length);
+            *cursor = self.starts[self.count];
+        }
     }
 }
 
