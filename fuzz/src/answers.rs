@@ -11,7 +11,7 @@ use imc::lane::{
 use imc::{Packets, ReadWrite, Region, Wake, pipe as new_pipe};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd;
-use schema::lane::{Answer, Operation};
+use schema::lane::Answer;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Once;

@@ -8,7 +8,7 @@ use crate::words;
 use imc::lane::{ANSWER_REGION_BYTES, HostLane, REQUEST_BYTES, Rest, prepare_virtqueues};
 use imc::{Packets, ReadWrite, Region, Wake, pipe};
 use nix::unistd;
-use schema::lane::{Access, Operation};
+use schema::lane::Access;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 

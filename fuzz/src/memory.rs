@@ -9,7 +9,6 @@ use imc::lane::{
     state_region_bytes,
 };
 use imc::{ReadWrite, Region, Wake};
-use schema::lane::Operation;
 use std::cell::RefCell;
 use std::time::Duration;
 
