@@ -1,6 +1,6 @@
 //! How a processor that the kernel emulates is made to take interrupts.
 //!
-//! Without hardware for virtual machines KVM emulates code of 16 bits (`kvm_pvm`), and asks only now and then whether an interrupt
+//! Without hardware for virtual machines KVM emulates guests' code (`kvm_pvm`), and asks only now and then whether an interrupt
 //! can be taken. Firmware that waits for its diskette lets interrupts in for two instructions at each turn of a loop
 //! (`sti; nop; cli`): it may miss the one that it waits for until it gives up. After an exit KVM asks. So while a device asserts
 //! an input of the 8259s such a processor runs an instruction at a time, for as many as make some turns.

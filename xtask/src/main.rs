@@ -317,12 +317,14 @@ fn guests(tree: &Tree, names: &[String], program: Option<PathBuf>) -> Result<boo
         report.add("release build", tree.build_program(), begun.elapsed());
     }
     if report.succeeded() {
+        // The images are made elsewhere.
+        let program = program.map_or_else(|| Ok(tree.program()), std::path::absolute)?;
         let begun = Instant::now();
         let wanted = |scenario: &nested::Scenario| match names {
             [] => scenario.only_by_name.is_none(),
             names => names.contains(&scenario.name),
         };
-        report.add("guests", tree.guests(program.unwrap_or_else(|| tree.program()), wanted), begun.elapsed());
+        report.add("guests", tree.guests(program, wanted), begun.elapsed());
     }
     println!("{}", report.render());
     Ok(report.succeeded())
