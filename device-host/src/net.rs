@@ -1,6 +1,6 @@
 //! A net relay: between one network and the frame rings of one device, which has no network.
 //!
-//! It holds the network's descriptor, the rings and two eventfds, and looks into no frame. It knows nothing that is not in the
+//! It holds the network's descriptor, the rings and two eventfds, and looks into frames only to see where they end. It knows nothing that is not in the
 //! rings, so another one can take its place at any time; a frame that it was about to hand on is lost or doubled then, as on a
 //! wire.
 
@@ -25,6 +25,12 @@ const LENGTH_BYTES: usize = 4;
 const SOCKET_FRAME_MAX: usize = 65535 + 18;
 /// Bytes of a socket that are looked at together: the largest frame, and many of the usual size.
 const LOOK_BYTES: usize = 128 << 10;
+/// Bytes before the packet in a frame, whose last two are its type; the type of IP version 4; and where such a packet has its length,
+/// which is at least that of its header (IEEE 802.3, 3.1.1; RFC 791, 3.1).
+const HEADER_BYTES: usize = 14;
+const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const PACKET_LENGTH: usize = HEADER_BYTES + 2;
+const PACKET_MIN: usize = 20;
 /// How long a frame that has come in part is left alone: its rest is on the way.
 const PART_MS: u16 = 1;
 
@@ -327,6 +333,15 @@ fn first_frame(bytes: &[u8]) -> Result<Option<&[u8]>, Ended> {
     Ok(rest.get(..length))
 }
 
+/// The frame without what fills a short packet of IP up to the shortest frame of a wire. A socket is no wire, and passt (2023)
+/// takes the filling for data: then it counts no acknowledgement of a card that fills up, and in the end gives the connection up.
+fn without_filling(frame: &[u8]) -> &[u8] {
+    let is_ipv4 = frame.get(HEADER_BYTES - TYPE_IPV4.len()..HEADER_BYTES) == Some(&TYPE_IPV4);
+    let length = frame.get(PACKET_LENGTH..).and_then(|rest| rest.first_chunk()).filter(|_| is_ipv4);
+    let packet = length.map(|bytes| usize::from(u16::from_be_bytes(*bytes))).filter(|bytes| *bytes >= PACKET_MIN);
+    packet.and_then(|bytes| frame.get(..HEADER_BYTES + bytes)).unwrap_or(frame)
+}
+
 /// Gives the network a frame.
 fn give(network: &End, frame: &[u8]) -> Result<Fate, Ended> {
     // The device was to send no such thing.
@@ -336,6 +351,7 @@ fn give(network: &End, frame: &[u8]) -> Result<Fate, Ended> {
     let given = match network {
         End::Tap(tap) => nix::unistd::write(tap, frame),
         End::Socket(socket) => {
+            let frame = without_filling(frame);
             let mut whole = [0; LENGTH_BYTES + FRAME_MAX];
             whole[..LENGTH_BYTES].copy_from_slice(&(frame.len() as u32).to_be_bytes());
             whole[LENGTH_BYTES..LENGTH_BYTES + frame.len()].copy_from_slice(frame);
@@ -453,6 +469,37 @@ mod tests {
         let mut bytes = Vec::new();
         let _ = bench.far.read_to_end(&mut bytes);
         assert_eq!(bytes, b"\0\0\0\x03one\0\0\0\x05three");
+    }
+
+    /// A frame with a packet of IP version 4 that says it has `length` bytes, filled up to the shortest of a wire.
+    fn filled(length: u16) -> Vec<u8> {
+        let mut frame = vec![7; 60];
+        frame[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+        frame[16..18].copy_from_slice(&length.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn frames_whose_packets_are_of_no_length_or_of_another_kind_stay_as_they_are() {
+        let mut other = filled(40);
+        other[13] = 0x06;
+        for frame in
+            [filled(0), filled(19), filled(47), filled(u16::MAX), other, filled(40)[..17].to_vec(), vec![8; 13]]
+        {
+            assert_eq!(without_filling(&frame), frame);
+        }
+    }
+
+    #[test]
+    fn what_fills_a_short_packet_up_does_not_go_to_a_socket() {
+        let mut bench = bench();
+        bench.device.send(0, &filled(40));
+        bench.device.send(1, &filled(46));
+        bench.device.publish(2, 0);
+        bench.pump().turn().unwrap();
+        let mut bytes = Vec::new();
+        let _ = bench.far.read_to_end(&mut bytes);
+        assert_eq!(bytes, [&[0, 0, 0, 54], &filled(40)[..54], &[0, 0, 0, 60], &filled(46)].concat());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 # memory: 3072
 # A PC boots over its RTL8139: SeaBIOS starts iPXE, which gets an address from dnsmasq and a script by TFTP; what that fetches by
-# HTTP is a kernel, whose own driver then goes on with the card.
+# HTTP is a kernel, whose own driver then goes on with the card, with a file each way.
 . "$here/nested/lib.sh"
 mac=52:54:00:81:39:00
+FILE_BYTES=1000000
 
 # logs FILE PATTERN: waits until a server's log has it
 logs() {
@@ -27,8 +28,9 @@ initrd http://10.9.0.1/guest-full.cpio
 boot
 SCRIPT
 ln -s "$here/kernel-full" "$here/guest-full.cpio" /tmp/www
+head -c "$FILE_BYTES" /dev/urandom >/tmp/www/file
 
-mkfifo "$work/pc.in"
+mkfifo "$work/pc.in" "$work/never"
 cofferdam run --name pc --firmware bios-256k.bin --boot n --memory "$guest_memory" --nic "rtl8139,tap=tap0,mac=$mac" \
     --debug-console "file=$work/firmware.log" 0<>"$work/pc.in" >"$work/pc.log" 2>"$work/pc.err" &
 pid_pc=$!
@@ -40,6 +42,8 @@ dnsmasq --conf-file=/dev/null --user=root --interface=tap0 --bind-interfaces --p
     --dhcp-boot=script.ipxe --enable-tftp --tftp-root=/tmp/tftp
 httpd -f -vv -h /tmp/www -p 10.9.0.1:80 2>"$work/httpd.err" &
 web=$!
+nc -l -p 9 0<>"$work/never" >"$work/upload" &
+uploads=$!
 
 check ipxe-gets-an-address "DHCPACK for $mac" logs dnsmasq "DHCPACK(tap0) 10.9.0.1[0-9] $mac"
 check ipxe-gets-a-script "sent by TFTP" logs dnsmasq "sent /tmp/tftp/script.ipxe to 10.9.0.1"
@@ -50,7 +54,12 @@ check fetched-kernel-runs "its driver of the card" says pc '^GUEST driver 8139to
 check kernel-gets-an-address "an address of dnsmasq's range" says pc '^GUEST address 10.9.0.1[0-9]'
 check kernel-pings-the-host "3 answers" says pc '^GUEST pinged 3' 60
 check host-pings-the-kernel "3 answers" ping -c 3 -W 10 "$(fact pc address)"
+check kernel-fetches-a-file "$FILE_BYTES bytes" says pc '^GUEST fetched' 120
+check file-arrives-whole "its hash" test "$(fact pc fetched)  -" = "$(sha256sum </tmp/www/file)"
+check kernel-sends-it-back "the same bytes" says pc '^GUEST sent' 120
+sleep 1
+check file-comes-back-whole "its hash" test "$(sha256sum <"$work/upload")" = "$(sha256sum </tmp/www/file)"
 cofferdam stop pc
 check pc-ends "status 0" ends pc 0
-kill "$web" "$(cat /tmp/dnsmasq.pid)" 2>/dev/null
+kill "$uploads" "$web" "$(cat /tmp/dnsmasq.pid)" 2>/dev/null
 check nothing-is-left "no process" quiet_after

@@ -4,19 +4,19 @@
 
 use crate::ethernet::HEADER_BYTES;
 
-const TYPE: usize = 12;
-const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub(super) const TYPE: usize = 12;
+pub(super) const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
 /// Offsets in an IP header.
-const TOTAL_LENGTH: usize = 2;
+pub(super) const TOTAL_LENGTH: usize = 2;
 const FRAGMENT: usize = 6;
-const PROTOCOL: usize = 9;
+pub(super) const PROTOCOL: usize = 9;
 const IP_SUM: usize = 10;
 const ADDRESSES: std::ops::Range<usize> = 12..20;
-const IP_HEADER_MIN: usize = 20;
+pub(super) const IP_HEADER_MIN: usize = 20;
 /// Protocols, and where their headers have the sum.
-const TCP: u8 = 6;
+pub(super) const TCP: u8 = 6;
 const TCP_SUM: usize = 16;
-const TCP_HEADER: usize = 20;
+pub(super) const TCP_HEADER: usize = 20;
 const UDP: u8 = 17;
 const UDP_SUM: usize = 6;
 const UDP_HEADER: usize = 8;
@@ -69,7 +69,8 @@ fn try_fill(frame: &mut [u8], wanted: Wanted) -> Option<()> {
     Some(())
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+/// The big-endian word at an offset.
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
 }
 

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod eeprom;
+mod large;
 mod receive;
 mod registers;
 mod ring;
@@ -23,7 +24,7 @@ use device::{
 use eeprom::Eeprom;
 use registers::{Part, RANGE_BYTES, Register, cpcr, cr, eecr, isr, overlaps, poll, rcr, tcr, tsd};
 use ring::Return;
-use state::{RING_MAX, State};
+use state::State;
 use vm_memory::{Bytes, GuestAddress};
 
 pub(crate) const NAME: &str = "rtl8139";
@@ -39,13 +40,6 @@ const FRAMES: u32 = 1;
 
 /// Frames received in one look: between looks, accesses that vcpus wait for are answered.
 const RECEIVES_MAX: usize = 64;
-/// Descriptors looked at for one frame: a ring has no more.
-const RING_LOOK_MAX: u32 = RING_MAX;
-
-/// The timer counts the PCI clock of 33 MHz (TCTR).
-const CLOCK_MHZ: u64 = 33;
-/// After so long it begins again.
-const CLOCK_WRAP_NS: u64 = (1 << 32) * 1000 / CLOCK_MHZ;
 
 /// The link: up, 100 Mbit/s, full duplex, negotiated with a partner that can all (BMSR, ANLPAR, ANER).
 const BASIC_STATUS: u16 = 0x782d;
@@ -86,16 +80,6 @@ fn specs() -> Vec<OptionSpec> {
 /// Whether the card is a C+.
 fn is_cplus(options: &Options) -> Result<bool, OptionError> {
     Ok(options.flag("cplus")?.unwrap_or(false))
-}
-
-/// What the timer has counted after so many nanoseconds.
-fn clock_counts(nanoseconds: u64) -> u32 {
-    (u128::from(nanoseconds) * u128::from(CLOCK_MHZ) / 1000) as u32
-}
-
-/// Nanoseconds until the timer has counted so far.
-fn clock_ns(counts: u32) -> u64 {
-    (u64::from(counts) * 1000).div_ceil(CLOCK_MHZ)
 }
 
 impl Rtl8139 {
@@ -169,7 +153,7 @@ impl Rtl8139 {
             }
             Register::TransmitStart(number) => {
                 state.start[usize::from(number)] = whole as u32;
-                state.transmit_index[usize::from(number / 2)] = 0;
+                state.begin_ring(usize::from(number / 2));
             }
             Register::ReceiveStart => state.receive_start = whole as u32,
             Register::Command => state.set_command(whole as u8),

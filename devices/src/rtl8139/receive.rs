@@ -2,8 +2,8 @@
 
 use super::Rtl8139;
 use super::registers::{isr, rcr};
-use super::ring::{Descriptor, Return, Used};
-use super::state::{RECEIVED, RING_MAX, State};
+use super::ring::{Descriptor, RING_MAX, Return, Used};
+use super::state::{RECEIVED, State};
 use crate::ethernet::{ADDRESS_BYTES, FRAME_MIN, HEADER_BYTES};
 use device::FRAME_MAX;
 use vm_memory::{Bytes, GuestAddress};

@@ -4,10 +4,12 @@
 //! commit: the next one would look for it in vain. So a frame that has used some is first noted in the state, as a [`Return`];
 //! they are given back when that is committed, and the note is taken away by the next commit.
 
-use super::state::RING_MAX;
 use device::GuestMemory;
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// Most descriptors of a ring (data sheet, "C+ mode").
+pub(super) const RING_MAX: u32 = 64;
 
 /// In a descriptor's first word (data sheet, "C+ mode").
 pub(super) const OWN: u32 = 1 << 31;

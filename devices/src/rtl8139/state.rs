@@ -1,16 +1,14 @@
 //! All of the card that a guest could observe.
 
 use super::eeprom::Eeprom;
+use super::large::LARGE_MAX;
 use super::registers::{cpcr, cr, eecr, isr, poll, rcr, tcr, tsd};
-use super::ring::Return;
-use super::{CLOCK_WRAP_NS, clock_counts, clock_ns};
+use super::ring::{RING_MAX, Return};
 use crate::ethernet::ADDRESS_BYTES;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Descriptors of the plain mode.
 pub(super) const TRANSMITS: usize = 4;
-/// Most descriptors of a ring in C+ mode (data sheet, "C+ mode").
-pub(super) const RING_MAX: u32 = 64;
 /// The read pointer after a reset: 16 bytes before the first packet, as always.
 const READ_POINTER: u16 = 0xfff0;
 /// How far the read pointer is behind.
@@ -19,6 +17,11 @@ const READ_BEHIND: u16 = 16;
 /// Descriptors that go back: of a frame that was received, and of one that was sent.
 pub(super) const RECEIVED: usize = 0;
 pub(super) const SENT: usize = 1;
+
+/// The timer counts the PCI clock of 33 MHz (TCTR).
+const CLOCK_MHZ: u64 = 33;
+/// After so long it begins again.
+pub(super) const CLOCK_WRAP_NS: u64 = (1 << 32) * 1000 / CLOCK_MHZ;
 
 /// Which of the two transmit rings of the C+ mode.
 pub(super) const NORMAL: usize = 0;
@@ -55,6 +58,8 @@ pub(crate) struct State {
     /// Next descriptors of the C+ mode.
     pub(super) receive_index: u32,
     pub(super) transmit_index: [u32; 2],
+    /// Bytes of data that were sent of the large frames there.
+    pub(super) large: [u32; 2],
     /// CAPR.
     pub(super) read: u16,
     pub(super) mask: u16,
@@ -167,6 +172,7 @@ impl State {
             && self.written.is_multiple_of(4)
             && self.receive_index < RING_MAX
             && self.transmit_index.iter().all(|index| *index < RING_MAX)
+            && self.large.iter().all(|sent| *sent as usize <= LARGE_MAX)
             && self.stalled <= 1
             && self.returning.iter().all(Return::is_sound)
             && self.eeprom.is_sound()
@@ -214,6 +220,11 @@ impl State {
         self.interrupts & self.mask != 0
     }
 
+    /// A transmit ring of the C+ mode begins anew.
+    pub(super) fn begin_ring(&mut self, ring: usize) {
+        (self.transmit_index[ring], self.large[ring]) = (0, 0);
+    }
+
     /// CR as it reads.
     pub(super) fn command(&self) -> u8 {
         self.command | if self.buffered() == 0 { cr::BUFFER_EMPTY } else { 0 }
@@ -230,7 +241,7 @@ impl State {
             (self.written, self.read, self.receive_index, self.stalled) = (0, READ_POINTER, 0, 0);
         }
         if begins & cr::TRANSMIT != 0 {
-            self.transmit_index = [0; 2];
+            [NORMAL, HIGH].into_iter().for_each(|ring| self.begin_ring(ring));
         }
         self.command = value & (cr::TRANSMIT | cr::RECEIVE);
     }
@@ -266,4 +277,14 @@ impl State {
             self.arm_timer(now);
         }
     }
+}
+
+/// What the timer has counted after so many nanoseconds.
+fn clock_counts(nanoseconds: u64) -> u32 {
+    (u128::from(nanoseconds) * u128::from(CLOCK_MHZ) / 1000) as u32
+}
+
+/// Nanoseconds until the timer has counted so far.
+fn clock_ns(counts: u32) -> u64 {
+    (u64::from(counts) * 1000).div_ceil(CLOCK_MHZ)
 }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::conformance::{Bench, Random, World, conforms};
 use device::TestFrames;
+use large::tests::large_frame;
 use registers::cr;
+use state::CLOCK_WRAP_NS;
 
 const MEMORY_BYTES: usize = 0x20_0000;
 const BUFFER: u64 = 0x1_0000;
@@ -515,6 +517,85 @@ fn frame_in_pieces_is_sent_as_one_and_its_descriptors_come_back() {
     card.put(0xd9, 1, 0x40);
     assert_eq!(card.world.frames.sent().len(), 3);
     assert_eq!(flags(&card, TRANSMIT_RING, 3), ring::END_OF_RING | ring::FIRST | ring::LAST);
+}
+
+/// Gives the card a large frame, in two pieces, of which each part is to have `most` bytes of data.
+fn give_large(card: &mut Card<true>, frame: &[u8], most: u32) {
+    const AT: u64 = PIECES + 0x2_0000;
+    card.set_bytes(AT, frame);
+    let first = frame.len() as u32 / 3;
+    let flags = ring::OWN | 1 << 27 | most << 16;
+    describe(card, TRANSMIT_RING, 1, flags | ring::LAST | (frame.len() as u32 - first), 0, AT + u64::from(first));
+    describe(card, TRANSMIT_RING, 0, flags | ring::FIRST | first, 0, AT);
+    card.put(0xd9, 1, 0x40);
+}
+
+#[test]
+fn large_frame_that_is_no_tcp_or_has_parts_that_no_wire_takes_is_not_sent() {
+    type Spoil = fn(&mut Vec<u8>);
+    let spoilt: [(Spoil, u32); 5] = [
+        (|frame| frame[23] = 17, 1460),
+        // Longer than a packet of IP can be.
+        (|frame| frame.resize(66_000, 0), 1460),
+        (|frame| frame.truncate(40), 1460),
+        (|_| {}, 0),
+        // Longer than any frame.
+        (|_| {}, 0x7ff),
+    ];
+    for (spoil, most) in spoilt {
+        let mut card = started_cplus();
+        let mut frame = large_frame(3000);
+        spoil(&mut frame);
+        give_large(&mut card, &frame, most);
+        assert_eq!(flags(&card, TRANSMIT_RING, 1), ring::LAST | 1 << 23);
+        assert!(card.interrupts() & isr::TRANSMIT_ERROR != 0 && card.world.frames.sent().is_empty());
+    }
+}
+
+#[test]
+fn large_frame_is_sent_in_parts_with_headers_and_checksums_of_their_own() {
+    for (data, most) in [(0, 1460), (1460, 1460), (1461, 1460), (20_000, 1460), (4000, 1448), (5, 1)] {
+        let mut card = started_cplus();
+        let large = large_frame(data);
+        give_large(&mut card, &large, most);
+        let sent = card.world.frames.sent();
+        assert_eq!(sent.len(), data.div_ceil(most as usize).max(1));
+        let mut seen = Vec::<u8>::new();
+        for (number, part) in (0u16..).zip(&sent) {
+            let total = usize::from(u16::from_be_bytes([part[16], part[17]]));
+            let identification = u16::from_be_bytes([part[18], part[19]]);
+            let sequence = u32::from_be_bytes([part[38], part[39], part[40], part[41]]);
+            assert_eq!(
+                (identification, sequence),
+                (u16::MAX.wrapping_add(number), u32::MAX.wrapping_add(seen.len() as u32))
+            );
+            let (first, last) = (number == 0, usize::from(number) + 1 == sent.len());
+            assert_eq!(part[47], 0x76 | if first { 0x80 } else { 0 } | if last { 0x09 } else { 0 });
+            let mut summed = part.clone();
+            checksum::fill(&mut summed, checksum::Wanted { ip: true, udp: true, tcp: true });
+            assert_eq!(&summed, part);
+            seen.extend(&part[54..14 + total]);
+        }
+        assert_eq!(seen, large[54..]);
+        assert_eq!([0, 1].map(|at| flags(&card, TRANSMIT_RING, at)), [ring::FIRST, ring::LAST]);
+        assert_eq!(card.interrupts() & (isr::TRANSMIT_OK | isr::TRANSMIT_ERROR), isr::TRANSMIT_OK);
+    }
+}
+
+#[test]
+fn large_frame_goes_on_behind_what_was_sent_when_the_process_dies() {
+    let mut card = started_cplus();
+    let large = large_frame(20_000);
+    // The network takes some of the parts, and then no more for a while.
+    card.world.frames.set_stalled(true);
+    give_large(&mut card, &large, 50);
+    assert_eq!(card.world.frames.sent().len(), device::FRAME_SLOTS as usize);
+    assert_eq!(flags(&card, TRANSMIT_RING, 0) & ring::OWN, ring::OWN);
+    card.restart();
+    card.world.frames.set_stalled(false);
+    card.scan();
+    let seen = card.world.frames.sent().iter().map(|part| part[54..].to_vec()).collect::<Vec<_>>();
+    assert_eq!(seen.concat(), large[54..]);
 }
 
 #[test]

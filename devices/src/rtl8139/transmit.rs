@@ -1,17 +1,22 @@
 //! Frames on their way from the guest's memory to the network.
 
+use super::Rtl8139;
 use super::checksum;
+use super::large::{HEADERS_MAX, Headers, LARGE_MAX, Part};
 use super::receive::Fate;
 use super::registers::{cpcr, cr, isr, poll, tcr, tsd};
-use super::ring::{Descriptor, FIRST, LAST, Return, Used};
+use super::ring::{Descriptor, FIRST, LAST, RING_MAX, Return, Used};
 use super::state::{HIGH, NORMAL, SENT, State, TRANSMITS};
-use super::{RING_LOOK_MAX, Rtl8139};
 use crate::ethernet::{ADDRESS_BYTES, FRAME_MIN, HEADER_BYTES};
 use device::FRAME_MAX;
+use std::ops::Range;
 use vm_memory::{Bytes, GuestAddress};
 
-/// In a transmit descriptor of the C+ mode: the first word of the first one.
+/// In a transmit descriptor of the C+ mode: the first word of the first one. A frame is larger than a wire carries, and the card
+/// is to send it in parts of so much data at most.
 const LARGE_SEND: u32 = 1 << 27;
+const PART_SHIFT: u32 = 16;
+const PART_MAX: u32 = 0x7ff;
 const IP_CHECKSUM: u32 = 1 << 18;
 const UDP_CHECKSUM: u32 = 1 << 17;
 const TCP_CHECKSUM: u32 = 1 << 16;
@@ -64,7 +69,8 @@ impl Rtl8139 {
             self.put(state, length);
         }
         state.status[number] |= tsd::OWN | if read { tsd::OK } else { tsd::ABORT };
-        finish(state, read);
+        count(state, read);
+        tell(state, read);
         state.next = (state.next + 1) % TRANSMITS as u8;
     }
 
@@ -77,19 +83,25 @@ impl Rtl8139 {
             state.interrupts |= isr::NO_TRANSMIT_DESCRIPTOR;
             return;
         };
-        let sent = self.gather(used.all());
-        if let Some(length) = sent {
+        let gathered = self.gather(used.all(), state.large[ring] as usize);
+        if let Some(Gathered { length, .. }) = gathered {
             self.put(state, length);
         }
+        count(state, gathered.is_some());
+        if let Some(Gathered { sent: Some(sent), .. }) = gathered {
+            state.large[ring] = sent;
+            return;
+        }
+        state.large[ring] = 0;
         state.transmit_index[ring] = used.all().last().map_or(0, Descriptor::next);
-        state.returning[SENT] = Return::of(base, &used, if sent.is_some() { 0 } else { ERROR });
-        finish(state, sent.is_some());
+        state.returning[SENT] = Return::of(base, &used, if gathered.is_some() { 0 } else { ERROR });
+        tell(state, gathered.is_some());
     }
 
     /// The descriptors of the ring's next frame, if it is all there.
     fn collect(&self, base: u64, first: u32) -> Option<Used> {
         let (mut used, mut next) = (Used::new(), first);
-        for _ in 0..RING_LOOK_MAX {
+        for _ in 0..RING_MAX {
             let descriptor = Descriptor::read(&self.memory, base, next)?;
             if !descriptor.is_owned() || used.all().iter().any(|used| used.index == next) {
                 return None;
@@ -103,21 +115,23 @@ impl Rtl8139 {
         Some(used)
     }
 
-    /// Puts the frame together of its pieces, with what the card adds to it. `None`: it cannot be sent.
-    fn gather(&mut self, pieces: &[Descriptor]) -> Option<usize> {
+    /// Puts the frame together of its pieces, with what the card adds to it; of a large one the part behind the data that was
+    /// `sent`. `None`: it cannot be sent.
+    fn gather(&mut self, pieces: &[Descriptor], sent: usize) -> Option<Gathered> {
         let [first, ..] = pieces else { return None };
-        let whole = first.flags & FIRST != 0 && pieces.last().is_some_and(|last| last.flags & LAST != 0);
-        if !whole || first.flags & LARGE_SEND != 0 {
+        if first.flags & FIRST == 0 || pieces.last().is_none_or(|last| last.flags & LAST == 0) {
             return None;
         }
-        let mut length = 0;
-        for piece in pieces {
-            let room = self.frame.get_mut(length..length + piece.length())?;
-            self.memory.read_slice(room, GuestAddress(piece.address)).ok()?;
-            length += piece.length();
-        }
         let asked = |flag| first.flags & flag != 0;
-        let sums = checksum::Wanted { ip: asked(IP_CHECKSUM), udp: asked(UDP_CHECKSUM), tcp: asked(TCP_CHECKSUM) };
+        let mut gathered = Gathered { length: pieces.iter().map(Descriptor::length).sum(), sent: None };
+        let sums = if asked(LARGE_SEND) {
+            gathered = self.gather_part(pieces, gathered.length, sent)?;
+            checksum::Wanted { ip: true, udp: false, tcp: true }
+        } else {
+            self.copy(pieces, 0, 0..gathered.length)?;
+            checksum::Wanted { ip: asked(IP_CHECKSUM), udp: asked(UDP_CHECKSUM), tcp: asked(TCP_CHECKSUM) }
+        };
+        let length = gathered.length;
         checksum::fill(&mut self.frame[..length], sums);
         if first.vlan & TAG != 0 && length >= HEADER_BYTES {
             const AT: usize = 2 * ADDRESS_BYTES;
@@ -126,9 +140,41 @@ impl Rtl8139 {
             frame.copy_within(AT..length, AT + TAG_BYTES);
             frame[AT..AT + 2].copy_from_slice(&TAG_TYPE);
             frame[AT + 2..AT + TAG_BYTES].copy_from_slice(&(first.vlan as u16).to_le_bytes());
-            length = end;
+            gathered.length = end;
         }
-        Some(length)
+        Some(gathered)
+    }
+
+    /// Puts together the part behind the data that was `sent` of a large frame of `whole` bytes.
+    fn gather_part(&mut self, pieces: &[Descriptor], whole: usize, sent: usize) -> Option<Gathered> {
+        if whole > LARGE_MAX {
+            return None;
+        }
+        let most = (pieces.first()?.flags >> PART_SHIFT & PART_MAX) as usize;
+        let head = whole.min(HEADERS_MAX);
+        self.copy(pieces, 0, 0..head)?;
+        let headers = Headers::find(&self.frame[..head])?;
+        let rest = (whole - headers.end).checked_sub(sent)?;
+        let number = sent.checked_div(most)? as u16;
+        let length = headers.end + rest.min(most);
+        self.copy(pieces, headers.end + sent, headers.end..length)?;
+        let part = Part { number, sent: sent as u32, is_last: rest <= most };
+        headers.make(&mut self.frame[..length], part);
+        Some(Gathered { length, sent: (!part.is_last).then_some((sent + most) as u32) })
+    }
+
+    /// Copies bytes of a frame in pieces, from `skip` on, to a place in the frame in hand; `None` where that is too small.
+    fn copy(&mut self, pieces: &[Descriptor], mut skip: usize, into: Range<usize>) -> Option<()> {
+        let mut rest = self.frame.get_mut(into)?;
+        for piece in pieces {
+            let from = skip.min(piece.length());
+            skip -= from;
+            let part = rest.split_off_mut(..rest.len().min(piece.length() - from))?;
+            if !part.is_empty() {
+                self.memory.read_slice(part, GuestAddress(piece.address.checked_add(from as u64)?)).ok()?;
+            }
+        }
+        rest.is_empty().then_some(())
     }
 
     /// Sends the first `length` bytes of the frame in hand, filled up to the least that a wire carries; or receives them.
@@ -152,9 +198,22 @@ impl Rtl8139 {
     }
 }
 
-/// A frame was sent, or could not be.
-fn finish(state: &mut State, sent: bool) {
+/// What was put together of a frame.
+#[derive(Debug, Clone, Copy)]
+struct Gathered {
+    /// Its bytes in hand.
+    length: usize,
+    /// It is part of a large one, of which so much data is sent with it and more follows.
+    sent: Option<u32>,
+}
+
+/// Counts a frame that was sent, or could not be.
+fn count(state: &mut State, sent: bool) {
     let counter = if sent { &mut state.counters.sent } else { &mut state.counters.transmit_errors };
     *counter = counter.wrapping_add(1);
+}
+
+/// Tells the driver of a frame that was sent, or could not be.
+fn tell(state: &mut State, sent: bool) {
     state.interrupts |= if sent { isr::TRANSMIT_OK } else { isr::TRANSMIT_ERROR };
 }
