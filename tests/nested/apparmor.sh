@@ -27,16 +27,22 @@ check hosts-have-the-profile-of-their-class "char and block hosts" sh -c '
     for class in char block; do grep -q "\"label\": \".*cofferdam-$class (enforce)\"" "$1" || exit 1; done' - "$work/demo.log"
 check audit-finds-labels-as-they-should-be "no difference" sh -c '! grep -A1 "\"differences\"" "$1" | grep -q "      \""' - "$work/demo.log"
 
-# A VM with a disk: its host has the profile that names it. Its network card has a relay, which takes frames from a tap.
+# A VM with a disk: its host has the profile that names it. Its network card has a relay, which takes frames from a
+# tap, and its display one for viewers.
 printf '\364\353\375' >"$work/halt"
-cofferdam run --name one --flat "$work/halt" --memory 64M --disk "$disks/a.img" --nic rtl8139,tap=tap0 --label apparmor --console \
-    "file=$work/console" 0</dev/null 2>"$work/one.err" &
+echo secret >"$work/password" && chmod 600 "$work/password"
+cofferdam run --name one --flat "$work/halt" --memory 64M --disk "$disks/a.img" --nic rtl8139,tap=tap0 \
+    --device vga --display "vnc,password-file=$work/password,port=5900" --label apparmor \
+    --console "file=$work/console" 0</dev/null 2>"$work/one.err" &
 pid_one=$!
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -n "$(hosts one)" ] && break; sleep 1; done
 check host-of-the-disk-has-its-profile "cofferdam-block.one" sh -c 'cofferdam ps --json | grep -q "cofferdam-block.one (enforce)"'
 check relay-has-its-profile "cofferdam-relay" sh -c 'cofferdam ps --json | grep -q "cofferdam-relay[^ ]* (enforce)"'
 check relay-takes-frames "from a tap that says so" frames_are_taken tap0
 check relay-runs-on "running: $(states one)" sh -c 'echo "$1" | grep -q "rtl8139 net relay: running"' - "$(states one)"
+check display-relay-has-its-profile "cofferdam-viewers" sh -c 'cofferdam ps --json | grep -q "cofferdam-viewers[^ ]* (enforce)"'
+check viewer-with-a-wrong-password-is-refused "a greeting and a refusal" viewer_is_refused 5900
+tell_harness "AUDIT labels-are-as-the-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 cofferdam stop one
 
 # act ACT [IMAGE]: how the probe ended, which is a host of the disks of VM `one`. Who starts it has the supervisor's

@@ -180,6 +180,13 @@ quiet_after() {
     return 1
 }
 
+# viewer_is_refused PORT: who shows the screen there greets a viewer that guesses a password, and says that it is wrong. The greeting
+# is a version, one way to be let in, and a challenge of 16 bytes.
+viewer_is_refused() {
+    heard=$({ printf 'RFB 003.008\n\0020123456789abcdef'; sleep 2; } | nc 127.0.0.1 "$1" | xxd -p | tr -d '\n')
+    expr "$heard" : '524642203030332e3030380a0102[0-9a-f]\{32\}00000001' >/dev/null
+}
+
 # frames_are_taken TAP: who has the other end of a tap reads what is sent there
 frames_are_taken() {
     ip link set "$1" up

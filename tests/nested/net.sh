@@ -1,6 +1,6 @@
 # memory: 3072
 # A guest's virtio card on a tap: an address from dnsmasq, pings and a file each way, while the card's host and its relay are
-# killed.
+# killed. Each process is in a control group of its own.
 . "$here/nested/lib.sh"
 FILE_BYTES=1000000
 
@@ -24,11 +24,19 @@ network() {
 # same_file VM WORD: what the guest says of the file is so
 same_file() { test "$(fact "$1" "$2")" = "$(sha256sum </tmp/www/file | cut -d ' ' -f 1)"; }
 
-start net network --cpus 1 --console stdio --nic virtio,tap=tap0 --restart 1000
+# relay_is_limited: the kernel has limits for it
+relay_is_limited() {
+    group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(of net 'virtio-net net relay')/cgroup")
+    [ "$(cat "$group/pids.max")" = 1 ] && [ "$(cat "$group/memory.max")" -gt 0 ] && [ "$(cat "$group/cpu.max")" = "125000 100000" ]
+}
+
+start net network --cpus 1 --console stdio --nic virtio,tap=tap0 --restart 1000 --require cgroup
 network
 check guest-gets-an-address "an address of dnsmasq's range, not '$(fact net address)'" says net '^GUEST address 10.9.0.1[0-9]'
 check guest-pings-the-host "3 answers" says net '^GUEST pinged 3' 60
 check host-pings-the-guest "3 answers" ping -c 3 -W 10 "$(fact net address)"
+check relay-is-limited "one process, some memory, a processor and a quarter" relay_is_limited
+tell_harness "AUDIT limits-are-as-the-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 check guest-fetches-a-file "$FILE_BYTES bytes" says net '^GUEST fetched' 120
 check file-arrives-whole "its hash, not '$(fact net fetched)'" same_file net fetched
 check guest-sends-it-back "the same bytes" says net '^GUEST sent' 120

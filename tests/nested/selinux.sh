@@ -36,12 +36,14 @@ cofferdam demo --sandbox strict --label selinux >"$work/strict.log" 2>"$work/str
 check demo-passes-labelled-at-level-strict "status 0" test "$?" = 0
 
 # A VM's disk has the VM's categories while it runs, and what it was before afterwards. Its network card has a relay, which takes
-# frames from a tap.
+# frames from a tap, and its display one for viewers.
 truncate -s 1M "$work/a.img" && cp "$work/a.img" "$work/b.img"
 before=$(label_of "$work/a.img")
 printf '\364\353\375' >"$work/halt"
-cofferdam run --name labelled --flat "$work/halt" --memory 64M --disk "$work/a.img" --nic rtl8139,tap=tap0 --label selinux --console \
-    "file=$work/console" 0</dev/null 2>"$work/labelled.err" &
+echo secret >"$work/password" && chmod 600 "$work/password"
+cofferdam run --name labelled --flat "$work/halt" --memory 64M --disk "$work/a.img" --nic rtl8139,tap=tap0 \
+    --device vga --display "vnc,password-file=$work/password,port=5900" --label selinux \
+    --console "file=$work/console" 0</dev/null 2>"$work/labelled.err" &
 pid_labelled=$!
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -n "$(hosts labelled)" ] && break; sleep 1; done
 disk=$(label_of "$work/a.img")
@@ -50,6 +52,9 @@ check disk-is-the-vms "cofferdam_image_t with two categories, not '$disk'" \
 check relay-has-its-label "cofferdam_relay_t" sh -c 'cofferdam ps --json | grep -q "system_u:system_r:cofferdam_relay_t:s0:c"'
 check relay-takes-frames "from a tap that says so" frames_are_taken tap0
 check relay-runs-on "running: $(states labelled)" sh -c 'echo "$1" | grep -q "rtl8139 net relay: running"' - "$(states labelled)"
+check display-relay-has-its-label "cofferdam_viewers_t" sh -c 'cofferdam ps --json | grep -q "system_u:system_r:cofferdam_viewers_t:s0:c"'
+check viewer-with-a-wrong-password-is-refused "a greeting and a refusal" viewer_is_refused 5900
+tell_harness "AUDIT labels-are-as-the-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 cofferdam stop labelled
 check disk-gets-its-label-back "'$before', not '$(label_of "$work/a.img")'" test "$(label_of "$work/a.img")" = "$before"
 
