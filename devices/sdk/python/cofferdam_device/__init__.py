@@ -4,6 +4,8 @@ A device is registers in, interrupts out. It opens nothing, has no thread, and n
 that a guest could observe of it is its *state*: plain fields in memory that outlives the process. What the guest sees of a
 state without asking, its *outputs*, is a function of the state; both take effect at once, when a call returns. A process that
 is killed at any moment has done an operation or it has not.
+
+Virtio devices have a module of their own: ``from cofferdam_device import virtio``.
 """
 
 # isort: off
@@ -36,7 +38,6 @@ from .powers import Bell, File, GuestMemory, Latch, OutsideGrant, Powers, Random
 from .scanout import Drawing, Scanout
 from .state import State, array, u8, u16, u32, u64
 from .stream import Stream
-from . import virtio
 
 
 def run(cls: type[Device]) -> NoReturn:
@@ -88,6 +89,5 @@ __all__ = [
     "u32",
     "u64",
     "u8",
-    "virtio",
     "wish",
 ]

@@ -10,13 +10,10 @@ import ctypes
 import io
 import mmap
 import os
-import pathlib
 import socket
 import struct
 import sys
 from typing import Any, NoReturn
-
-import capnp
 
 from . import declare
 from .model import Device
@@ -26,11 +23,8 @@ from .declare import Refusal
 from .powers import Bell, File, GuestMemory, Powers, Random
 from .scanout import Scanout
 from .stream import Stream
+from .wire import IMC, SCHEMA
 from .words import CHANNEL, EVENT, HEADER, SENTENCE_MAX, last_words, log
-
-capnp.remove_import_hook()
-_SCHEMA = capnp.load(str(pathlib.Path(__file__).parent / "schema" / "host.capnp"))
-_IMC = capnp.load(str(pathlib.Path(__file__).parent / "schema" / "imc.capnp"))
 
 PROTOCOL = 1
 HOST_WIDE = 255
@@ -77,7 +71,7 @@ def run(cls: type[Device]) -> NoReturn:
 
 
 def _datagram(kind: int, call: int, name: str, fields: dict[str, Any]) -> bytes:
-    struct_type = getattr(_SCHEMA, name, None) or getattr(_IMC, name)
+    struct_type = getattr(SCHEMA, name, None) or getattr(IMC, name)
     segments = struct_type.new_message(**fields).to_segments()
     if len(segments) != 1:
         raise ValueError(f"a {name} of this size is not one segment")
@@ -115,7 +109,7 @@ class _Channel:
         body = data[HEADER.size :]
         if (magic, version, kind) != (b"IMC1", 1, _CALL) or length != len(body) or ordinal not in names:
             raise RuntimeError("the supervisor sent a message that is no call")
-        struct_type = getattr(_SCHEMA, names[ordinal])
+        struct_type = getattr(SCHEMA, names[ordinal])
         if struct_type.schema.node.id != identity:
             raise RuntimeError("the supervisor speaks another schema")
         return names[ordinal], call, struct_type.from_segments([body]), descriptors

@@ -1,4 +1,4 @@
-//! What an ELF file says that it needs. It is a plugin's: read in small pieces, each of them bounded, and never run.
+//! What an ELF file says that it needs. It is a plugin's: read in pieces, each of them bounded, and never run.
 
 use std::fs::File;
 use std::io;
@@ -6,9 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Program headers that are looked at. A linker makes about a dozen.
-const HEADERS_MAX: u16 = 64;
+const HEADERS_MAX: usize = 64;
+/// Bytes of one, `Elf64_Phdr`.
+const HEADER_BYTES: usize = 56;
 /// Entries of the dynamic section that are looked at.
 const ENTRIES_MAX: u64 = 1024;
+/// Bytes of one, `Elf64_Dyn`.
+const ENTRY_BYTES: u64 = 16;
 /// Longest name or search path.
 const NAME_MAX: usize = 4096;
 
@@ -53,12 +57,10 @@ impl Elf {
             elf.loader = Some(text(&file, loader.offset)?.into());
         }
         let Some(dynamic) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else { return Ok(Some(elf)) };
-        let mut entries = Vec::new();
-        for index in 0..(dynamic.bytes / 16).min(ENTRIES_MAX) {
-            let mut entry = [0; 16];
-            file.read_exact_at(&mut entry, dynamic.offset.saturating_add(16 * index))?;
-            entries.push((word(&entry, 0, 8), word(&entry, 8, 8)));
-        }
+        let mut table = vec![0; dynamic.bytes.min(ENTRIES_MAX * ENTRY_BYTES) as usize];
+        file.read_exact_at(&mut table, dynamic.offset)?;
+        let entries: Vec<(u64, u64)> =
+            table.chunks_exact(ENTRY_BYTES as usize).map(|entry| (word(entry, 0, 8), word(entry, 8, 8))).collect();
         let strings = entries.iter().find(|(tag, _)| *tag == DT_STRTAB).map(|(_, address)| *address);
         let Some(strings) = strings.and_then(|address| offset_of(&segments, address)) else { return Ok(Some(elf)) };
         let origin = path.parent().unwrap_or(Path::new("/")).to_string_lossy();
@@ -80,19 +82,20 @@ impl Elf {
 }
 
 fn segments(file: &File, head: &[u8; 64]) -> io::Result<Vec<Segment>> {
-    let (at, size, count) = (word(head, 32, 8), word(head, 54, 2), word(head, 56, 2) as u16);
-    let mut segments = Vec::new();
-    for index in 0..u64::from(count.min(HEADERS_MAX)) {
-        let mut header = [0; 56];
-        file.read_exact_at(&mut header, at.saturating_add(index * size))?;
-        segments.push(Segment {
-            kind: word(&header, 0, 4) as u32,
-            offset: word(&header, 8, 8),
-            address: word(&header, 16, 8),
-            bytes: word(&header, 32, 8),
-        });
+    let (at, size, count) = (word(head, 32, 8), word(head, 54, 2) as usize, word(head, 56, 2) as usize);
+    if size != HEADER_BYTES {
+        // Nothing that a loader takes.
+        return Ok(Vec::new());
     }
-    Ok(segments)
+    let mut table = vec![0; size * count.min(HEADERS_MAX)];
+    file.read_exact_at(&mut table, at)?;
+    let segment = |header: &[u8]| Segment {
+        kind: word(header, 0, 4) as u32,
+        offset: word(header, 8, 8),
+        address: word(header, 16, 8),
+        bytes: word(header, 32, 8),
+    };
+    Ok(table.chunks_exact(size).map(segment).collect())
 }
 
 /// Where in the file an address is.
