@@ -68,6 +68,9 @@ pub enum BadBody {
     /// A value is outside what its field may hold.
     #[error("`{0}` is out of range")]
     OutOfRange(&'static str),
+    /// What a manifest declares makes no sense, as a sentence.
+    #[error("its manifest makes no sense: {0}")]
+    Manifest(String),
 }
 
 impl From<capnp::Error> for BadBody {

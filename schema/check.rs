@@ -20,8 +20,8 @@ const PINS: std::ops::RangeInclusive<u8> = 1..=4;
 impl Manifest {
     /// Whether the parts fit together: indices name what exists, offsets lie within their ranges, sizes are affordable.
     ///
-    /// A device host writes its own manifest, so the supervisor believes none before this. It does not look at other
-    /// devices: overlaps are found where ranges meet, on the bus.
+    /// A device host writes its own manifest, so the supervisor believes none before this. Whether ranges
+    /// overlap, its own or those of other devices, is found out where a machine is planned.
     pub fn check(&self) -> Result<(), BadBody> {
         let named = !self.name.is_empty() && self.name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
         require(named, "name")?;
@@ -69,8 +69,8 @@ impl Manifest {
                 require(wish.bytes != 0 && wish.bytes <= DIRECT_MAX, "wishes.bytes")?;
             }
         }
-        require(self.state_bytes <= STATE_MAX, "stateBytes")?;
-        require(self.bulk_bytes <= BULK_MAX, "bulkBytes")?;
+        check_size("stateBytes", self.state_bytes, STATE_MAX)?;
+        check_size("bulkBytes", self.bulk_bytes, BULK_MAX)?;
         require(self.vectors <= VECTORS_MAX, "vectors")?;
         require(self.vectors == 0 || self.pci.is_some(), "vectors")?;
         if let Some(pci) = &self.pci {
@@ -88,13 +88,15 @@ impl Manifest {
 
     fn check_range(&self, range: &Range) -> Result<(), BadBody> {
         require(range.length != 0, "ranges.length")?;
+        let is_bar = matches!(range.space, Space::Bar(_) | Space::PortBar(_));
+        require(!is_bar || self.pci.is_some(), "ranges.space")?;
         let fits = match range.space {
             Space::Port(first) => range.length <= PORTS - u64::from(first),
             Space::Memory(first) => first.checked_add(range.length - 1).is_some(),
-            Space::Bar(bar) => self.pci.is_some() && bar < BARS && range.length <= BAR_BYTES_MAX,
-            Space::PortBar(bar) => self.pci.is_some() && bar < BARS && range.length <= PORTS,
+            Space::Bar(bar) => bar < BARS && range.length <= BAR_BYTES_MAX,
+            Space::PortBar(bar) => bar < BARS && range.length <= PORTS,
         };
-        require(fits, "ranges.space")
+        if fits { Ok(()) } else { Err(BadBody::Manifest(format!("there is no room for {range}"))) }
     }
 
     fn check_pci(&self, pci: &Pci) -> Result<(), BadBody> {
@@ -120,6 +122,11 @@ impl Manifest {
         let length = self.ranges.get(usize::from(range)).map_or(0, |range| range.length);
         require(offset.checked_add(u64::from(bytes)).is_some_and(|end| end <= length), field)
     }
+}
+
+fn check_size(field: &str, bytes: u32, bound: u32) -> Result<(), BadBody> {
+    let why = || BadBody::Manifest(format!("`{field}` is {bytes}, and at most {bound} are allowed"));
+    if bytes <= bound { Ok(()) } else { Err(why()) }
 }
 
 fn require(holds: bool, field: &'static str) -> Result<(), BadBody> {

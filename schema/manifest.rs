@@ -1,5 +1,7 @@
 //! What a device declares of itself.
 
+use std::fmt;
+
 /// Most entries in any list of a manifest: real devices have a handful, and each becomes a route or an object in the VMM.
 pub const LIST_MAX: usize = 64;
 /// Longest name: a table column and a file name must hold it.
@@ -107,6 +109,35 @@ pub struct Range {
     pub length: u64,
     /// Where.
     pub space: Space,
+}
+
+impl Range {
+    /// Whether some address would be both of this and of the other range, wherever base address registers point.
+    #[must_use]
+    pub fn overlaps(&self, other: &Range) -> bool {
+        let (one, other_one) = match (self.space, other.space) {
+            (Space::Port(one), Space::Port(other)) => (one.into(), other.into()),
+            (Space::Memory(one), Space::Memory(other)) => (one, other),
+            _ => return false,
+        };
+        one < other_one.saturating_add(other.length) && other_one < one.saturating_add(self.length)
+    }
+}
+
+/// The addresses, for people.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.length;
+        match self.space {
+            Space::Port(first) if length == 1 => write!(f, "port {first:#x}"),
+            Space::Port(first) => {
+                write!(f, "ports {first:#x} to {:#x}", u64::from(first).saturating_add(length.saturating_sub(1)))
+            }
+            Space::Memory(first) => write!(f, "{length:#x} bytes at {first:#x}"),
+            Space::Bar(bar) => write!(f, "{length:#x} bytes at BAR {bar}"),
+            Space::PortBar(bar) => write!(f, "{length:#x} ports at BAR {bar}"),
+        }
+    }
 }
 
 /// Where a range lies.

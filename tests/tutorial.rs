@@ -39,10 +39,11 @@ fn made(place: &Place, language: &str) -> PathBuf {
     folder.join("thermo")
 }
 
-/// Runs each command of the page that is about a device, in its folder, with `plugin` in the place of the one in Python.
-fn commands_run(place: &Place, folder: &Path, plugin: &str) {
+/// Runs each command of the page that is about a device, in its folder, with `plugin` in the place of the one in Python, and with
+/// programs of the folder `first` before all others.
+fn commands_run(place: &Place, folder: &Path, plugin: &str, first: &Path) {
     let program = Path::new(env!("CARGO_BIN_EXE_cofferdam")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{}:{}", first.display(), program.display(), std::env::var("PATH").unwrap_or_default());
     let page = page("README.md");
     let mut asked = 0;
     for command in
@@ -59,6 +60,8 @@ fn commands_run(place: &Place, folder: &Path, plugin: &str) {
         asked += 1;
     }
     assert_eq!(asked, 3, "describe, check and drive");
+    let by_hand = Command::new(folder.join(plugin)).env("PATH", &path).output().unwrap();
+    assert!(!by_hand.status.success() && text(&by_hand.stderr).contains("is a device of a virtual machine"));
 }
 
 #[test]
@@ -69,8 +72,9 @@ fn the_device_in_python_is_what_the_page_shows_and_its_commands_run() {
     let shown = code(&page("README.md"), "python");
     assert_eq!(shown, fs::read_to_string(folder.join("thermo.py")).unwrap());
     assert!(shown.lines().count() <= LINES, "{} lines", shown.lines().count());
-    python::script(&shown, "thermo", interpreter, &folder);
-    commands_run(&place, &folder, "./thermo.py");
+    // The page has the environment made in the same way, with the newest pycapnp, and activated.
+    assert!(page("README.md").contains("    python3 -m venv env && . env/bin/activate && pip install pycapnp\n"));
+    commands_run(&place, &folder, "./thermo.py", interpreter.parent().unwrap());
 }
 
 #[test]
@@ -88,17 +92,26 @@ fn the_device_in_cpp_is_what_the_page_shows_and_its_commands_run() {
     }
     let built = Command::new("make").current_dir(&folder).output().unwrap();
     assert!(built.status.success(), "{}", text(&built.stderr));
-    commands_run(&place, &folder, "./thermo");
+    commands_run(&place, &folder, "./thermo", &folder);
 }
 
 #[test]
-fn the_device_in_rust_is_what_the_page_shows() {
-    // It is built and checked as what `device new` makes (tests/device_kit.rs).
+fn the_device_in_rust_is_what_the_page_shows_and_its_commands_run() {
     let place = Place::new();
-    let made = fs::read_to_string(made(&place, "rust").join("src/main.rs")).unwrap();
+    let folder = made(&place, "rust");
     let shown = code(&page("README.md"), "rust");
-    assert_eq!(shown, made);
+    assert_eq!(shown, fs::read_to_string(folder.join("src/main.rs")).unwrap());
     assert!(shown.lines().count() <= LINES, "{} lines", shown.lines().count());
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--offline"]).current_dir(&folder).env("CARGO_HOME", place.path("registry"));
+    // What is said to the cargo that runs this test is not meant for that one.
+    for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
+    {
+        cargo.env_remove(name);
+    }
+    let built = cargo.output().unwrap();
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    commands_run(&place, &folder, "target/release/thermo", &folder);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::args::{DevicesArgs, RecipeArgs};
 use crate::catalogue::BuiltIn;
-use crate::device::{ask_one, place};
+use crate::device::ask_one;
 use crate::machine::{is_plugin, parse_device};
 use crate::table::table;
 use anyhow::{Result, anyhow};
@@ -25,11 +25,7 @@ struct Row {
 fn row(manifest: Manifest) -> Row {
     Row {
         class: manifest.class.name(),
-        ranges: manifest
-            .ranges
-            .iter()
-            .map(|range| format!("{}: {}", range.name, place(range.space, range.length)))
-            .collect(),
+        ranges: manifest.ranges.iter().map(|range| format!("{}: {range}", range.name)).collect(),
         options: manifest
             .options
             .iter()

@@ -45,6 +45,13 @@ check viewer-with-a-wrong-password-is-refused "a greeting and a refusal" viewer_
 tell_harness "AUDIT labels-are-as-the-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 cofferdam stop one
 
+# Plugins, whose programs are others, have the profile of plugins.
+run_plugins apparmor
+check plugins-have-the-profile-of-plugins "$plugged with cofferdam-plugin" \
+    test "$(cofferdam ps --json | grep -c 'cofferdam-plugin[^ ]* (enforce)')" = "$plugged"
+tell_harness "AUDIT plugins-are-as-their-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
+cofferdam stop plugged
+
 # act ACT [IMAGE]: how the probe ended, which is a host of the disks of VM `one`. Who starts it has the supervisor's
 # profile: only then is what it opened checked against who receives it.
 act() {

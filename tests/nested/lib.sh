@@ -169,6 +169,24 @@ states() {
         sed -n 's/.*name: \([^,]*\),.*state: \([^,]*\),.*/\1: \2/p' | tr '\n' ';'
 }
 
+# run_plugins MODULE: a VM `plugged` with a labelled plugin in each language that there is; $plugged is how many that are
+run_plugins() {
+    plugged=0 plugin_words=
+    for plugin in "$here"/plugins/thermo*; do
+        plugged=$((plugged + 1)) plugin_words="$plugin_words --device $plugin,base=0x4${plugged}0"
+    done
+    # shellcheck disable=SC2086 # each is words
+    cofferdam run --name plugged --flat "$work/halt" --memory 64M $plugin_words --label "$1" --console "file=$work/console" \
+        0</dev/null 2>"$work/plugged.err" &
+    pid_plugged=$!
+    for _ in $(seq 60); do
+        [ "$(hosts plugged | grep -c thermo)" = "$plugged" ] && break
+        alive "$pid_plugged" || break
+        sleep 1
+    done
+    check "plugins-run-under-$1" "$plugged plugins, not '$(states plugged)'" test "$(hosts plugged | grep -c thermo)" = "$plugged"
+}
+
 # quiet_after: no process of the program is left
 quiet_after() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do

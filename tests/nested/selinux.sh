@@ -58,6 +58,13 @@ tell_harness "AUDIT labels-are-as-the-recipes-say $(cofferdam ps --audit --json 
 cofferdam stop labelled
 check disk-gets-its-label-back "'$before', not '$(label_of "$work/a.img")'" test "$(label_of "$work/a.img")" = "$before"
 
+# Plugins, whose programs are others, have the type of plugins.
+run_plugins selinux
+check plugins-have-the-type-of-plugins "$plugged with cofferdam_plugin_t" \
+    test "$(cofferdam ps --json | grep -c 'system_u:system_r:cofferdam_plugin_t:s0:c')" = "$plugged"
+tell_harness "AUDIT plugins-are-as-their-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
+cofferdam stop plugged
+
 "$probe" context "$work/a.img" "$(object image "$one")"
 "$probe" context "$work/b.img" "$(object image "$other")"
 # act ACT [IMAGE]: how the probe ended, which is a host of the VM with the categories `one`

@@ -70,7 +70,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// Somebody else answers there.
-    #[error("{target} at {base:#x}, {length:#x} bytes, would overlap {other}")]
+    #[error("{length:#x} bytes at {base:#x} would overlap {other}")]
     Overlap {
         /// Who was to be put there.
         target: Target,
@@ -82,7 +82,7 @@ pub enum BusError {
         other: Target,
     },
     /// Empty, or past the end of the space.
-    #[error("{target} at {base:#x}, {length:#x} bytes, is not in the address space")]
+    #[error("{length:#x} bytes at {base:#x} are not in the address space")]
     Place {
         /// Who was to be put there.
         target: Target,

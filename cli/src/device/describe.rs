@@ -6,7 +6,7 @@ use crate::machine::{is_plugin, parse_device};
 use crate::table::table;
 use anyhow::Result;
 use schema::lane::Carrier;
-use schema::manifest::{Line, Manifest, OptionKind, RegisterKind, Space};
+use schema::manifest::{Line, Manifest, OptionKind, RegisterKind};
 use serde_json::{Value, json};
 
 /// Prints a manifest.
@@ -27,17 +27,6 @@ pub fn describe(asked: &DescribeArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Where a range is, for people.
-pub fn place(space: Space, length: u64) -> String {
-    match space {
-        Space::Port(first) if length == 1 => format!("port {first:#x}"),
-        Space::Port(first) => format!("ports {first:#x} to {:#x}", u64::from(first) + length - 1),
-        Space::Memory(base) => format!("{length:#x} bytes at {base:#x}"),
-        Space::Bar(bar) => format!("{length:#x} bytes at BAR {bar}"),
-        Space::PortBar(bar) => format!("{length:#x} ports at BAR {bar}"),
-    }
-}
-
 fn shown(manifest: &Manifest) -> comfy_table::Table {
     let mut shown = table(["what", "which"]);
     let mut row = |what: &str, lines: Vec<String>| {
@@ -48,7 +37,7 @@ fn shown(manifest: &Manifest) -> comfy_table::Table {
     row("device", vec![format!("{}: {}", manifest.name, manifest.summary)]);
     row("class", vec![manifest.class.name().to_owned()]);
     let ranges = manifest.ranges.iter();
-    row("ranges", ranges.map(|range| format!("{}: {}", range.name, place(range.space, range.length))).collect());
+    row("ranges", ranges.map(|range| format!("{}: {range}", range.name)).collect());
     row("registers", manifest.registers.iter().map(register).collect());
     row("interrupts", manifest.lines.iter().map(line).collect());
     row(
@@ -81,7 +70,7 @@ fn object(manifest: &Manifest) -> Value {
         "summary": manifest.summary,
         "class": manifest.class.name(),
         "ranges": manifest.ranges.iter().map(|range| json!({
-            "name": range.name, "length": range.length, "place": place(range.space, range.length),
+            "name": range.name, "length": range.length, "place": range.to_string(),
         })).collect::<Vec<_>>(),
         "registers": manifest.registers.iter().map(register).collect::<Vec<_>>(),
         "lines": manifest.lines.iter().map(line).collect::<Vec<_>>(),

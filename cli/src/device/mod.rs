@@ -6,7 +6,6 @@ mod drive;
 mod new;
 mod plugin;
 
-pub use describe::place;
 pub use plugin::{Checked, ask, ask_one, stand, stand_on};
 
 use crate::args::DeviceKind;

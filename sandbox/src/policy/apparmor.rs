@@ -4,12 +4,16 @@
 //! a VM's disks have a profile of their own that names them. What a process is handed is checked against its profile only
 //! where who opened it was confined as well: hence a profile for the supervisor, which the program gets by its path.
 
-use super::{RELAY, VIEWERS, VMM, processes};
+use super::{PLUGIN, RELAY, VIEWERS, VMM, processes};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// The supervisor's.
 const SUPERVISOR: &str = "cofferdam";
+/// A plugin's root shows what it is loaded from, and no more. Nothing of it is written or executed.
+const SHOWN: &str = "  / r,\n  /** rm,\n";
+/// Whose work is on files, which a VM's own profile of theirs names.
+pub const WORK_ON_DISKS: [&str; 2] = ["block", PLUGIN];
 
 /// The profile of a process: of the hosts of a device class, or of the VMM.
 #[must_use]
@@ -17,10 +21,10 @@ pub fn profile(process: &str) -> String {
     format!("{SUPERVISOR}-{process}")
 }
 
-/// The profile of the hosts of the disks of the VM `vm`.
+/// The profile of those of a process's kind that work on the disks of the VM `vm`.
 #[must_use]
-pub fn disk_profile(vm: &str) -> String {
-    format!("{}.{vm}", profile("block"))
+pub fn disk_profile(process: &str, vm: &str) -> String {
+    format!("{}.{vm}", profile(process))
 }
 
 /// A disk image of a VM.
@@ -73,6 +77,7 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
                 RELAY => "  /dev/net/tun rw,\n  /net/tun rw,\n",
                 // Rules of this version tell no listener from a connection: what it makes of them is for its filter to say.
                 VIEWERS => "  network inet stream,\n  network inet6 stream,\n",
+                PLUGIN => SHOWN,
                 _ => "",
             },
         ));
@@ -80,7 +85,7 @@ profile {SUPERVISOR} {shown} flags=(attach_disconnected) {{
     text
 }
 
-/// The profile of the hosts of a VM's disks.
+/// The profiles of the hosts of a VM's disks, and of its plugins that work on files.
 #[must_use]
 pub fn disks(program: &Path, vm: &str, disks: &[Disk]) -> String {
     let mut rules = String::new();
@@ -93,10 +98,13 @@ pub fn disks(program: &Path, vm: &str, disks: &[Disk]) -> String {
             let _ = writeln!(rules, "  {} {mode},", quoted(&path));
         }
     }
-    format!(
-        "# Cofferdam: the disks of the VM `{vm}`. Install with `apparmor_parser -r FILE`.\n\nabi <abi/3.0>,\n{}",
-        one(&disk_profile(vm), program, &rules)
-    )
+    let mut text =
+        format!("# Cofferdam: the disks of the VM `{vm}`. Install with `apparmor_parser -r FILE`.\n\nabi <abi/3.0>,\n");
+    for process in WORK_ON_DISKS {
+        let shown = if process == PLUGIN { SHOWN } else { "" };
+        text.push_str(&one(&disk_profile(process, vm), program, &format!("{rules}{shown}")));
+    }
+    text
 }
 
 /// A profile of nothing but the program, its channel and what `rules` add.
@@ -143,17 +151,35 @@ mod tests {
     fn a_disk_is_named_by_its_path_and_by_where_its_file_system_begins() {
         let disk = Disk { path: "/data/a[1].img".into(), mounted: "/data".into(), readonly: false };
         let text = disks(Path::new("/usr/bin/cofferdam"), "one", &[disk]);
-        assert!(text.contains("profile cofferdam-block.one "), "{text}");
+        assert!(
+            text.contains("profile cofferdam-block.one ") && text.contains("profile cofferdam-plugin.one "),
+            "{text}"
+        );
         assert!(text.contains("  \"/data/a\\[1\\].img\" rw,\n  \"/a\\[1\\].img\" rw,\n"), "{text}");
     }
 
     #[test]
     fn no_host_has_a_network_but_its_channel_or_a_file_but_its_program() {
         let text = profiles(Path::new("/usr/bin/cofferdam"));
-        for process in processes().filter(|process| *process != VMM) {
+        for process in processes().filter(|process| ![VMM, PLUGIN].contains(process)) {
             let begin = text.find(&format!("profile {} ", profile(process))).expect(process);
             let body = text[begin..].split('}').next().expect("a body").replace("{,**/", "");
             assert!(!body.contains("capability") && !body.contains("network,") && !body.contains(" file,"), "{body}");
+            assert!(!body.contains("/** "), "{body}");
         }
+    }
+
+    #[test]
+    fn a_plugin_reads_what_its_root_shows_and_writes_and_executes_nothing() {
+        let text = profiles(Path::new("/usr/bin/cofferdam"));
+        let begin = text.find("profile cofferdam-plugin ").expect("a profile");
+        let rules: Vec<&str> = text[begin..].lines().skip(1).take_while(|line| *line != "}").map(str::trim).collect();
+        assert!(rules.contains(&"/** rm,"), "{rules:?}");
+        let files = rules.iter().filter(|rule| rule.contains('/'));
+        let modes = files.filter_map(|rule| rule.rsplit(' ').next());
+        assert!(
+            modes.clone().count() > 2 && modes.clone().all(|mode| ["r,", "rm,", "mr,"].contains(&mode)),
+            "{rules:?}"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub const RELAY: &str = "relay";
 /// The word for display relays, which speak to viewers.
 pub const VIEWERS: &str = "viewers";
 
-/// What has a label of its own: a device host of each class, a net relay, a display relay, and the VMM.
+/// The word for plugins, of whatever class: what they are loaded from is not our own program.
+pub const PLUGIN: &str = "plugin";
+
+/// What has a label of its own: a device host of each class, a plugin, a net relay, a display relay, and the VMM.
 fn processes() -> impl Iterator<Item = &'static str> {
-    Class::ALL.into_iter().map(Class::name).chain([RELAY, VIEWERS, VMM])
+    Class::ALL.into_iter().map(Class::name).chain([PLUGIN, RELAY, VIEWERS, VMM])
 }

@@ -4,7 +4,7 @@
 //! as sVirt has it. What a process was handed it may read, write and map; there is no `open` and no `execute` but of the
 //! program that it is.
 
-use super::{RELAY, VIEWERS, VMM, processes};
+use super::{PLUGIN, RELAY, VIEWERS, VMM, processes};
 use std::fmt::Write;
 
 /// The type of shared memory.
@@ -34,6 +34,8 @@ const STARTERS: [&str; 3] = ["unconfined_t", "sysadm_t", "initrc_t"];
 const ROLES: [&str; 4] = ["system_r", "unconfined_r", "sysadm_r", "staff_r"];
 /// Types of file systems that the objects lie on.
 const FILE_SYSTEMS: [&str; 2] = ["fs_t", "tmpfs_t"];
+/// What a plugin may be loaded from.
+const SHOWN: &str = "cofferdam_shown";
 /// The type of /dev/kvm.
 const KVM: &str = "kvm_device_t";
 
@@ -87,6 +89,15 @@ pub fn module() -> String {
             optional(format!("(allow {members} {file_system} (filesystem (associate)))"));
         }
     }
+    // A plugin is loaded from files of the system, of whatever type: its root shows which. Not from what VMs share.
+    optional(format!(
+        "(typeattribute {SHOWN}) (typeattributeset {SHOWN} (and (file_type) (not (cofferdam_object)))) \
+         (allow {plugin} {SHOWN} (file (entrypoint getattr read open map execute))) \
+         (allow {plugin} {SHOWN} (dir (getattr search read open))) (allow {plugin} {SHOWN} (lnk_file (getattr read)))",
+        plugin = process_type(PLUGIN)
+    ));
+    // The folders of that root.
+    optional(format!("(allow {} tmpfs_t (dir (getattr search read open)))", process_type(PLUGIN)));
     optional(format!("(allow {} {KVM} (chr_file (read write ioctl getattr)))", process_type(VMM)));
     optional(format!("(allow {} {TUN} (chr_file (read write getattr ioctl)))", process_type(RELAY)));
     text
@@ -95,7 +106,7 @@ pub fn module() -> String {
 /// What may be done by whom.
 fn rules() -> String {
     let (vmm, block, relay) = (process_type(VMM), process_type("block"), process_type(RELAY));
-    let viewers = process_type(VIEWERS);
+    let (viewers, plugin) = (process_type(VIEWERS), process_type(PLUGIN));
     format!(
         "
 ; A supervisor starts them, looks at them and ends them. Without noatsecure the kernel would forget that they die with it.
@@ -122,11 +133,13 @@ getattr getsched setsched)))
 (allow cofferdam_process {CHANNEL} (unix_stream_socket (read write getattr getopt setopt shutdown)))
 (allow cofferdam_process {CHANNEL} (fifo_file (getattr read write)))
 (allow cofferdam_process {MEMORY} (file (getattr read write map)))
-; Hosts of disks have images besides.
+; Hosts of disks have images besides, and so may a plugin.
 (allow {block} {IMAGE} (file (getattr read write)))
 (allow {block} {IMAGE} (blk_file (getattr read write ioctl)))
 (allow {block} {CONTENT} (file (getattr read)))
 (allow {block} {CONTENT} (blk_file (getattr read ioctl)))
+(allow {plugin} {IMAGE} (file (getattr read write)))
+(allow {plugin} {CONTENT} (file (getattr read)))
 ; A net relay has a network: a tap, or a socket that the supervisor connected before it labelled any.
 (allow {relay} cofferdam_starter (unix_stream_socket (read write getattr getopt)))
 ; A display relay has viewers, who connect to where the supervisor listens; a connection has the label of where it was made.
@@ -147,10 +160,23 @@ mod tests {
             module().lines().filter(|line| line.starts_with("(allow ") && !line.contains("(allow cofferdam_starter"))
         {
             let object = rule.split(' ').nth(2).unwrap_or("");
+            assert_ne!(object, SHOWN, "what a plugin is loaded from is an optional part: {rule}");
             assert!(!rule.contains(" open") && !rule.contains("(open"), "{rule}");
             assert!(!rule.contains("execute") || object == PROGRAM, "{rule}");
             assert!(!rule.contains("socket (create") && !rule.contains("connect"), "{rule}");
         }
+    }
+
+    #[test]
+    fn a_plugin_is_loaded_from_nothing_that_vms_share() {
+        let text = module();
+        let shown: Vec<&str> = text.lines().filter(|line| line.contains(SHOWN)).collect();
+        let [shown] = shown.as_slice() else { panic!("{shown:?}") };
+        assert!(
+            shown.starts_with("(optional ") && shown.contains("(and (file_type) (not (cofferdam_object)))"),
+            "{shown}"
+        );
+        assert!(!shown.contains("write"), "{shown}");
     }
 
     #[test]

@@ -11,4 +11,4 @@ echo "GUEST rngs $(wc -w </sys/class/misc/hw_random/rng_available)"
 for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] && break; sleep 1; done
 echo "GUEST disk $(cat /sys/block/vda/ro) $(sha256sum </dev/vda | cut -d ' ' -f 1)"
 echo "GUEST interrupts $(grep -c 'virtio.*-\(req\|input\)' /proc/interrupts) by MSI: $(grep -c 'MSI.*virtio' /proc/interrupts)"
-echo "GUEST degrees $(inw 0x450) $(inw 0x460)"
+echo "GUEST degrees $(inw 0x450) $(inw 0x460) $(inw 0x470)"

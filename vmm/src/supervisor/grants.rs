@@ -11,7 +11,8 @@ use super::plan::{Backing, Demands, Isolate, Plan, PlannedDevice, wants_memory};
 use crate::memory;
 use anyhow::{Context, Result, ensure};
 use imc::{Capability, Channel, Frozen, Listener, ReadOnly, ReadWrite, Region, Wake};
-use sandbox::{HelperForm, LayerName, Recipe};
+use sandbox::policy::PLUGIN;
+use sandbox::{HelperForm, Recipe};
 use schema::display::SCANOUT_BYTES;
 use schema::host::{FRAMES_REGION_BYTES, Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
@@ -199,9 +200,7 @@ struct HelperObjects {
 impl Objects {
     /// Makes everything for `hosts` hosts.
     pub fn create(plan: &Plan, manifests: &[Manifest], hosts: usize) -> Result<Objects> {
-        let label_may_be_missing = plan.demands.may_be_missing.contains(&LayerName::Label);
-        let linked = plan.isolate == Isolate::None;
-        let mac = Mac::choose(plan.demands.label, label_may_be_missing, &plan.name, linked)?;
+        let mac = Mac::demanded(&plan.demands, &plan.name, plan.isolate == Isolate::None)?;
         mac.claim_channels()?;
         let objects = Objects {
             devices: plan
@@ -237,12 +236,20 @@ impl Objects {
         self.mac.label(recipe, class.name())
     }
 
-    /// The recipe of a plugin, with room for the guest memory that it is granted, and what the operator says of layers. It has
-    /// no label: policies name our own program.
+    /// The recipe of a plugin, with room for the guest memory that it is granted, what the operator says of layers, and the
+    /// label of plugins.
     pub fn plugin_recipe(&self, demands: &Demands, device: &PlannedDevice, level: Level) -> Result<Recipe> {
         let plugin = device.plugin.as_ref().context("not a plugin")?;
+        let writes = plugin.manifest.wishes.iter().any(|wish| wish.power == Power::FileWrite);
+        ensure!(
+            !writes || self.mac.plugins_may_write(),
+            "plugin {}: wishes for `file-write`, and under AppArmor it writes what a profile of its VM names: install what \
+             `cofferdam policy apparmor --vm NAME --disk PATH` writes, or give `--label none`",
+            plugin.path.display()
+        );
         let guest = self.guest_memory_bytes(&[&plugin.manifest]);
-        Ok(demands.apply(plugin.recipe(level, device.carrier).with_guest_memory(guest))?)
+        let recipe = demands.apply(plugin.recipe(level, device.carrier).with_guest_memory(guest))?;
+        self.mac.label(recipe, PLUGIN)
     }
 
     /// Bytes of guest memory that a host of these devices holds.

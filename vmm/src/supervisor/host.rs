@@ -9,7 +9,7 @@ use super::image::Image;
 use super::lives::{EndedBy, Lives, Next, SETUP_AGAIN};
 use super::pin;
 use super::plan::{Demands, Group, Plan};
-use super::process::Process;
+use super::process::{Process, SETUP};
 use crate::quota::Quota;
 use anyhow::{Context, Result, anyhow, ensure};
 use imc::lane::{look_at_remains, wipe};
@@ -47,6 +47,9 @@ pub struct Host {
     cpu: Option<usize>,
     devices: Vec<Hosted>,
     deadline: Duration,
+    /// When the first incarnation was spawned, and how long it took until it served.
+    spawned: Instant,
+    took: Option<Duration>,
     /// How it is, and how often it was started anew.
     pub lives: Lives,
     /// Why it was killed by us, if it was.
@@ -142,6 +145,8 @@ impl Host {
             cpu,
             devices,
             deadline: plan.deadline,
+            spawned: Instant::now(),
+            took: None,
             lives: Lives::new(plan.restarts),
             verdict: None,
             given_up: false,
@@ -162,8 +167,16 @@ impl Host {
     pub fn equip(&mut self, objects: &Objects) -> Result<()> {
         self.process.grant(objects, self.number, &self.group.devices)?;
         self.process.attach_and_seal()?;
+        self.took.get_or_insert(self.spawned.elapsed());
         self.lives.begin();
         Ok(())
+    }
+
+    /// How long an incarnation after the first may take to answer: twice as long as all of the first one's start took, which for a
+    /// plugin is what its language takes to load here.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        (self.took.unwrap_or_default() * 2).clamp(SETUP_AGAIN, SETUP)
     }
 
     /// What one of its devices declares.
@@ -264,7 +277,7 @@ impl Host {
         for device in &mut self.devices {
             device.assignment.exchanged = Some(exchanged).filter(|_| device.index == index);
         }
-        let made = self.try_restart(objects, SETUP_AGAIN);
+        let made = self.try_restart(objects, self.patience());
         self.devices.iter_mut().for_each(|device| device.assignment.exchanged = None);
         made.map_err(|error| {
             let said: Vec<String> = self.process.said().into_iter().map(|log| log.text).collect();

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// An incarnation after the first answers a set-up call within this: the console and the other processes wait meanwhile. Should a
-/// loaded machine take longer, the next one has its turn.
+/// An incarnation after the first answers a set-up call within this, or a device host within twice what its first start took if that
+/// is longer: the console and the other processes wait meanwhile. Should a loaded machine take longer, the next one has its turn.
 pub const SETUP_AGAIN: Duration = Duration::from_secs(5);
 /// Restarts that a host is given where nobody says otherwise. Half of them come at once, which is enough for what an
 /// operator or a short lack of memory does; the others last some seconds.

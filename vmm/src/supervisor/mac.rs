@@ -4,10 +4,11 @@
 //! is labelled with them. Under AppArmor a label is the name of a profile.
 
 use super::grants::Objects;
+use super::plan::Demands;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
-use sandbox::policy::{VMM, apparmor, selinux};
+use sandbox::policy::{PLUGIN, VMM, apparmor, selinux};
 use sandbox::{Label, LayerName, Module, Recipe, label};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -91,10 +92,24 @@ impl Mac {
         }
     }
 
+    /// Chooses what the operator demands.
+    pub fn demanded(demands: &Demands, vm: &str, linked: bool) -> Result<Mac> {
+        Mac::choose(demands.label, demands.may_be_missing.contains(&LayerName::Label), vm, linked)
+    }
+
     /// Whether there are labels.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.scheme.is_some()
+    }
+
+    /// Whether a plugin may write a file that it is handed: AppArmor goes by names of files, and a profile for all VMs has none.
+    #[must_use]
+    pub fn plugins_may_write(&self) -> bool {
+        match &self.scheme {
+            Some(scheme @ Scheme::Apparmor { vm }) => scheme.process(PLUGIN).text == apparmor::disk_profile(PLUGIN, vm),
+            _ => true,
+        }
     }
 
     /// Gives a recipe the label of the hosts of a class, or of the VMM; an error where one is required and there is none.
@@ -228,8 +243,8 @@ impl Scheme {
                 Label { module: Module::Selinux, text: format!("{user}:{role}:{kind}:{level}") }
             }
             Scheme::Apparmor { vm } => {
-                let of_the_disks = Label { module: Module::Apparmor, text: apparmor::disk_profile(vm) };
-                if process == "block" && of_the_disks.is_known() == Some(true) {
+                let of_the_disks = Label { module: Module::Apparmor, text: apparmor::disk_profile(process, vm) };
+                if apparmor::WORK_ON_DISKS.contains(&process) && of_the_disks.is_known() == Some(true) {
                     return of_the_disks;
                 }
                 Label { module: Module::Apparmor, text: apparmor::profile(process) }

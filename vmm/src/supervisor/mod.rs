@@ -72,6 +72,9 @@ fn refused(error: imc::CallError) -> anyhow::Error {
         imc::CallError::Gone => anyhow::anyhow!("the process ended"),
         imc::CallError::Late => anyhow::anyhow!("the process did not answer in time"),
         imc::CallError::Failed(error) => anyhow::anyhow!("{error}"),
+        imc::CallError::Violation(imc::Fault::BadBody(error @ schema::BadBody::Manifest(_))) => {
+            anyhow::anyhow!("{error}")
+        }
         imc::CallError::Violation(fault) => anyhow::anyhow!("the process broke the protocol: {fault}"),
     }
 }

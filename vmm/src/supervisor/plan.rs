@@ -7,7 +7,7 @@ use super::plugin::Plugin;
 use sandbox::{HelperForm, LayerName, NoSuchLayer, Part, Recipe};
 use schema::host::{DEVICES_MAX, Level, Setting};
 use schema::lane::Carrier;
-use schema::manifest::{Manifest, Power};
+use schema::manifest::{Manifest, Power, Range};
 use schema::play::Clock;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -246,7 +246,8 @@ impl Plan {
             "{} devices: a machine has at most {DEVICES_MAX}",
             self.devices.len()
         );
-        self.devices
+        let manifests: Vec<Manifest> = self
+            .devices
             .iter()
             .map(|device| match &device.plugin {
                 Some(plugin) => Ok(plugin.manifest.clone()),
@@ -254,7 +255,25 @@ impl Plan {
                     .manifest(&device.device, &device.options)
                     .map_err(|sentence| anyhow::anyhow!("device {}: {sentence}", device.label)),
             })
-            .collect()
+            .collect::<anyhow::Result<_>>()?;
+        self.check_overlaps(&manifests)?;
+        Ok(manifests)
+    }
+
+    /// Refuses ranges that would answer the same addresses.
+    fn check_overlaps(&self, manifests: &[Manifest]) -> anyhow::Result<()> {
+        let owned = self.devices.iter().zip(manifests);
+        let ranges: Vec<(&str, &Range)> = owned
+            .flat_map(|(device, manifest)| manifest.ranges.iter().map(|range| (device.label.as_str(), range)))
+            .collect();
+        for (at, (label, range)) in ranges.iter().enumerate() {
+            if let Some((owner, other)) = ranges[..at].iter().find(|(_, other)| other.overlaps(range)) {
+                anyhow::bail!(
+                    "device {label}: {range} would overlap {other} of device {owner}; give one of them another place"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Refuses demands that a level cannot meet: of the VMM, or of a device.

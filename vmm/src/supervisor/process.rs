@@ -6,7 +6,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use imc::Channel;
 use sandbox::{Audit, Child, End, HelperForm, Program, Recipe, Stage, Start};
 use schema::Body;
-use schema::host::{Assign, Assignment, Attach, Empty, HELPER_GONE, Hello, Level, Log, Manifests, PROTOCOL, Seal};
+use schema::host::{
+    Assign, Assignment, Attach, Empty, HELPER_GONE, Hello, Level, Log, Manifests, PROTOCOL, Seal, Severity,
+};
 use schema::manifest::Manifest;
 use std::time::Duration;
 
@@ -16,6 +18,12 @@ pub const SETUP: Duration = Duration::from_secs(20);
 const SAID_MAX: usize = 4;
 /// A killed process is reaped within this; the kernel needs longer only for one stuck in a driver.
 const REAP: Duration = Duration::from_secs(5);
+
+/// Of a process that ended without a word.
+const UNHEARD: &str = "ended before it said hello";
+/// The same of a plugin, whose author reads this.
+const PLUGIN_UNHEARD: &str = "ended before it said hello on its descriptor 3, as a plugin does; what it prints when it is started \
+                              by hand may say why";
 
 /// How a host ended that ended with its helper.
 const HELPER_ENDED: &str = "its helper ended, and it with it";
@@ -106,7 +114,8 @@ impl Process {
     /// Waits for its hello, and its helper's.
     pub fn greet(&mut self) -> Result<()> {
         let patience = self.patience;
-        let greeted = self.channels().try_for_each(|channel| greeting(channel, patience));
+        let unheard = if self.recipe.loading.is_some() { PLUGIN_UNHEARD } else { UNHEARD };
+        let greeted = self.channels().try_for_each(|channel| greeting(channel, patience, unheard));
         greeted.map_err(|why| {
             let words = self.last_words();
             anyhow!("{}: {why}{words}", self.name)
@@ -238,9 +247,21 @@ impl Process {
 
     /// A failed call as a sentence that names it, with the reason it died for if it did.
     pub fn failed(&mut self, error: imc::CallError) -> anyhow::Error {
-        // Who broke the protocol is heard no more, and may die of that: it is not the reason.
-        let words = if matches!(error, imc::CallError::Violation(_)) { String::new() } else { self.last_words() };
-        anyhow!("{}: {}{words}", self.name, refused(error))
+        match error {
+            // Its own last words say more.
+            imc::CallError::Gone => {
+                let said = self.said().into_iter().rfind(|log| log.severity == Severity::Error);
+                let why = said.map_or_else(|| refused(error).to_string(), |log| log.text);
+                let words = self.last_words();
+                anyhow!("{}: {why}{words}", self.name)
+            }
+            // Who refuses, or breaks the protocol and is heard no more, may die of that: it is not the reason.
+            imc::CallError::Refused(_) | imc::CallError::Violation(_) => anyhow!("{}: {}", self.name, refused(error)),
+            error => {
+                let words = self.last_words();
+                anyhow!("{}: {}{words}", self.name, refused(error))
+            }
+        }
     }
 
     /// Its number; 0 once it is gone.
@@ -323,9 +344,12 @@ impl Process {
     }
 }
 
-/// The hello of a process.
-fn greeting(channel: &mut Channel, patience: Duration) -> Result<()> {
-    let packet = channel.receive(Some(patience))?.context("did not say hello in time")?;
+/// The hello of a process; `unheard` is said of one that ended without.
+fn greeting(channel: &mut Channel, patience: Duration, unheard: &'static str) -> Result<()> {
+    let packet = match channel.receive(Some(patience)) {
+        Err(imc::Fault::PeerGone) => bail!(unheard),
+        received => received?.with_context(|| format!("did not say hello within {} s", patience.as_secs()))?,
+    };
     if packet.is::<Log>() {
         let (log, _) = packet.decode::<Log>()?;
         bail!("{}", log.text);

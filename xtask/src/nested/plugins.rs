@@ -1,4 +1,4 @@
-//! Devices in Python and C++ for the outer guest: those of the tutorial, as `cofferdam device new` makes them, and the examples of the
+//! Devices in Python, C++ and Rust for the outer guest: those of the tutorial, as `cofferdam device new` makes them, and the examples of the
 //! SDKs. What this computer lacks for them is said by the scenario.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -45,6 +45,7 @@ pub fn install_all(places: &Places<'_>, root: &Path) -> Result<()> {
         Ok(python) => python_plugins(places, &python, &work.join("python"), root)?,
         Err(why) => missing.push_str(&format!("python: {why}\n")),
     }
+    rust_plugin(places, &work.join("rust"), root)?;
     match ["g++", "capnp", "/usr/include/capnp/compat/json.h"].iter().find_map(|need| packages::find(need).err()) {
         None => cpp_plugins(places, &work.join("cpp"), root)?,
         Some(why) => missing.push_str(&format!("cpp: {why}\n")),
@@ -108,6 +109,15 @@ fn python_plugins(places: &Places<'_>, python: &Python, work: &Path, root: &Path
     Ok(())
 }
 
+/// The plugin, compiled as the tutorial has it, and its libraries.
+fn rust_plugin(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
+    let made = tutorial(places, work, "rust")?;
+    run(Command::new("cargo").args(["build", "--release", "--offline"]).current_dir(&made), places)?;
+    let plugin = root.join(FOLDER).join(format!("{TUTORIAL}-rust"));
+    install(&made.join("target/release").join(TUTORIAL), &plugin)?;
+    install_libraries(&plugin, root)
+}
+
 /// The plugins, compiled as the tutorial's are, and their libraries.
 fn cpp_plugins(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
     let made = tutorial(places, work, "cpp")?;
@@ -123,8 +133,9 @@ fn cpp_plugins(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
     run(&mut compile, places)?;
     let objects = WIRE.map(|part| build.join(format!("{part}.capnp.o")));
     let examples = places.top.join("devices/sdk/cpp/examples");
-    let sources = CPP_EXAMPLES.iter().map(|name| (*name, examples.join(format!("{name}.cpp"))));
-    for (name, source) in sources.chain([(TUTORIAL, made.join(format!("{TUTORIAL}.cpp")))]) {
+    let sources = CPP_EXAMPLES.iter().map(|name| (name.to_string(), examples.join(format!("{name}.cpp"))));
+    let sensor = (format!("{TUTORIAL}-cpp"), made.join(format!("{TUTORIAL}.cpp")));
+    for (name, source) in sources.chain([sensor]) {
         let plugin = root.join(FOLDER).join(name);
         run(compiler().arg("-o").arg(&plugin).arg(source).args(&objects).args(["-lcapnp", "-lkj"]), places)?;
         install_libraries(&plugin, root)?;

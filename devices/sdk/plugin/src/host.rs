@@ -28,6 +28,8 @@ const EVENT: u8 = 4;
 
 /// How it ends that could not go on; it has said why. And how it ends whose code panicked.
 const FAILED: i32 = 1;
+/// As other programs end that were called in a wrong way.
+const BY_HAND: i32 = 2;
 const PANICKED: i32 = 101;
 
 /// For log lines.
@@ -48,6 +50,14 @@ pub fn log(severity: Severity, text: &str) {
 
 /// Serves the device until it is told to leave.
 pub fn run<D: Device>() -> ! {
+    if !kernel::is_socket(CHANNEL) {
+        // A person has started it.
+        eprintln!(
+            "this program is a device of a virtual machine: `cofferdam device check` tries it, `cofferdam run --device` has it in a \
+             machine"
+        );
+        kernel::leave(BY_HAND)
+    }
     std::panic::set_hook(Box::new(|panic| {
         log(Severity::Error, &panic.to_string().replace('\n', " "));
         kernel::leave(PANICKED)

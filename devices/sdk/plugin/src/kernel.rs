@@ -4,8 +4,11 @@
 #![allow(unsafe_code)] // Calls of the C library, and memory that another process stores to.
 
 use std::ffi::{c_int, c_long, c_void};
+use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// Descriptors that one message may bring.
@@ -63,6 +66,13 @@ unsafe extern "C" {
     fn close_descriptor(descriptor: c_int) -> c_int;
     fn _exit(code: c_int) -> !;
     fn syscall(number: c_long, ...) -> c_long;
+}
+
+/// Whether this descriptor is there, and a socket.
+pub(crate) fn is_socket(descriptor: RawFd) -> bool {
+    // SAFETY: it is not closed here, and whoever owns it does nothing meanwhile: this is the only thread.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
+    file.metadata().is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// Reads what is there, once.

@@ -11,6 +11,7 @@ import io
 import mmap
 import os
 import socket
+import stat
 import struct
 import sys
 from typing import Any, NoReturn
@@ -61,6 +62,12 @@ class _Lines(io.TextIOBase):
 
 def run(cls: type[Device]) -> NoReturn:
     """Serves the device until it is told to leave."""
+    if not _has_channel():
+        # A person has started it.
+        sys.exit(
+            "this program is a device of a virtual machine: `cofferdam device check` tries it, `cofferdam run --device` has it in a "
+            "machine"
+        )
     sys.stdout, sys.stderr = _Lines("info"), _Lines("warning")
     try:
         _serve(cls)
@@ -68,6 +75,13 @@ def run(cls: type[Device]) -> NoReturn:
         last_words(error)
         os._exit(1)
     os._exit(0)
+
+
+def _has_channel() -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(CHANNEL).st_mode)
+    except OSError:
+        return False
 
 
 def _datagram(kind: int, call: int, name: str, fields: dict[str, Any]) -> bytes:

@@ -37,7 +37,9 @@ def last_words(error: BaseException) -> None:
     here = pathlib.Path(__file__).parent
     place = [frame for frame in frames if here not in pathlib.Path(frame.filename).parents][-1:] or frames[-1:]
     where = f" ({pathlib.Path(place[0].filename).name}:{place[0].lineno})" if place else ""
-    log(f"{type(error).__name__}: {error}{where}", "error")
+    # Those of pycapnp have a stack behind the sentence.
+    sentence = next(iter(str(error).splitlines()), "")
+    log(f"{type(error).__name__}: {sentence}{where}", "error")
 
 
 def _died_while_loading(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -11,9 +11,11 @@ mod view;
 
 pub use program::PluginProgram;
 
+use super::mac::Mac;
 use super::plan::Demands;
 use super::process::Process;
 use anyhow::{Context, Result, bail, ensure};
+use sandbox::policy::PLUGIN;
 use sandbox::{Program, Recipe, Stage};
 use schema::host::{Assign, Assignment, Level, Manifests, Setting};
 use schema::lane::Carrier;
@@ -43,8 +45,11 @@ impl Plugin {
         let recipe = Recipe::plugin(level, &unknown(path), carrier, program.view.clone());
         let executable = Program::open(&program.executable).with_context(|| format!("{named}: cannot be opened"))?;
         // What goes wrong with the process names it.
-        let mut process =
-            Process::spawn_with(&executable, &program.argv0, &program.arguments, &named, demands.apply(recipe)?)?;
+        // Of no VM yet, whose files it might be handed.
+        let mac = Mac::demanded(demands, "", false)?;
+        mac.claim_channels()?;
+        let recipe = mac.label(demands.apply(recipe)?, PLUGIN)?;
+        let mut process = Process::spawn_with(&executable, &program.argv0, &program.arguments, &named, recipe)?;
         process.greet()?;
         process.require_clean(Stage::Confined)?;
         let Manifests { manifests } = process.ask(&assign)?;

@@ -1,7 +1,7 @@
 //! What a VM's processes say, and what follows when one of them ends.
 
 use super::{ANSWER, Ended, Told, Vm, printable};
-use crate::supervisor::lives::{Next, SETUP_AGAIN};
+use crate::supervisor::lives::Next;
 use anyhow::Result;
 use imc::{Fault, Packet};
 use schema::host::{Empty, Log, Severity};
@@ -130,7 +130,8 @@ impl Vm {
         {
             self.note(Severity::Warning, &self.hosts[at].process.name.clone(), &format!("{error:#}"));
         }
-        match self.hosts[at].restart(&self.objects, SETUP_AGAIN) {
+        let patience = self.hosts[at].patience();
+        match self.hosts[at].restart(&self.objects, patience) {
             // What it logged while a call waited for its reply is no longer in its socket.
             Ok(()) => self.hear_host(at),
             Err((why, next)) => self.after_death(at, &why, next),

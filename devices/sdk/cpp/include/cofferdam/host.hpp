@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <map>
@@ -470,9 +471,17 @@ namespace detail {
 
 }  // namespace detail
 
-/// Serves the device until it is told to leave. The value is for `main` to return, which it never does.
+/// Serves the device until it is told to leave. The value is for `main` to return: it comes back where a person has started the
+/// program, who is told how it is meant.
 template <class D>
 int run() {
+  struct stat channel {};
+  if (::fstat(detail::CHANNEL, &channel) != 0 || !S_ISSOCK(channel.st_mode)) {
+    std::fputs(
+        "this program is a device of a virtual machine: `cofferdam device check` tries it, `cofferdam run --device` has it in a machine\n",
+        stderr);
+    return 2;
+  }
   // Where nobody may catch: a sentence, and not the C library's way to abort, which a sealed process has no calls for.
   std::set_terminate([] { detail::die_of(std::current_exception()); });
   try {
