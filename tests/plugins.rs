@@ -113,6 +113,17 @@ fn a_plugin_that_takes_for_ever_to_load_is_given_up() {
 }
 
 #[test]
+fn a_recipe_shows_what_a_plugin_has_and_a_device_of_ours_has_not() {
+    let place = Place::new();
+    let plugin = crooked(&place, "prints");
+    let recipe = |device: &str| text(&place.run(&["recipe", device]).stdout);
+    let (plugins, ours) = (recipe(plugin.to_str().unwrap()), recipe("ib700"));
+    assert!(plugins.contains("System calls: 12 (what is left once it is sealed)"), "{plugins}");
+    assert!(plugins.contains("Files (what it sees, to read") && plugins.contains("the plugin"), "{plugins}");
+    assert!(ours.contains("System calls: 4 (any other") && !ours.contains("Files ("), "{ours}");
+}
+
+#[test]
 fn a_plugin_that_prints_is_not_heard_and_does_no_harm() {
     let place = Place::new();
     let plugin = crooked(&place, "prints");
@@ -202,6 +213,8 @@ fn a_sealed_plugin_opens_nothing_whatever_it_tries() {
     assert!(log().contains("tried to open its own program: os error 38"), "{}", log());
     let row = vm.host("opens-files-once-sealed");
     assert_eq!(row["differences"], serde_json::json!([]), "{row:#}");
+    // What docs/devices/plugins.md says of both.
+    assert_eq!((&row["syscalls_allowed"], &vm.host("uart16550")["syscalls_allowed"]), (&12.into(), &4.into()));
 }
 
 #[test]

@@ -57,6 +57,13 @@ fn commands_run(place: &Place, folder: &Path, plugin: &str, first: &Path) {
         if command.contains("drive") {
             assert!(said.starts_with("0x12c "), "{command}: {said}");
         }
+        if command.contains("check") {
+            let (_, table) = page.split_once("## What the kit checks").expect("a chapter about the kit");
+            let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(2);
+            for check in rows.filter_map(|row| row.split(' ').next()) {
+                assert!(said.contains(&format!("{check} ")), "{check}: {said}");
+            }
+        }
         asked += 1;
     }
     assert_eq!(asked, 3, "describe, check and drive");
