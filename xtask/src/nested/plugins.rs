@@ -112,7 +112,10 @@ fn python_plugins(places: &Places<'_>, python: &Python, work: &Path, root: &Path
 /// The plugin, compiled as the tutorial has it, and its libraries.
 fn rust_plugin(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
     let made = tutorial(places, work, "rust")?;
-    run(Command::new("cargo").args(["build", "--release", "--offline", "--target-dir", "target"]).current_dir(&made), places)?;
+    run(
+        Command::new("cargo").args(["build", "--release", "--offline", "--target-dir", "target"]).current_dir(&made),
+        places,
+    )?;
     let plugin = root.join(FOLDER).join(format!("{TUTORIAL}-rust"));
     install(&made.join("target/release").join(TUTORIAL), &plugin)?;
     install_libraries(&plugin, root)
