@@ -95,7 +95,10 @@ impl Vm {
     }
 
     fn set_up_hosts(&mut self, signals: &Signals) -> Result<()> {
+        // They load beside each other: one may take as long as all of them.
+        let plugins = self.hosts.iter().filter(|host| host.process.recipe.loading.is_some()).count();
         for host in &mut self.hosts {
+            host.process.patience = SETUP * plugins.max(1) as u32;
             host.introduce()?;
             signals.check()?;
         }
