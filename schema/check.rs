@@ -33,6 +33,10 @@ impl Manifest {
             self.inside(register.range, register.offset, register.width, "registers.offset")?;
             match &register.kind {
                 RegisterKind::Posted(bit) => require(usize::from(*bit) < POSTED_MAX, "registers.posted")?,
+                RegisterKind::PostedValue { posted, mask, value } => {
+                    require(usize::from(*posted) < POSTED_MAX, "registers.posted")?;
+                    require(value & !mask == 0, "registers.value")?;
+                }
                 RegisterKind::Area { posted, length } => {
                     require(usize::from(*posted) < POSTED_MAX, "registers.posted")?;
                     let inside = self.ranges.get(usize::from(register.range)).is_some_and(|range| {

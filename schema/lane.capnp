@@ -15,7 +15,7 @@ enum Operation {
   shutdown @7;   # leave
   button @8;     # the operator pressed the power button
   refresh @9;    # somebody wants to see what a display shows: draw it
-  readString @10; # loads that one string instruction makes of a register; the reply is how many bytes they gave
+  readString @10; # loads that one string instruction makes of a register; the low 16 bits of the reply are how many bytes they gave
 }
 
 struct Access $Imc.message(0x60) {

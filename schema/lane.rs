@@ -28,8 +28,34 @@ pub enum Operation {
     Button = 8,
     /// Somebody wants to see what a display shows.
     Refresh = 9,
-    /// Loads that one string instruction makes of a register. The reply is how many bytes they gave.
+    /// Loads that one string instruction makes of a register. The reply is a [`Loaded`].
     ReadString = 10,
+}
+
+/// The reply to [`Operation::ReadString`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// Bytes that were loaded.
+    pub bytes: u16,
+    /// Bytes that the next such loads would give and do nothing else: not the last of a block, say. They may be taken from the
+    /// device's state region, if the device is told by the same operation, posted.
+    pub ahead: u16,
+    /// Where in the state region those begin.
+    pub place: u32,
+}
+
+impl Loaded {
+    /// What a reply says.
+    #[must_use]
+    pub const fn of(reply: u64) -> Loaded {
+        Loaded { bytes: reply as u16, ahead: (reply >> 16) as u16, place: (reply >> 32) as u32 }
+    }
+
+    /// The reply that says so.
+    #[must_use]
+    pub const fn reply(self) -> u64 {
+        self.bytes as u64 | (self.ahead as u64) << 16 | (self.place as u64) << 32
+    }
 }
 
 impl Operation {

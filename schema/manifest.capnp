@@ -19,6 +19,7 @@ struct Manifest {
   acpi @12 :Acpi;                   # absent: not described to the guest's ACPI
   with @13 :List(Text);             # devices that must share its host
   options @14 :List(OptionSpec);
+  remembered @15 :UInt32;           # bit n: of posted writes of kind n nothing is noticed before an operation that waits
 }
 
 struct Range {
@@ -43,6 +44,7 @@ struct Register {
     shadow @5 :Shadow;
     area @6 :PostedArea;            # from `offset` on; `width` is the greatest
     strings @7 :Void;               # a port: loads of one string instruction may be asked for at once
+    postedValue @8 :PostedValue;    # posted for some values only
   }
 }
 
@@ -50,6 +52,13 @@ struct PostedArea {
   # Memory behind registers: each write within it may be posted, of any width up to the register's.
   posted @0 :UInt8;                 # bit in the committed `postable` mask
   length @1 :UInt64;                # bytes
+}
+
+struct PostedValue {
+  # A write may be posted whose value has these bits as they are here.
+  posted @0 :UInt8;                 # bit in the committed `postable` mask
+  mask @1 :UInt64;
+  value @2 :UInt64;
 }
 
 struct Shadow {

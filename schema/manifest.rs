@@ -98,6 +98,9 @@ pub struct Manifest {
     pub with: Vec<String>,
     /// Options a person may set.
     pub options: Vec<OptionSpec>,
+    /// Bit `n`: posted writes of kind `n` are only remembered. Nobody notices anything of them, no alarm among it, before an
+    /// operation that waits; so a device host that sleeps need not be woken for them.
+    pub remembered: u32,
 }
 
 /// Addresses a device answers.
@@ -188,6 +191,16 @@ pub enum RegisterKind {
         posted: u8,
         /// Bytes.
         length: u64,
+    },
+    /// Writes may be posted while bit `posted` of the committed `postable` mask is set, if their value has these bits as they
+    /// are here: others of the same register may raise a line or start something.
+    PostedValue {
+        /// Bit of the posted kind.
+        posted: u8,
+        /// Which bits.
+        mask: u64,
+        /// What they are.
+        value: u64,
     },
 }
 

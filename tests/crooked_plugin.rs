@@ -173,6 +173,7 @@ fn declared(how: &str) -> Vec<Manifest> {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     };
     match how {
         "no-device" => return vec![],

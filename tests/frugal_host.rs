@@ -6,7 +6,7 @@
 // An allocator is unsafe to be, and leaving by the one call of a sealed process has no safe wrapper.
 #![allow(unsafe_code)]
 
-use device::{Access, AttachError, Model, NoRegister, Options, Outputs, Powers, Registration, Scan};
+use device::{Access, Ahead, AttachError, Model, NoRegister, Options, Outputs, Powers, Registration, Scan};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,6 +84,9 @@ impl Model for Watched {
     }
     fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
         self.model().read_string(state, at, into)
+    }
+    fn ahead(&self, state: &[u8], at: Access) -> Option<Ahead> {
+        self.model.ahead(state, at)
     }
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         self.model().write(state, at, value)

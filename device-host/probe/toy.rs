@@ -134,6 +134,7 @@ impl Device for Toy {
             acpi: None,
             with: vec![],
             options: vec![],
+            remembered: 0,
         })
     }
 

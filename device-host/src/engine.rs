@@ -2,12 +2,12 @@
 
 use crate::Ended;
 use device::manifest::{Manifest, Range};
-use device::{Model, NoRegister, Scan};
+use device::{Ahead, Model, NoRegister, Scan};
 use imc::Wake;
 use imc::lane::steps::{Fault, Step, is_broken, reach};
 use imc::lane::{Header, HostLane, Levels, Serve, StateWriter, mask, ones};
 use schema::host::Exchanged;
-use schema::lane::{Access, Operation, STRING_MAX};
+use schema::lane::{Access, Loaded, Operation, STRING_MAX};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -346,7 +346,13 @@ impl Engine {
         let into = &mut string[..wanted(access)];
         let bytes = self.model.read_string(self.state.working(), at, into)?.min(into.len());
         self.state.set_string(access.sequence, &into[..bytes]);
-        Ok(bytes as u64)
+        let mut loaded = Loaded { bytes: bytes as u16, ahead: 0, place: 0 };
+        if let Some(Ahead { offset, bytes }) = self.model.ahead(self.state.working(), at) {
+            let (_, bulk) = self.state.bulk();
+            loaded.ahead = bytes.min(u16::MAX.into()) as u16;
+            loaded.place = bulk.start as u32 + offset;
+        }
+        Ok(loaded.reply())
     }
 
     /// The reply that is no answer: what was to be loaded is ones, of a string this many bytes.

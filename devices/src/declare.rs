@@ -21,6 +21,7 @@ pub(crate) fn nothing<S: Plain>(name: &str, summary: &str, class: Class) -> Mani
         acpi: None,
         with: Vec::new(),
         options: Vec::new(),
+        remembered: 0,
     }
 }
 

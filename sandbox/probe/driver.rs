@@ -76,6 +76,7 @@ pub fn manifest(name: &str, wishes: Vec<Wish>) -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 

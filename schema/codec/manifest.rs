@@ -52,7 +52,8 @@ impl Record for Manifest {
             acpi.write(to.reborrow().init_acpi());
         }
         write_texts(&self.with, to.reborrow().init_with(self.with.len() as u32));
-        write_list(&self.options, to.init_options(self.options.len() as u32));
+        write_list(&self.options, to.reborrow().init_options(self.options.len() as u32));
+        to.set_remembered(self.remembered);
     }
     fn read(from: wire::manifest::Reader<'_>) -> Result<Self, BadBody> {
         let manifest = Manifest {
@@ -71,6 +72,7 @@ impl Record for Manifest {
             acpi: if from.has_acpi() { Some(Acpi::read(from.get_acpi()?)?) } else { None },
             with: read_texts("with", from.get_with(), LIST_MAX, NAME_MAX)?,
             options: read_list("options", from.get_options(), LIST_MAX)?,
+            remembered: from.get_remembered(),
         };
         manifest.check()?;
         Ok(manifest)
@@ -114,6 +116,9 @@ impl Record for Register {
     fn measure(&self) -> Result<usize, BadBody> {
         match &self.kind {
             RegisterKind::Posted(_) | RegisterKind::Strings => Ok(0),
+            RegisterKind::PostedValue { .. } => {
+                Ok(<wire::posted_value::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize)
+            }
             RegisterKind::Area { .. } => {
                 Ok(<wire::posted_area::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize)
             }
@@ -131,6 +136,12 @@ impl Record for Register {
         match &self.kind {
             RegisterKind::Posted(bit) => kind.set_posted(*bit),
             RegisterKind::Strings => kind.set_strings(()),
+            RegisterKind::PostedValue { posted, mask, value } => {
+                let mut some = kind.init_posted_value();
+                some.set_posted(*posted);
+                some.set_mask(*mask);
+                some.set_value(*value);
+            }
             RegisterKind::Area { posted, length } => {
                 let mut area = kind.init_area();
                 area.set_posted(*posted);
@@ -152,6 +163,11 @@ impl Record for Register {
             kind: match from.get_kind().which() {
                 Ok(kind::Posted(bit)) => RegisterKind::Posted(bit),
                 Ok(kind::Strings(())) => RegisterKind::Strings,
+                Ok(kind::PostedValue(some)) => {
+                    let some = some?;
+                    let (posted, mask, value) = (some.get_posted(), some.get_mask(), some.get_value());
+                    RegisterKind::PostedValue { posted, mask, value }
+                }
                 Ok(kind::Area(area)) => {
                     let area = area?;
                     RegisterKind::Area { posted: area.get_posted(), length: area.get_length() }

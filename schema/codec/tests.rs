@@ -121,6 +121,12 @@ fn manifest() -> Manifest {
             },
             Register { range: 2, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 3, length: 0x200 } },
             Register { range: 0, offset: 4, width: 2, kind: RegisterKind::Strings },
+            Register {
+                range: 0,
+                offset: 6,
+                width: 1,
+                kind: RegisterKind::PostedValue { posted: 4, mask: 0x11, value: 0x10 },
+            },
         ],
         lines: vec![Line::Isa(4), Line::Pin(1)],
         vectors: 3,
@@ -173,6 +179,7 @@ fn manifest() -> Manifest {
             default: "0x3f8".into(),
             summary: "Where it is.".into(),
         }],
+        remembered: 1 << 3,
     }
 }
 
@@ -193,6 +200,7 @@ fn bare_manifest() -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 
@@ -588,7 +596,7 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn manifest_whose_parts_do_not_fit_is_refused() {
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 33] = [
+    let changes: [(&str, Change); 35] = [
         ("name", |m| m.name.clear()),
         ("name", |m| m.name = "../disk".into()),
         ("ranges.length", |m| m.ranges[0].length = 0),
@@ -605,6 +613,10 @@ fn manifest_whose_parts_do_not_fit_is_refused() {
         ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 3 }),
         ("registers.length", |m| m.registers[2].kind = RegisterKind::Area { posted: 3, length: 0x1f01 }),
         ("registers.strings", |m| m.registers[3].range = 1),
+        ("registers.posted", |m| {
+            m.registers[4].kind = RegisterKind::PostedValue { posted: 32, mask: 1, value: 0 };
+        }),
+        ("registers.value", |m| m.registers[4].kind = RegisterKind::PostedValue { posted: 4, mask: 1, value: 2 }),
         ("registers.strings", |m| (m.registers[3].width, m.registers[3].offset) = (8, 0)),
         ("lines.isa", |m| m.lines[0] = Line::Isa(16)),
         ("lines.pin", |m| m.lines[0] = Line::Pin(0)),

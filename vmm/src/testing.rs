@@ -56,6 +56,7 @@ pub fn manifest(name: &str) -> Manifest {
         acpi: None,
         with: Vec::new(),
         options: Vec::new(),
+        remembered: 0,
     }
 }
 

@@ -95,6 +95,7 @@ fn object(manifest: &Manifest) -> Value {
 fn register(register: &schema::manifest::Register) -> String {
     let how = match &register.kind {
         RegisterKind::Posted(_) => "writes are posted",
+        RegisterKind::PostedValue { .. } => "writes of some values are posted",
         RegisterKind::Shadow { .. } => "reads are served from its shadow",
         RegisterKind::Strings => "loads of one string instruction are joined",
         RegisterKind::Area { .. } => "an area whose writes are posted",

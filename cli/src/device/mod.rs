@@ -6,7 +6,7 @@ mod drive;
 mod new;
 mod plugin;
 
-pub use plugin::{Checked, ask, ask_one, stand, stand_on};
+pub use plugin::{Checked, ask, ask_one, of_spec, stand, stand_on};
 
 use crate::args::DeviceKind;
 use anyhow::Result;

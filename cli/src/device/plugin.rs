@@ -85,15 +85,16 @@ impl Checked {
 
 /// A device, plugin or not, on a stand. What is behind its files is said alike.
 pub fn stand(spec: &str, carrier: Carrier, level: Level) -> Result<Stand> {
-    Stand::start(&device(spec, carrier, level)?, &BuiltIn)
+    Stand::start(&of_spec(spec, carrier, level)?, &BuiltIn)
 }
 
 /// The same, where it is said who runs where. With `poll` each side looks for a while before it sleeps.
 pub fn stand_on(spec: &str, carrier: Carrier, poll: bool, pins: Pins) -> Result<Stand> {
-    Stand::start_on(&device(spec, carrier, Level::DEFAULT)?, &BuiltIn, poll, Some(pins))
+    Stand::start_on(&of_spec(spec, carrier, Level::DEFAULT)?, &BuiltIn, poll, Some(pins))
 }
 
-fn device(spec: &str, carrier: Carrier, level: Level) -> Result<PlannedDevice> {
+/// A device, plugin or not, as it is asked for. Whatever a plugin wishes for it gets.
+pub fn of_spec(spec: &str, carrier: Carrier, level: Level) -> Result<PlannedDevice> {
     let (name, settings) = parse_device(spec)?;
     if is_plugin(&name) {
         return Ok(Checked::of(spec, level)?.device(carrier));

@@ -37,6 +37,7 @@ fn manifest(power: Power) -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 

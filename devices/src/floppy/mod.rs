@@ -103,7 +103,7 @@ impl Floppy {
     }
 }
 
-/// Posted writes: to the DMA controllers' registers, which move nothing by themselves.
+/// Posted writes, which are only remembered: to the DMA controllers' registers, which move nothing by themselves.
 const PROGRAM: u8 = 0;
 /// Shadow value: the main status, whose loads change nothing unless they move a command on.
 const MAIN_STATUS: u8 = 0;
@@ -195,6 +195,7 @@ impl Device for Floppy {
             lines: vec![Line::Isa(INTERRUPT)],
             wishes: wishes(bays),
             options: specs(),
+            remembered: 1 << PROGRAM,
             ..declare::nothing::<State>(NAME, "82077AA floppy controller with 8237A DMA controllers", Class::Block)
         })
     }

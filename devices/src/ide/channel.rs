@@ -4,7 +4,7 @@ use super::ata::{DEVICE_RESET, DIAGNOSE};
 use super::state::{BUSY, Channel, DISABLE, DRIVES, HIGH_ORDER, Phase, RESET};
 use super::unit::{Buffer, Kind, Unit};
 use super::work::Work;
-use device::{Bulk, GuestMemory};
+use device::{Ahead, Bulk, GuestMemory};
 
 /// Registers of the command block, by offset.
 pub(super) const DATA: u64 = 0;
@@ -17,7 +17,7 @@ pub(super) const DEVICE: u64 = 6;
 pub(super) const STATUS: u64 = 7;
 
 /// Bit of the device register that selects device 1.
-const DEVICE_1: u8 = 0x10;
+pub(super) const DEVICE_1: u8 = 0x10;
 /// What a register reads where there is no drive: the bus is pulled up but for its bit 7 (4.2.1, table 5).
 const FLOATING: u8 = 0x7f;
 
@@ -191,6 +191,18 @@ impl Cable<'_> {
             return 0;
         }
         self.selected().map_or(0, |mut work| work.load_string(width, into))
+    }
+
+    /// What loads from the data register would give of the block, but for its last element of `width` bytes, with which the next
+    /// block comes.
+    pub(super) fn ahead(state: &Channel, units: &[Option<Unit>], width: u32) -> Option<Ahead> {
+        let selected = usize::from(state.selected);
+        let (drive, unit) = (state.drives.get(selected)?, units.get(selected)?.as_ref()?);
+        if Self::is_resetting(state) || drive.phase() != Phase::In {
+            return None;
+        }
+        let bytes = drive.end.checked_sub(drive.at)?.checked_sub(width)? / width * width;
+        Some(Ahead { offset: Buffer::place(unit.number, drive.half) + drive.at, bytes })
     }
 
     /// A store to the data register.

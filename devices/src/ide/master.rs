@@ -10,12 +10,12 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion, Memo
 
 /// Bytes of the registers of one channel.
 pub(super) const BLOCK: u64 = 8;
-const COMMAND: u64 = 0;
+pub(super) const COMMAND: u64 = 0;
 pub(super) const STATUS: u64 = 2;
 pub(super) const TABLE: u64 = 4;
 
 /// Bits of the command register (2.1 of the programming interface). Which way data go the drive's command says; the bit is kept.
-const START: u8 = 0x01;
+pub(super) const START: u8 = 0x01;
 const COMMAND_BITS: u8 = 0x09;
 /// Bits of the status register (2.2).
 const ACTIVE: u8 = 0x01;
@@ -35,6 +35,11 @@ const PIECES_PER_CALL: usize = 4096;
 const PIECES: usize = SECTOR as usize / 2;
 
 impl Cable<'_> {
+    /// Whether the bus master moves nothing, and would move nothing.
+    pub(super) fn is_at_rest(state: &Channel) -> bool {
+        state.master.status & ACTIVE == 0
+    }
+
     /// Whether drive and bus master both are in the middle of a transfer.
     pub(super) fn can_transfer(state: &Channel) -> bool {
         let drive = state.drives.get(usize::from(state.selected));

@@ -18,12 +18,14 @@ mod unit;
 mod work;
 
 use crate::declare;
-use channel::{Cable, DATA, DEVICE, ERROR, STATUS};
+use channel::{Cable, DATA, DEVICE, DEVICE_1, ERROR, STATUS};
 use device::manifest::{
     Class, Line, Manifest, OptionKind, OptionSpec, Pci, PciRegister, Power, Range, Register, RegisterKind, SHADOW_MAX,
     Space, Tolerance,
 };
-use device::{Access, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan};
+use device::{
+    Access, Ahead, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan,
+};
 use state::{CHANNELS, DRIVES, State};
 use unit::{BUFFER_BYTES, Kind, Unit};
 use work::Work;
@@ -121,14 +123,26 @@ fn function() -> Pci {
     }
 }
 
-/// Kinds of posted writes: parameters of a command, which do nothing before it; what is cleared of the bus master's status.
+/// Kinds of posted writes, all of which are only remembered: parameters of a command; what is cleared of the bus master's status;
+/// and for each channel, that the drive selected already is selected, and commands to a bus master at rest that do not start it.
 const PARAMETERS: u8 = 0;
 const CLEARED: u8 = 1;
-/// Shadow values of a channel: the alternate status, the status while it has no side effect, the bus master's.
-const SHADOWS: usize = 3;
+const KINDS: u8 = 2 + (CHANNELS * (DRIVES + 1)) as u8;
+
+const fn selects_again(channel: usize, drive: usize) -> u8 {
+    2 + (channel * (DRIVES + 1) + drive) as u8
+}
+
+const fn stays_at_rest(channel: usize) -> u8 {
+    selects_again(channel, DRIVES)
+}
+
+/// Shadow values of a channel: the alternate status, the status while it has no side effect, the bus master's, its command.
+const SHADOWS: usize = 4;
 const ALTERNATE: usize = 0;
 const QUIET: usize = 1;
-const BUS_MASTER: usize = 2;
+const MASTER_STATUS: usize = 2;
+const MASTER_COMMAND: usize = 3;
 /// Posted writes that may be under way: more than a lane has room for.
 const POSTS_MAX: u16 = 64;
 
@@ -136,24 +150,37 @@ const POSTS_MAX: u16 = 64;
 fn registers() -> Vec<Register> {
     let channel = |channel: usize| {
         let (block, control, base) = (2 * channel as u8, CONTROLS[channel], channel as u64 * master::BLOCK);
-        let shadow = |range, offset, slot: usize| {
-            // No status depends on parameters, however many are under way.
-            let tolerates = vec![Tolerance { posted: PARAMETERS, count: POSTS_MAX }];
+        let (command, status) = (base + master::COMMAND, base + master::STATUS);
+        // It depends on no posted writes but those to `own`, however many are under way.
+        let shadow = |range, offset, slot: usize, own: Option<u8>| {
+            let others = (0..KINDS).filter(|kind| Some(*kind) != own);
+            let tolerates = others.map(|posted| Tolerance { posted, count: POSTS_MAX }).collect();
             let slot = (channel * SHADOWS + slot) as u8;
             Register { range, offset, width: 1, kind: RegisterKind::Shadow { slot, tolerates } }
+        };
+        let posted = |range, offset, mask, value, posted| Register {
+            range,
+            offset,
+            width: 1,
+            kind: RegisterKind::PostedValue { posted, mask, value },
         };
         let parameters = RegisterKind::Area { posted: PARAMETERS, length: DEVICE - ERROR };
         let strings = |width| Register { range: block, offset: DATA, width, kind: RegisterKind::Strings };
         let table = base + master::TABLE;
+        let device_1 = DEVICE_1.into();
         [
             strings(2),
             strings(4),
             Register { range: block, offset: ERROR, width: 1, kind: parameters },
             Register { range: MASTER, offset: table, width: 4, kind: RegisterKind::Posted(PARAMETERS) },
-            Register { range: MASTER, offset: base + master::STATUS, width: 1, kind: RegisterKind::Posted(CLEARED) },
-            shadow(control, 0, ALTERNATE),
-            shadow(block, STATUS, QUIET),
-            shadow(MASTER, base + master::STATUS, BUS_MASTER),
+            Register { range: MASTER, offset: status, width: 1, kind: RegisterKind::Posted(CLEARED) },
+            posted(block, DEVICE, device_1, 0, selects_again(channel, 0)),
+            posted(block, DEVICE, device_1, device_1, selects_again(channel, 1)),
+            posted(MASTER, command, master::START.into(), 0, stays_at_rest(channel)),
+            shadow(control, 0, ALTERNATE, None),
+            shadow(block, STATUS, QUIET, None),
+            shadow(MASTER, status, MASTER_STATUS, Some(CLEARED)),
+            shadow(MASTER, command, MASTER_COMMAND, Some(stays_at_rest(channel))),
         ]
     };
     (0..CHANNELS).flat_map(channel).collect()
@@ -206,6 +233,7 @@ impl Device for Ide {
             bulk_bytes: (BUFFER_BYTES * NAMES.len()) as u32,
             pci: Some(function()),
             options: specs(),
+            remembered: (1 << KINDS) - 1,
             ..declare::nothing::<State>(NAME, "IDE disks and CD-ROM drives of a PIIX3", Class::Block)
         })
     }
@@ -309,6 +337,15 @@ impl Device for Ide {
         Ok(width)
     }
 
+    fn ahead(&self, state: &State, at: Access) -> Option<Ahead> {
+        let (channel, control) = Ide::channel_of(at.range);
+        if control || at.range == MASTER || at.offset != DATA {
+            return None;
+        }
+        let units = self.units.get(channel * DRIVES..(channel + 1) * DRIVES)?;
+        Cable::ahead(state.channels.get(channel)?, units, at.width.into())
+    }
+
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
         let bytes = value.to_le_bytes();
         if at.range == MASTER {
@@ -371,9 +408,15 @@ impl Device for Ide {
         for (slots, (channel, units)) in shadow.chunks_exact_mut(SHADOWS).zip(channels) {
             slots[ALTERNATE] = Some(Cable::status(channel, units).into());
             slots[QUIET] = Cable::quiet_status(channel, units).map(u64::from);
-            slots[BUS_MASTER] = Some(channel.master.status.into());
+            slots[MASTER_STATUS] = Some(channel.master.status.into());
+            slots[MASTER_COMMAND] = Some(channel.master.command.into());
         }
-        Outputs { levels, postable: 1 << PARAMETERS | 1 << CLEARED, shadow, ..Outputs::default() }
+        let mut postable = 1 << PARAMETERS | 1 << CLEARED;
+        for (number, channel) in state.channels.iter().enumerate() {
+            postable |= 1 << selects_again(number, channel.selected.into());
+            postable |= u32::from(Cable::is_at_rest(channel)) << stays_at_rest(number);
+        }
+        Outputs { levels, postable, shadow, ..Outputs::default() }
     }
 
     fn settle(&mut self, _: &State) {}

@@ -82,8 +82,13 @@ impl<'a> Buffer<'a> {
     /// `bytes` bytes from `offset` on of a half; nothing if it does not have them.
     pub(super) fn half(self, half: u8, offset: usize, bytes: usize) -> Option<VolatileSlice<'a>> {
         let inside = offset.checked_add(bytes).is_some_and(|end| end <= HALF);
-        let first = usize::from(self.number) * BUFFER_BYTES + usize::from(half & 1) * HALF;
+        let first = Self::place(self.number, half) as usize;
         inside.then(|| self.bulk.slice(first + offset, bytes))?
+    }
+
+    /// Where in the bulk state a half of a drive's buffer begins.
+    pub(super) fn place(number: u8, half: u8) -> u32 {
+        u32::from(number) * BUFFER_BYTES as u32 + u32::from(half & 1) * HALF as u32
     }
 
     /// The place of the command packet.

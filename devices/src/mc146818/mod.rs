@@ -79,7 +79,7 @@ const FIRST_UPDATE_NS: u64 = SECOND_NS / 2;
 /// Log2 of the crystal's 32,768 oscillations in a second.
 const CRYSTAL_BITS: u32 = 15;
 
-/// The posted kind: writes to the index register, which no interrupt follows.
+/// The posted kind: writes to the index register, which is only remembered.
 const POSTED_INDEX: u8 = 0;
 
 /// The chip.
@@ -309,6 +309,7 @@ impl Device for Mc146818 {
             lines: vec![Line::Isa(INTERRUPT)],
             acpi: Some(Acpi { name: "RTC0".into(), hid: "PNP0B00".into(), century: CENTURY as u8, ..Acpi::default() }),
             options: specs(),
+            remembered: 1 << POSTED_INDEX,
             ..declare::nothing::<State>(NAME, "MC146818 real-time clock and CMOS memory", Class::Timer)
         })
     }

@@ -60,9 +60,17 @@ impl Carrier for InProcess {
         Ok(())
     }
 
+    fn take_ahead(&mut self, _: u32, _: &mut [u8]) -> bool {
+        false
+    }
+
     fn post(&mut self, request: &Request) -> Result<(), PostError> {
         self.serve(request)?;
         Ok(())
+    }
+
+    fn post_remembered(&mut self, request: &Request) -> Result<(), PostError> {
+        self.post(request)
     }
 
     fn refresh(&mut self) -> Result<bool, LaneError> {

@@ -113,8 +113,8 @@ impl MemoryCarrier {
         Ok(has_happened(reused, self.seen) || self.is_committed(reused)?)
     }
 
-    /// Writes the next entry, which has room, and wakes the host if it sleeps.
-    fn issue(&mut self, request: &Request) -> Result<(), LaneError> {
+    /// Writes the next entry, which has room.
+    fn issue(&mut self, request: &Request) {
         self.issued = self.issued.wrapping_add(1);
         let Request { operation, range, width, offset, value, now } = *request;
         let access = Access { sequence: self.issued, operation, range, width, offset, value, now };
@@ -124,7 +124,6 @@ impl MemoryCarrier {
             word(&self.request, at + 8 * (index + 1)).store(value, Ordering::Relaxed);
         }
         word(&self.request, at).store(first, Ordering::Release);
-        self.ring()
     }
 
     /// Wakes the host if it sleeps, once for each time that it went to sleep.
@@ -172,7 +171,12 @@ impl MemoryCarrier {
 
 impl Carrier for MemoryCarrier {
     fn make_room(&mut self, deadline: Duration) -> Result<(), LaneError> {
-        if self.has_room()? { Ok(()) } else { self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline) }
+        if self.has_room()? {
+            return Ok(());
+        }
+        // All that is in the way may be what it was not woken for.
+        self.ring()?;
+        self.wait(self.issued.wrapping_add(1).wrapping_sub(ENTRIES), deadline)
     }
 
     fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
@@ -183,7 +187,8 @@ impl Carrier for MemoryCarrier {
             self.make_room(deadline)?;
             left = deadline.saturating_sub(start.elapsed());
         }
-        self.issue(request)?;
+        self.issue(request);
+        self.ring()?;
         self.resume(left)
     }
 
@@ -199,12 +204,29 @@ impl Carrier for MemoryCarrier {
         Err(self.violation(format!("it left no {} bytes for operation {}", into.len(), self.issued)))
     }
 
+    fn take_ahead(&mut self, place: u32, into: &mut [u8]) -> bool {
+        self.view.bytes(place, into)
+    }
+
     fn post(&mut self, request: &Request) -> Result<(), PostError> {
         self.check()?;
         if !self.has_room()? {
+            self.ring()?;
             return Err(PostError::Full);
         }
-        Ok(self.issue(request)?)
+        self.issue(request);
+        Ok(self.ring()?)
+    }
+
+    fn post_remembered(&mut self, request: &Request) -> Result<(), PostError> {
+        // Where the host has a processor to itself, it wakes up while the guest goes on to what waits for it. Where it has
+        // not, each of its wakes keeps the guest from running.
+        self.check()?;
+        if self.spin > 0 || !self.has_room()? {
+            return self.post(request);
+        }
+        self.issue(request);
+        Ok(())
     }
 
     fn refresh(&mut self) -> Result<bool, LaneError> {

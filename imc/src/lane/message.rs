@@ -302,6 +302,10 @@ impl<T: Transport> Carrier for MessageCarrier<T> {
         Ok(())
     }
 
+    fn take_ahead(&mut self, _: u32, _: &mut [u8]) -> bool {
+        false
+    }
+
     fn post(&mut self, request: &Request) -> Result<(), PostError> {
         self.check()?;
         if !self.has_room() {
@@ -318,6 +322,11 @@ impl<T: Transport> Carrier for MessageCarrier<T> {
         self.issued = access.sequence;
         self.sent = access.sequence;
         Ok(self.ring_if_due()?)
+    }
+
+    fn post_remembered(&mut self, request: &Request) -> Result<(), PostError> {
+        // A message is sent in any case, and that is most of what a ring takes.
+        self.post(request)
     }
 
     fn refresh(&mut self) -> Result<bool, LaneError> {

@@ -93,8 +93,15 @@ pub trait Carrier: Send {
     /// Copies what the last call, a string load, gave: as many bytes as its reply says.
     fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError>;
 
+    /// Copies bytes of the state region, which the host shares and the last string load has said are ahead. False: it is not
+    /// shared, or has no such place.
+    fn take_ahead(&mut self, place: u32, into: &mut [u8]) -> bool;
+
     /// Queues the operation and returns at once.
     fn post(&mut self, request: &Request) -> Result<(), PostError>;
+
+    /// The same for an operation that is only remembered: a host that sleeps may sleep on until there is another.
+    fn post_remembered(&mut self, request: &Request) -> Result<(), PostError>;
 
     /// Takes what the device has told, as far as it has come, and without waiting. True: that was all, so what is known of
     /// the device is as new as what reached the guest by another way.

@@ -3,7 +3,7 @@
 use super::layout::ENTRIES;
 use super::{Carrier, LaneError, Levels, PostError, Request, Retirement, StateView, mask};
 use crate::Wake;
-use schema::lane::{Operation, STRING_MAX};
+use schema::lane::{Loaded, Operation, STRING_MAX};
 use schema::manifest::{Manifest, RegisterKind, Tolerance};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +25,8 @@ pub struct Lane {
     shadows: Vec<Shadow>,
     /// Registers whose string loads may be joined.
     strings: Vec<Place>,
+    /// Kinds of posted writes that are only remembered.
+    remembered: u32,
     counts: Counts,
 }
 
@@ -81,6 +83,16 @@ struct Queue {
     carrier: Box<dyn Carrier>,
     /// What was issued, and not seen to have taken effect when last looked at. The oldest first.
     outstanding: VecDeque<Issued>,
+    /// What the last operation said that its next would give.
+    ahead: Option<Ahead>,
+}
+
+/// Bytes that string loads of a register would give, and that lie in the state region.
+#[derive(Clone, Copy)]
+struct Ahead {
+    from: Place,
+    place: u32,
+    bytes: u16,
 }
 
 /// What a shadow register's truth may depend on.
@@ -88,6 +100,8 @@ struct Queue {
 enum Issued {
     /// A posted write of this kind.
     Posted(u8),
+    /// A string load that was taken ahead, on which nothing depends.
+    Ahead,
     /// Anything else.
     Other,
 }
@@ -97,13 +111,16 @@ struct Posted {
     place: Place,
     /// Bytes; zero: the one place, at its one width.
     length: u64,
+    /// Which bits of the value have to be as in the next.
+    mask: u64,
+    value: u64,
     kind: u8,
 }
 
 impl Posted {
-    fn covers(&self, place: Place) -> bool {
+    fn covers(&self, place: Place, value: u64) -> bool {
         if self.length == 0 {
-            return self.place == place;
+            return self.place == place && value & self.mask == self.value;
         }
         let offset = place.offset.checked_sub(self.place.offset);
         self.place.range == place.range
@@ -135,9 +152,14 @@ impl Lane {
             let place = Place { range: register.range, offset: register.offset, width: register.width };
             match &register.kind {
                 RegisterKind::Strings => strings.push(place),
-                RegisterKind::Posted(kind) => posted.push(Posted { place, length: 0, kind: *kind }),
+                RegisterKind::Posted(kind) => {
+                    posted.push(Posted { place, length: 0, mask: 0, value: 0, kind: *kind });
+                }
+                RegisterKind::PostedValue { posted: kind, mask, value } => {
+                    posted.push(Posted { place, length: 0, mask: *mask, value: *value, kind: *kind });
+                }
                 RegisterKind::Area { posted: kind, length } => {
-                    posted.push(Posted { place, length: *length, kind: *kind });
+                    posted.push(Posted { place, length: *length, mask: 0, value: 0, kind: *kind });
                 }
                 RegisterKind::Shadow { slot, tolerates } => {
                     shadows.push(Shadow { place, slot: *slot, tolerates: tolerates.clone() });
@@ -148,13 +170,14 @@ impl Lane {
         Lane {
             retirement: carrier.retirement(),
             carrier: carrier.kind(),
-            queue: Mutex::new(Queue { carrier, outstanding }),
+            queue: Mutex::new(Queue { carrier, outstanding, ahead: None }),
             view,
             deadline,
             late: None,
             posted,
             shadows,
             strings,
+            remembered: manifest.remembered,
             counts: Counts::default(),
         }
     }
@@ -180,6 +203,7 @@ impl Lane {
         let mut queue = self.lock();
         queue.carrier.renew()?;
         queue.outstanding.clear();
+        queue.ahead = None;
         self.retirement.revive();
         Ok(())
     }
@@ -234,7 +258,7 @@ impl Lane {
             Err(TryLockError::WouldBlock) => return false,
         };
         // A failure is told to the next access, which has somebody to tell.
-        queue.post(&bare(operation, now), Issued::Other) != Err(PostError::Full)
+        queue.post(&bare(operation, now), Issued::Other, false) != Err(PostError::Full)
     }
 
     /// Takes what the device has told of its own accord, so that levels and deadline are as new as its hint to look at
@@ -308,24 +332,31 @@ impl Lane {
     fn try_read_string(&self, place: Place, into: &mut [u8], now: u64) -> Result<usize, LaneError> {
         let element = usize::from(place.width);
         let most = into.len().min(STRING_MAX) / element * element;
+        let request = place.request(Operation::ReadString, most as u64, now);
         let mut queue = self.live()?;
-        let reply = self.call(&mut queue, &place.request(Operation::ReadString, most as u64, now))?;
-        let bytes = usize::try_from(reply).unwrap_or(usize::MAX);
+        if queue.take_ahead(place, &request, &mut into[..most])? {
+            count(&self.counts.posted);
+            return Ok(most);
+        }
+        let loaded = Loaded::of(self.call(&mut queue, &request)?);
+        let bytes = usize::from(loaded.bytes);
         if bytes == 0 || bytes > most || !bytes.is_multiple_of(element) {
             self.retirement.retire();
-            return Err(LaneError::Violation(format!("it gave {reply} bytes where {most} were to be loaded")));
+            return Err(LaneError::Violation(format!("it gave {bytes} bytes where {most} were to be loaded")));
         }
         queue.carrier.take_string(&mut into[..bytes])?;
+        queue.ahead = Some(Ahead { from: place, place: loaded.place, bytes: loaded.ahead });
         Ok(bytes)
     }
 
     fn try_write(&self, place: Place, value: u64, now: u64) -> Result<(), LaneError> {
         let mut queue = self.live()?;
-        if let Some(posted) = self.posted.iter().find(|posted| posted.covers(place))
+        if let Some(posted) = self.posted.iter().find(|posted| posted.covers(place, value))
             && queue.carrier.refresh()?
-            && self.view.postable(now) & 1u32.checked_shl(u32::from(posted.kind)).unwrap_or(0) != 0
+            && self.view.postable(now) & bit(posted.kind) != 0
         {
-            match queue.post(&place.request(Operation::Post, value, now), Issued::Posted(posted.kind)) {
+            let remembered = self.remembered & bit(posted.kind) != 0;
+            match queue.post(&place.request(Operation::Post, value, now), Issued::Posted(posted.kind), remembered) {
                 Ok(()) => {
                     count(&self.counts.posted);
                     return Ok(());
@@ -382,7 +413,27 @@ impl Lane {
 }
 
 impl Queue {
+    /// Answers a string load, and has the device only told of it. False: the device has to answer.
+    fn take_ahead(&mut self, from: Place, request: &Request, into: &mut [u8]) -> Result<bool, LaneError> {
+        let Some(ahead) = self.ahead.filter(|ahead| ahead.from == from && into.len() <= ahead.bytes.into()) else {
+            return Ok(false);
+        };
+        if !self.carrier.take_ahead(ahead.place, into) {
+            return Ok(false);
+        }
+        match self.post(request, Issued::Ahead, true) {
+            Ok(()) => {}
+            Err(PostError::Full) => return Ok(false),
+            Err(PostError::Failed(error)) => return Err(error),
+        }
+        let bytes = into.len() as u16;
+        let place = ahead.place.saturating_add(bytes.into());
+        self.ahead = Some(Ahead { place, bytes: ahead.bytes - bytes, ..ahead });
+        Ok(true)
+    }
+
     fn call(&mut self, request: &Request, deadline: Duration) -> Result<u64, LaneError> {
+        self.ahead = None;
         let reply = self.carrier.call(request, deadline);
         match reply {
             // It was the last one, so all before it have taken effect.
@@ -401,8 +452,13 @@ impl Queue {
         reply
     }
 
-    fn post(&mut self, request: &Request, issued: Issued) -> Result<(), PostError> {
-        self.carrier.post(request)?;
+    fn post(&mut self, request: &Request, issued: Issued, remembered: bool) -> Result<(), PostError> {
+        self.ahead = None;
+        if remembered {
+            self.carrier.post_remembered(request)?;
+        } else {
+            self.carrier.post(request)?;
+        }
         self.note(issued);
         Ok(())
     }
@@ -423,7 +479,8 @@ impl Queue {
         while self.outstanding.len() > outstanding {
             self.outstanding.pop_front();
         }
-        Ok(self.outstanding.iter().all(|issued| {
+        let mut others = self.outstanding.iter().filter(|issued| **issued != Issued::Ahead);
+        Ok(others.all(|issued| {
             let tolerance = shadow.tolerates.iter().find(|tolerance| *issued == Issued::Posted(tolerance.posted));
             tolerance.is_some_and(|tolerance| {
                 let count = self.outstanding.iter().filter(|other| *other == issued).count();
@@ -442,6 +499,11 @@ impl Place {
 /// An operation that is no access.
 fn bare(operation: Operation, now: u64) -> Request {
     Request { operation, range: 0, width: 1, offset: 0, value: 0, now }
+}
+
+/// The bit of a posted kind in a mask of them.
+fn bit(kind: u8) -> u32 {
+    1u32.checked_shl(kind.into()).unwrap_or(0)
 }
 
 /// Counts one more. The lane's lock is held, so nobody else counts here.

@@ -14,7 +14,7 @@ use crate::{Mapping, ReadWrite, Region};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use schema::lane::{Access, STRING_MAX};
+use schema::lane::{Access, Loaded, STRING_MAX};
 use schema::manifest::{Class, Manifest, Register, RegisterKind, Tolerance};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ const PLAIN: Header = Header {
 };
 
 /// A posted register of kind 0 at 0 and of kind 1 at 1; a shadow register at 2 that tolerates two writes of kind 0; in other
-/// ranges, an area of kind 2, and a port whose loads are joined.
+/// ranges, an area of kind 2, and a port whose loads are joined. At 3 some values may be posted, as kind 3.
 fn manifest() -> Manifest {
     let register = |offset, kind| Register { range: 0, offset, width: 1, kind };
     Manifest {
@@ -92,6 +92,7 @@ fn manifest() -> Manifest {
             register(2, RegisterKind::Shadow { slot: 0, tolerates: vec![Tolerance { posted: 0, count: 2 }] }),
             Register { range: 1, offset: 0x100, width: 4, kind: RegisterKind::Area { posted: 2, length: 0x10 } },
             Register { range: 2, offset: 0, width: 2, kind: RegisterKind::Strings },
+            register(3, RegisterKind::PostedValue { posted: 3, mask: 0x11, value: 0x10 }),
         ],
         lines: vec![],
         vectors: 0,
@@ -103,6 +104,7 @@ fn manifest() -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 
@@ -123,6 +125,16 @@ fn number(state: &[u8]) -> u64 {
 }
 
 impl Host {
+    /// Does the next operation, if there is one, which is a string load, with this reply.
+    fn string(&mut self, reply: u64) -> Option<()> {
+        let access = self.lane.take().unwrap()?;
+        self.state.begin();
+        self.state.set_string(access.sequence, &[0xaa, 0xbb]);
+        self.state.commit(Header { now: access.now, ..self.header }, Some((access.sequence, reply)));
+        self.lane.notify(access.sequence).unwrap();
+        Some(())
+    }
+
     /// Does the next operation, if there is one, up to its commit.
     fn commit_next(&mut self) -> Option<Access> {
         let access = self.lane.take().unwrap()?;
@@ -276,6 +288,47 @@ fn sleeping_host_is_rung_once_however_much_is_posted() {
         assert_eq!(objects.wake.drain(), Some(1));
         host.state.wake_up();
     }
+}
+
+#[test]
+fn host_sleeps_through_what_is_only_remembered_until_something_waits_for_it() {
+    let objects = Objects::new();
+    let (mut carrier, mut host) = (objects.carrier(SpinBudget::NONE), objects.host());
+    host.state.fall_asleep();
+    for value in 0..5 {
+        assert_eq!(carrier.post_remembered(&post(value)), Ok(()));
+    }
+    assert_eq!(objects.wake.drain(), None);
+    assert_eq!(carrier.call(&read(), SOON), Err(LaneError::Late), "nobody serves");
+    assert_eq!(objects.wake.drain(), Some(1));
+}
+
+#[test]
+fn host_is_woken_for_what_is_remembered_when_the_lane_is_full_of_it() {
+    for waits in [false, true] {
+        let objects = Objects::new();
+        let (mut carrier, mut host) = (objects.carrier(SpinBudget::NONE), objects.host());
+        host.state.fall_asleep();
+        for value in 0..u64::from(ENTRIES) {
+            assert_eq!(carrier.post_remembered(&post(value)), Ok(()));
+        }
+        assert_eq!(objects.wake.drain(), None);
+        if waits {
+            assert_eq!(carrier.make_room(SOON), Err(LaneError::Late));
+        } else {
+            assert_eq!(carrier.post_remembered(&post(0)), Err(PostError::Full));
+        }
+        assert_eq!(objects.wake.drain(), Some(1), "waits: {waits}");
+    }
+}
+
+#[test]
+fn host_with_a_processor_to_itself_is_woken_for_what_is_remembered_too() {
+    let objects = Objects::new();
+    let (mut carrier, mut host) = (objects.carrier(SpinBudget::SPARE_CORES), objects.host());
+    host.state.fall_asleep();
+    carrier.post_remembered(&post(1)).unwrap();
+    assert_eq!(objects.wake.drain(), Some(1));
 }
 
 #[test]
@@ -630,6 +683,65 @@ fn write_is_posted_anywhere_in_an_area_and_not_across_its_ends() {
     {
         assert!(!posted(range, offset, width), "{range}, {offset:#x}, {width}");
         host.step();
+    }
+}
+
+#[test]
+fn write_is_posted_only_with_the_value_that_its_register_says() {
+    let objects = Objects::new();
+    let (lane, mut host) = (objects.lane(SOON), objects.host());
+    host.event(Header { postable: 0b1000, ..PLAIN });
+    for (value, posted) in [(0x10, true), (0xfe, true), (0, false), (1, false), (0x11, false), (0xff, false)] {
+        assert_eq!(lane.write(0, 3, 1, value, 0) == Ok(()), posted, "{value:#x}");
+        host.step();
+    }
+    host.event(Header { postable: !0b1000, ..PLAIN });
+    assert_eq!(lane.write(0, 3, 1, 0x10, 0), Err(LaneError::Late));
+}
+
+#[test]
+fn string_that_is_ahead_is_taken_without_waiting_and_told() {
+    const PLACE: u32 = 600;
+    let objects = Objects::new();
+    let (lane, mut host) = (objects.lane(LONG), objects.host());
+    objects.wild().write(PLACE as usize, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    let loaded = |ahead, place| Loaded { bytes: 2, ahead, place }.reply();
+    let load = |lane: &Lane, bytes: usize| {
+        let mut into = vec![0; bytes];
+        lane.read_string(2, 0, 2, &mut into, 0).map(|bytes| into[..bytes].to_vec())
+    };
+    let begin = |host: &mut Host, reply| {
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| load(&lane, 2).unwrap());
+            while host.string(reply).is_none() {}
+            waits.join().unwrap()
+        })
+    };
+    assert_eq!(begin(&mut host, loaded(6, PLACE)), [0xaa, 0xbb]);
+    assert_eq!(load(&lane, 4), Ok(vec![1, 2, 3, 4]));
+    assert_eq!(load(&lane, 2), Ok(vec![5, 6]));
+    for bytes in [4, 2] {
+        let access = host.lane.take().unwrap().unwrap();
+        assert_eq!((access.operation, access.value), (Operation::ReadString, bytes));
+    }
+    assert!(host.lane.take().unwrap().is_none());
+}
+
+#[test]
+fn string_is_not_taken_ahead_over_a_place_that_there_is_not_or_past_another_operation() {
+    for (place, interrupted) in [(u32::MAX, false), (600, true)] {
+        let objects = Objects::new();
+        let (lane, mut host) = (objects.lane(SOON), objects.host());
+        host.event(PLAIN);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| lane.read_string(2, 0, 2, &mut [0; 2], 0));
+            while host.string(Loaded { bytes: 2, ahead: 6, place }.reply()).is_none() {}
+            assert_eq!(waits.join().unwrap(), Ok(2));
+        });
+        if interrupted {
+            lane.write(0, 0, 1, 1, 0).unwrap();
+        }
+        assert_eq!(lane.read_string(2, 0, 2, &mut [0; 2], 0), Err(LaneError::Late), "{place}");
     }
 }
 

@@ -36,7 +36,7 @@ impl Levels {
 
 /// A device's state region, to read.
 ///
-/// Everything here is a host's claim: any value may come, none is an index or a length, and no read waits or loops without
+/// Everything here is a host's claim: any value may come, the one that is a place is checked, and no read waits or loops without
 /// bound.
 #[derive(Clone)]
 pub struct StateView(Arc<Mapping>);
@@ -114,6 +114,16 @@ impl StateView {
         }
         self.0.read(place, into);
         true
+    }
+
+    /// Copies bytes of the region. False: it has no such place.
+    pub(super) fn bytes(&self, place: u32, into: &mut [u8]) -> bool {
+        let place = place as usize;
+        let is_inside = place.checked_add(into.len()).is_some_and(|end| end <= self.0.len());
+        if is_inside {
+            self.0.read(place, into);
+        }
+        is_inside
     }
 
     /// The sleep generation.

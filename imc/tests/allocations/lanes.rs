@@ -37,6 +37,7 @@ fn manifest() -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 

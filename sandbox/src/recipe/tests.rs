@@ -27,6 +27,7 @@ pub(crate) fn device(name: &str, powers: &[Power]) -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }
 

@@ -416,6 +416,7 @@ mod tests {
             acpi: None,
             with: with.iter().map(|name| (*name).to_owned()).collect(),
             options: Vec::new(),
+            remembered: 0,
         }
     }
 

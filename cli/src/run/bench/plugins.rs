@@ -7,11 +7,12 @@ use super::machine;
 use super::series::{Placement, Series};
 use crate::args::{BenchPlugins, usage};
 use crate::device;
-use crate::machine::{is_plugin, label, planned};
+use crate::machine::{is_plugin, label};
 use anyhow::Result;
 use imc::lane::Request;
+use schema::host::Level;
 use schema::lane::{Carrier, Operation};
-use vmm::supervisor::{BootPlan, Demands, Isolate, Pins, Plan, Signals};
+use vmm::supervisor::{BootPlan, Isolate, Pins, Plan, Signals};
 
 /// The device that this program has, too; it is written in Rust.
 const DEVICE: &str = "ib700";
@@ -75,8 +76,7 @@ fn boots(boot: &BootPlan, devices: &[(&str, &str)], asked: &BenchPlugins, signal
     let plan = |at: usize| -> Result<Plan> {
         let mut plan = machine(boot.clone(), Isolate::Device, None);
         if let Some((_, device)) = at.checked_sub(1).and_then(|at| devices.get(at)) {
-            plan.devices.push(planned(device, Vec::new(), Vec::new()));
-            device::ask(&mut plan.devices, &Demands::default())?;
+            plan.devices.push(device::of_spec(device, Carrier::Memory, Level::Seccomp)?);
             label(&mut plan.devices);
         }
         Ok(plan)

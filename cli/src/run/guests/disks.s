@@ -3,8 +3,9 @@
 # stands at the end of the first 4 GiB and of the first MiB, and asks nothing of whoever runs it but a PC's devices: interrupt
 # controllers, serial port, PIIX IDE function, floppy controller.
 #
-# What is read is patched in at `disks_kind`: 0: a disk's sectors by PIO, 1: by bus master, 2: a diskette's by DMA. Each waits for
-# the interrupt as a driver does.
+# What is read is patched in at `disks_kind`: 0: a disk's sectors by PIO, 1: by bus master, 2: a diskette's by DMA. Registers are
+# read and written as the specifications have a driver do it, and as the usual ones do: ATA/ATAPI-6, clause 9, with READ MULTIPLE
+# of 16 sectors; Programming Interface for Bus Master IDE Controller 1.0, 3.1; 82077AA data sheet, 5. Each wait is for an interrupt.
 
 .globl cofferdam_disks_guest_start, cofferdam_disks_guest_end, cofferdam_disks_guest_kind
 .set disks_segment, 0xf0000   # where the ROM is below 1 MiB
@@ -153,7 +154,7 @@ disks_long:
     mov dword ptr [disks_list + 8], disks_buffer + 0x10000
     mov dword ptr [disks_list + 12], 0x80000000
 
-    # A reset, after which the disk gets ready.
+    # A reset, after which the disk gets ready; and blocks of 16 sectors.
     mov dx, 0x3f6
     mov al, 4
     out dx, al
@@ -162,6 +163,10 @@ disks_long:
 1:  in al, dx
     test al, 0x80
     jnz 1b
+    mov cl, 16
+    mov al, 0xc6              # SET MULTIPLE MODE
+    call disks_command
+    call disks_done
 
     # 512 KiB a pass by PIO, 16 MiB by bus master: some tenths of a second.
     mov r15d, 4
@@ -200,17 +205,22 @@ disks_pass:
     call disks_print
     jmp disks_pass
 
-# Gives command al for the 256 sectors with number r13.
+# Gives command al with a sector count of cl, for sectors from number 256 times r13 on (clause 9.4).
 disks_command:
     mov bl, al
     mov byte ptr [disks_flag], 0
+    call disks_idle
     mov dx, 0x1f6
     mov al, 0xe0
     out dx, al
+    mov dx, 0x3f6             # 400 ns
+    in al, dx
+    call disks_idle
     mov dx, 0x1f2
-    xor eax, eax              # 256 sectors, from sector 256 times r13 on
+    mov al, cl
     out dx, al
     inc edx
+    xor eax, eax
     out dx, al
     inc edx
     mov eax, r13d
@@ -218,17 +228,28 @@ disks_command:
     inc edx
     mov al, ah
     out dx, al
-    mov dx, 0x1f7
+    inc edx
+    mov al, 0xe0
+    out dx, al
+    inc edx
     mov al, bl
     out dx, al
+    mov dx, 0x3f6
+    in al, dx
     ret
 
-disks_pio:
-    mov al, 0x20              # READ SECTORS
-    call disks_command
-    mov edi, disks_buffer
-    mov ebx, 256
-1:  call disks_wait
+# Waits until the disk wants nothing and does nothing.
+disks_idle:
+    mov dx, 0x1f7
+    in al, dx
+    test al, 0x88
+    jnz disks_idle
+    ret
+
+# Waits for the disk's interrupt; what it is for is in al (9.5).
+disks_told:
+    call disks_wait
+disks_status:
     mov dx, 0x3f6
     in al, dx
     test al, 0x80
@@ -236,11 +257,31 @@ disks_pio:
     mov dx, 0x1f7
     in al, dx
     and al, 0x89
+    ret
+
+# The same, where a command is to have ended well (9.7).
+disks_done:
+    call disks_wait
+disks_ended:
+    call disks_status
+    jnz disks_wrong
+    ret
+
+disks_pio:
+    xor ecx, ecx              # 256 sectors
+    mov al, 0xc4              # READ MULTIPLE
+    call disks_command
+    mov edi, disks_buffer
+    mov ebx, 16
+1:  call disks_told
     cmp al, 0x08
     jne disks_wrong
-    mov dx, 0x1f0
+    mov esi, 16
+2:  mov dx, 0x1f0
     mov ecx, 256
     rep insw
+    dec esi
+    jnz 2b
     dec ebx
     jnz 1b
     ret
@@ -250,16 +291,20 @@ disks_dma:
     mov eax, disks_list
     out dx, eax
     mov dx, disks_master
-    mov al, 8                 # towards memory
+    in al, dx
+    and al, 0xf6
+    or al, 8                  # towards memory
     out dx, al
     mov dx, disks_master + 2
     in al, dx
     or al, 6
     out dx, al
+    xor ecx, ecx              # 256 sectors
     mov al, 0xc8              # READ DMA
     call disks_command
     mov dx, disks_master
-    mov al, 9
+    in al, dx
+    or al, 1
     out dx, al
     call disks_wait
     mov dx, disks_master + 2
@@ -268,19 +313,10 @@ disks_dma:
     cmp al, 4
     jne disks_wrong
     mov dx, disks_master
-    mov al, 8
+    in al, dx
+    and al, 0xfe
     out dx, al
-    mov dx, 0x3f6
-    in al, dx
-    mov dx, 0x1f7
-    in al, dx
-    test al, 0x89
-    jnz disks_wrong
-    mov dx, disks_master + 2
-    in al, dx
-    or al, 6
-    out dx, al
-    ret
+    jmp disks_ended
 
 # Waits for an interrupt, whether it came or will.
 disks_wait:

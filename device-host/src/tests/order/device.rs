@@ -2,7 +2,7 @@
 //! operation, the synchronous one that it is compared with.
 
 use device::manifest::{Class, Line, Manifest, Range, Register, RegisterKind, Space, Tolerance};
-use device::{Access, Model, NoRegister, Outputs, Scan};
+use device::{Access, Ahead, Model, NoRegister, Outputs, Scan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -174,6 +174,10 @@ impl Model for Device {
         unreachable!("no register of it joins loads")
     }
 
+    fn ahead(&self, _: &[u8], _: Access) -> Option<Ahead> {
+        None
+    }
+
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         let mut now = State::load(state);
         now.write(at.offset, value, at.now);
@@ -255,5 +259,6 @@ pub fn manifest(tolerated: u16, posts: bool) -> Manifest {
         acpi: None,
         with: vec![],
         options: vec![],
+        remembered: 0,
     }
 }

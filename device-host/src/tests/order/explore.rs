@@ -641,6 +641,10 @@ impl Carrier for Interrupted {
         unreachable!("the lane has its calls end")
     }
 
+    fn take_ahead(&mut self, place: u32, into: &mut [u8]) -> bool {
+        self.carrier.take_ahead(place, into)
+    }
+
     fn post(&mut self, request: &Request) -> Result<(), PostError> {
         self.at(Held::BeforePost)?;
         if lock(&self.world).fault == Some(Fault::Overtakes) && self.kept_back.is_none() {
@@ -650,6 +654,10 @@ impl Carrier for Interrupted {
         self.carrier.post(request)?;
         self.issued(request.operation);
         Ok(())
+    }
+
+    fn post_remembered(&mut self, request: &Request) -> Result<(), PostError> {
+        self.post(request)
     }
 
     fn take_string(&mut self, into: &mut [u8]) -> Result<(), LaneError> {

@@ -97,6 +97,14 @@ pub trait Device: Sized + Send + 'static {
         Ok(bytes)
     }
 
+    /// What the loads of that register which follow would give, of elements of the access's width, as far as they would change
+    /// nothing but how far the guest has come: no output, and not the bytes, which are in bulk state. None, for a device that
+    /// does not say.
+    fn ahead(&self, state: &Self::State, at: Access) -> Option<Ahead> {
+        let _ = (state, at);
+        None
+    }
+
     /// Takes a guest store. The caller has masked `value` to the width of the access.
     fn write(&mut self, state: &mut Self::State, at: Access, value: u64) -> Result<(), NoRegister>;
 
@@ -121,6 +129,15 @@ pub trait Device: Sized + Send + 'static {
     /// The state is committed: make its effects happen outside (publish ring indices, signal vectors, turn switches). Must
     /// bear being called again for the same state, as after a restart.
     fn settle(&mut self, state: &Self::State);
+}
+
+/// Bytes of bulk state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Where they begin.
+    pub offset: u32,
+    /// How many there are.
+    pub bytes: u32,
 }
 
 /// Where an access landed. The caller has checked that it lies inside the range and that its width is 1, 2, 4 or 8.

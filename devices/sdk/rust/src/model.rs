@@ -1,6 +1,6 @@
 //! The erased device: what a host drives without knowing which device it is.
 
-use crate::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Plain, Powers, Scan};
+use crate::{Access, Ahead, AttachError, Device, NoRegister, OptionError, Options, Outputs, Plain, Powers, Scan};
 use schema::manifest::Manifest;
 use zerocopy::IntoBytes;
 
@@ -15,6 +15,7 @@ pub trait Model: Send {
     fn exchanged(&mut self, state: &mut [u8], bay: u8);
     fn read(&mut self, state: &mut [u8], at: Access) -> Result<u64, NoRegister>;
     fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister>;
+    fn ahead(&self, state: &[u8], at: Access) -> Option<Ahead>;
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister>;
     fn alarm(&mut self, state: &mut [u8], now: u64);
     fn button(&mut self, state: &mut [u8], now: u64);
@@ -80,6 +81,9 @@ impl<D: Device> Model for Erased<D> {
     }
     fn read_string(&mut self, state: &mut [u8], at: Access, into: &mut [u8]) -> Result<usize, NoRegister> {
         self.0.read_string(view_mut(state), at, into)
+    }
+    fn ahead(&self, state: &[u8], at: Access) -> Option<Ahead> {
+        self.0.ahead(view(state), at)
     }
     fn write(&mut self, state: &mut [u8], at: Access, value: u64) -> Result<(), NoRegister> {
         self.0.write(view_mut(state), at, value)

@@ -146,5 +146,6 @@ fn unknown(path: &Path) -> Manifest {
         acpi: None,
         with: Vec::new(),
         options: Vec::new(),
+        remembered: 0,
     }
 }

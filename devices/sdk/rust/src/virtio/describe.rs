@@ -94,6 +94,7 @@ pub fn manifest(function: Function<'_>) -> Manifest {
         acpi: None,
         with: Vec::new(),
         options: function.options,
+        remembered: 0,
     }
 }
 
