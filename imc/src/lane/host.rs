@@ -119,8 +119,9 @@ pub struct StateWriter {
     committed: CommitWord,
     reply: (u32, u64),
     header: Header,
-    /// Commits in which a line went low, over all incarnations.
-    falls: u32,
+    /// Commits in which a line went low, over all incarnations, as each copy has them. Nobody else writes them either; to load
+    /// them would be to fetch the commit word's line from whoever waits for it.
+    falls: [u32; 2],
 }
 
 /// A state region is too small for its device.
@@ -155,7 +156,8 @@ impl StateWriter {
         let reply = (found(REPLY_AND_LEVELS) as u32, found(REPLY_VALUE));
         let levels = (found(REPLY_AND_LEVELS) >> 32) as u32;
         let header = Header { levels, now: found(NOW), ..Header::default() };
-        let falls = (word(&mapping, FALLS).load(Ordering::Relaxed) >> falls_shift(committed.copy())) as u32;
+        let both = word(&mapping, FALLS).load(Ordering::Relaxed);
+        let falls = [0, 1].map(|copy| (both >> falls_shift(copy)) as u32);
         let mut writer = StateWriter { mapping, state_bytes, bulk_bytes, committed, reply, header, falls };
         writer.wake_up();
         Ok(writer)
@@ -189,7 +191,7 @@ impl StateWriter {
     /// The levels that were committed last.
     #[must_use]
     pub fn levels(&self) -> Levels {
-        Levels { high: self.header.levels, falls: self.falls }
+        Levels { high: self.header.levels, falls: self.falls[self.committed.copy()] }
     }
 
     /// The reply to the last operation.
@@ -234,9 +236,8 @@ impl StateWriter {
         };
         let earlier = self.reply;
         self.reply = reply.unwrap_or(earlier);
-        if self.header.levels & !header.levels != 0 {
-            self.falls = self.falls.wrapping_add(1);
-        }
+        let fell = self.header.levels & !header.levels != 0;
+        self.falls[next.copy()] = self.falls[self.committed.copy()].wrapping_add(fell.into());
         self.header = header;
         if is_broken(Fault::ReplyAfterCommit) {
             self.write_header(next.copy(), earlier);
@@ -337,9 +338,8 @@ impl StateWriter {
         store(REPLY_VALUE, reply.1);
         store(REPLY_AND_LEVELS, u64::from(reply.0) | u64::from(levels) << 32);
         store(DEADLINE, deadline.unwrap_or(NO_DEADLINE));
-        let falls = word(&self.mapping, FALLS);
-        let other = falls.load(Ordering::Relaxed) & u64::from(u32::MAX) << falls_shift(copy ^ 1);
-        falls.store(other | u64::from(self.falls) << falls_shift(copy), Ordering::Relaxed);
+        let falls = |copy: usize| u64::from(self.falls[copy]) << falls_shift(copy);
+        word(&self.mapping, FALLS).store(falls(0) | falls(1), Ordering::Relaxed);
     }
 
     fn hot(&self, copy: usize) -> *mut u8 {

@@ -76,7 +76,8 @@ pub(crate) struct StateRegion {
     committed: u64,
     reply: u64,
     header: Header,
-    falls: u32,
+    /// As each copy has them: to load them would be to fetch the commit word's line from whoever waits for it.
+    falls: [u32; 2],
 }
 
 const COMMIT: usize = 0;
@@ -107,13 +108,15 @@ impl StateRegion {
         if memory.len() < HOT + 2 * bytes.next_multiple_of(LINE_BYTES) {
             return None;
         }
-        let mut region = StateRegion { memory, bytes, committed: 0, reply: 0, header: Header::default(), falls: 0 };
+        let mut region =
+            StateRegion { memory, bytes, committed: 0, reply: 0, header: Header::default(), falls: [0; 2] };
         region.committed = region.load(COMMIT);
         let copy = region.copy();
         region.reply = region.load(at(copy, REPLY_VALUE));
         region.header.outputs.levels = (region.load(at(copy, REPLY_AND_LEVELS)) >> 32) as u32;
         region.header.now = region.load(at(copy, NOW));
-        region.falls = (region.load(FALLS) >> (32 * copy)) as u32;
+        let both = region.load(FALLS);
+        region.falls = [both as u32, (both >> 32) as u32];
         region.wake_up();
         Some(region)
     }
@@ -125,7 +128,7 @@ impl StateRegion {
         &self.header
     }
     pub(crate) fn falls(&self) -> u32 {
-        self.falls
+        self.falls[self.copy()]
     }
     pub(crate) fn has_state(&self) -> bool {
         self.load(FORMAT) == self.format()
@@ -150,9 +153,8 @@ impl StateRegion {
                 self.committed >> 32 << 32 | events << 1 | copy as u64
             }
         };
-        if self.header.outputs.levels & !header.outputs.levels != 0 {
-            self.falls = self.falls.wrapping_add(1);
-        }
+        let fell = self.header.outputs.levels & !header.outputs.levels != 0;
+        self.falls[copy] = self.falls[self.copy()].wrapping_add(fell.into());
         self.header = header;
         self.memory.copy_in(self.hot(copy), &state[..self.bytes]);
         for (slot, value) in header.outputs.shadow.iter().enumerate() {
@@ -165,8 +167,7 @@ impl StateRegion {
         self.store(at(copy, REPLY_VALUE), self.reply);
         self.store(at(copy, REPLY_AND_LEVELS), next >> 32 | u64::from(header.outputs.levels) << 32);
         self.store(at(copy, DEADLINE), header.deadline());
-        let other = self.load(FALLS) & u64::from(u32::MAX) << (32 * (copy ^ 1));
-        self.store(FALLS, other | u64::from(self.falls) << (32 * copy));
+        self.store(FALLS, u64::from(self.falls[0]) | u64::from(self.falls[1]) << 32);
         self.store(COMMIT, next);
         self.committed = next;
         if !self.has_state() {

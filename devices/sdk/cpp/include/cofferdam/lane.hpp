@@ -75,14 +75,15 @@ class StateRegion {
     reply_ = words_.load(at(copy, REPLY_VALUE));
     header_.outputs.levels = static_cast<uint32_t>(both >> 32);
     header_.now = words_.load(at(copy, NOW));
-    falls_ = static_cast<uint32_t>(words_.load(FALLS) >> 32 * copy);
+    const uint64_t both_falls = words_.load(FALLS);
+    falls_ = {static_cast<uint32_t>(both_falls), static_cast<uint32_t>(both_falls >> 32)};
     wake_up();
   }
 
   uint32_t sequence() const { return static_cast<uint32_t>(committed_ >> 32); }
   const Header& header() const { return header_; }
   uint64_t reply() const { return reply_; }
-  uint32_t falls() const { return falls_; }
+  uint32_t falls() const { return falls_[committed_ & 1]; }
   uint64_t unknown() const { return words_.load(UNKNOWN); }
   uint64_t doorbells() const { return words_.load(DOORBELLS); }
   bool has_state() const { return words_.load(FORMAT) == (MAGIC | state_bytes_); }
@@ -106,9 +107,10 @@ class StateRegion {
       const uint64_t events = ((committed_ >> 1) + 1) & 0x7fffffff;
       next = committed_ >> 32 << 32 | events << 1 | ((committed_ & 1) ^ 1);
     }
-    if (header_.outputs.levels & ~header.outputs.levels) ++falls_;
+    const bool fell = header_.outputs.levels & ~header.outputs.levels;
     header_ = header;
     const int copy = next & 1;
+    falls_[next & 1] = falls_[committed_ & 1] + fell;
     for (std::size_t slot = 0; slot < SHADOWS; ++slot) {
       if (header.outputs.shadow[slot]) words_.store(at(copy, SHADOW + 8 * slot), *header.outputs.shadow[slot]);
     }
@@ -117,8 +119,7 @@ class StateRegion {
     words_.store(at(copy, REPLY_VALUE), reply_);
     words_.store(at(copy, REPLY_AND_LEVELS), next >> 32 | uint64_t{header.outputs.levels} << 32);
     words_.store(at(copy, DEADLINE), header.deadline());
-    const uint64_t other = words_.load(FALLS) & uint64_t{UINT32_MAX} << 32 * (copy ^ 1);
-    words_.store(FALLS, other | uint64_t{falls_} << 32 * copy);
+    words_.store(FALLS, falls_[0] | uint64_t{falls_[1]} << 32);
     words_.store(COMMIT, next);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     if (!has_state()) words_.store(FORMAT, MAGIC | state_bytes_);
@@ -156,7 +157,8 @@ class StateRegion {
   uint32_t state_bytes_;
   uint64_t committed_ = 0, reply_ = 0;
   Header header_ = {};
-  uint32_t falls_ = 0;
+  /// As each copy has them: to load them would be to fetch the commit word's line from whoever waits for it.
+  std::array<uint32_t, 2> falls_ = {};
 };
 
 /// The way to a device.
