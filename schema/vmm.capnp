@@ -24,6 +24,7 @@ struct Machine $Imc.message(0x20) {
   kvm @9 :Imc.Handle;               # absent: no KVM
   level @10 :Host.Level;            # how strictly the VMM seals itself
   restarts @11 :Bool;               # a host that dies, is late or breaks the rules is started anew: who waits for it waits on
+  rom @14 :Imc.Handle;              # of a machine that is driven: firmware's read-only memory, as of `firmware`; absent: none
 }
 struct Kernel {
   kernel @0 :Imc.Handle;
@@ -53,6 +54,7 @@ struct AttachDevice $Imc.message(0x22) {
   manifest @2 :Manifest.Manifest;
   options @3 :List(Host.Setting);
   carrier @4 :Lane.Carrier;   # what its lane runs over
+  slot @5 :UInt8;             # of the PCI bus, for a function that has one of its own; 0: the next that is free
 }
 
 struct Start $Imc.message(0x23) {

@@ -65,8 +65,9 @@ pub enum Boot {
         /// Read-only memory that ends at 4 GiB.
         rom: Handle,
     },
-    /// No vcpu runs: what happens comes by [`crate::play::Play`], and switches are told of.
-    Driven(Clock),
+    /// No vcpu runs: what happens comes by [`crate::play::Play`], and switches are told of. With whose time it
+    /// is, and read-only memory that ends at 4 GiB, where firmware would be.
+    Driven(Clock, Option<Handle>),
 }
 
 /// Call: guest memory, in ascending order.
@@ -98,6 +99,8 @@ pub struct AttachDevice {
     pub options: Vec<Setting>,
     /// What its lane runs over.
     pub carrier: Carrier,
+    /// Slot of the PCI bus, for a function that has one of its own; 0: the next that is free.
+    pub slot: u8,
 }
 
 /// Call: build tables, seal, run.

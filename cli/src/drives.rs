@@ -1,45 +1,74 @@
 //! IDE drives, as the command line names them.
 
 use crate::args::usage;
-use crate::machine::{parse_image, planned};
+use crate::machine::{parse_image, planned, set_clock};
 use anyhow::Result;
 use schema::host::Setting;
 use std::path::PathBuf;
 use vmm::supervisor::{Backing, Bay, PlannedDevice};
 
+/// The catalogue name of the function.
+const IDE: &str = "piix-ide";
 /// The four places, by the option of the device that says what is there.
 const PLACES: [&str; 4] = ["primary", "primary-slave", "secondary", "secondary-slave"];
 /// Where the first CD-ROM drive is, as PCs were sold.
 const CD_PLACE: usize = 2;
 
+/// What is at one of the places.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdeDrive {
+    /// A CD-ROM drive; a disk otherwise.
+    pub is_cd: bool,
+    /// Its image. A disk has one.
+    pub image: Option<String>,
+    /// A disk that is only read.
+    pub readonly: bool,
+    /// Further options of the place, by what follows its name: `-serial`, `-model`.
+    pub options: Vec<(&'static str, String)>,
+}
+
+/// What is at each of them.
+pub type Places = [Option<IdeDrive>; PLACES.len()];
+
 /// The IDE function with these disks and CDs: the CDs from the second channel on, the disks where there is room.
 pub fn ide(disks: &[String], cds: &[String]) -> Result<PlannedDevice> {
-    let mut places: [Option<(&str, Option<Backing>)>; PLACES.len()] = [const { None }; PLACES.len()];
-    let order = (CD_PLACE..PLACES.len()).chain(0..CD_PLACE);
+    let mut places = Places::default();
+    let order = || (CD_PLACE..PLACES.len()).chain(0..CD_PLACE);
     let full = |flag: &str, image: &str| {
         usage!("{flag} {image}: there are four IDE drives with --ide and --cdrom, and no more; leave this one out")
     };
     for (at, cd) in cds.iter().enumerate() {
-        let place = order.clone().nth(at).ok_or_else(|| full("--cdrom", cd))?;
-        places[place] = Some(match cd.as_str() {
-            "none" => ("empty", None),
-            path => ("cdrom", Some(Backing::Path(PathBuf::from(path)))),
-        });
+        let place = order().nth(at).ok_or_else(|| full("--cdrom", cd))?;
+        let image = Some(cd.clone()).filter(|path| path != "none");
+        places[place] = Some(IdeDrive { is_cd: true, image, ..IdeDrive::default() });
     }
     for disk in disks {
         let place = places.iter().position(Option::is_none).ok_or_else(|| full("--ide", disk))?;
         let (path, readonly) = parse_image("--ide", disk)?;
-        let what = if readonly { "readonly" } else { "disk" };
-        places[place] = Some((what, Some(Backing::Path(PathBuf::from(path)))));
+        places[place] = Some(IdeDrive { image: Some(path.to_owned()), readonly, ..IdeDrive::default() });
     }
+    Ok(placed(&places))
+}
+
+/// The IDE function with these drives.
+pub fn placed(places: &Places) -> PlannedDevice {
     let (mut options, mut backing) = (Vec::new(), Vec::new());
     for (name, place) in PLACES.into_iter().zip(places) {
-        if let Some((what, image)) = place {
-            options.push(Setting { name: name.into(), value: what.into() });
-            backing.extend(image);
-        }
+        let Some(drive) = place else { continue };
+        let what = match (drive.is_cd, &drive.image) {
+            (true, None) => "empty",
+            (true, Some(_)) => "cdrom",
+            (false, _) if drive.readonly => "readonly",
+            (false, _) => "disk",
+        };
+        options.push(Setting { name: name.into(), value: what.into() });
+        let more = drive.options.iter().map(|(suffix, value)| (format!("{name}{suffix}"), value.clone()));
+        options.extend(more.map(|(name, value)| Setting { name, value }));
+        backing.extend(drive.image.iter().map(|path| Backing::Path(PathBuf::from(path))));
     }
-    let bays = (0..cds.len()).zip(order).map(|(number, place)| Bay {
+    let order = (CD_PLACE..PLACES.len()).chain(0..CD_PLACE);
+    let cds = order.filter(|place| places[*place].as_ref().is_some_and(|drive| drive.is_cd));
+    let bays = (0..).zip(cds).map(|(number, place): (usize, usize)| Bay {
         name: format!("cdrom{number}"),
         number: place as u8,
         option: PLACES[place].into(),
@@ -47,7 +76,49 @@ pub fn ide(disks: &[String], cds: &[String]) -> Result<PlannedDevice> {
         readonly: "cdrom".into(),
         writable: None,
     });
-    Ok(PlannedDevice { bays: bays.collect(), ..planned("piix-ide", options, backing) })
+    PlannedDevice { bays: bays.collect(), ..planned(IDE, options, backing) }
+}
+
+/// The disks among these devices: at which place, what is in each, and whether it is only read.
+pub fn disks(devices: &[PlannedDevice]) -> Vec<(usize, PathBuf, bool)> {
+    let mut found = Vec::new();
+    for device in devices.iter().filter(|device| device.device == IDE) {
+        let mut images = device.backing.iter();
+        for (number, name) in PLACES.iter().enumerate() {
+            let option = device.options.iter().find(|option| option.name == *name);
+            let what = option.map_or("none", |option| option.value.as_str());
+            let image = if matches!(what, "none" | "empty") { None } else { images.next() };
+            if let (Some(Backing::Path(path)), "disk" | "readonly") = (image, what) {
+                found.push((number, path.clone(), what == "readonly"));
+            }
+        }
+    }
+    found
+}
+
+/// Tells firmware, in the memory of the clock, how the disks' sectors are addressed.
+pub fn tell_clock(devices: &mut [PlannedDevice]) {
+    /// Of a disk that has more cylinders than the BIOS' interface, addresses are translated.
+    const BIOS_CYLINDERS: u64 = 1024;
+    /// There are never more (ATA-3, 7.7.2).
+    const CYLINDERS_MAX: u64 = 16_383;
+    let mut translations = 0;
+    for (number, path, _) in disks(devices) {
+        let given = format!("{}-geometry", PLACES[number]);
+        let ide = devices.iter().filter(|device| device.device == IDE).flat_map(|device| &device.options);
+        let given = ide.filter(|option| option.name == given).map(|option| option.value.clone()).next();
+        // Who opens the image says what is wrong with it.
+        let sectors = std::fs::metadata(&path).map_or(0, |file| file.len() / 512);
+        let cylinders = (sectors / (16 * 63)).min(CYLINDERS_MAX);
+        let geometry = given.unwrap_or_else(|| format!("{cylinders}/16/63"));
+        let cylinders = geometry.split('/').next().and_then(|cylinders| cylinders.parse().ok()).unwrap_or(0_u64);
+        translations |= u8::from(cylinders > BIOS_CYLINDERS) << (2 * number);
+        // There is room for two.
+        if number < 2 {
+            set_clock(devices, &format!("disk{number}"), geometry);
+        }
+    }
+    set_clock(devices, "translations", translations.to_string());
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use sandbox::HelperForm;
 use schema::host::{Level, Setting};
 use schema::lane::Carrier;
 use std::path::{Path, PathBuf};
+use vmm::pci::{FIRST_SLOT, SLOTS};
 use vmm::supervisor::{Backing, Bay, Outlet, PlannedDevice};
 
 /// The devices of every machine.
 pub const STANDARD: [&str; 6] = ["uart16550", "mc146818", "i8042", "acpi-pm", "pvpanic", "virtio-entropy"];
 
 /// The devices of a PC that a test program drives, whatever else it asks for.
-pub const DRIVEN: [&str; 6] = ["uart16550", "parallel", "mc146818", "i8042", "acpi-pm", "speaker"];
+pub const DRIVEN: [&str; 4] = ["mc146818", "i8042", "acpi-pm", "i8254"];
 
 /// Kinds of media that the memory of the clock has room for in the order of boot.
 const CLOCK_CHOICES: usize = 3;
@@ -30,19 +31,31 @@ pub fn legacy(asked: &RunArgs) -> Result<Vec<PlannedDevice>> {
 
 /// Tells firmware, in the memory of the clock, what this machine is.
 pub fn set_up(devices: &mut [PlannedDevice], asked: &RunArgs) -> Result<()> {
-    let Some(clock) = devices.iter_mut().find(|device| device.device == "mc146818") else { return Ok(()) };
-    let mut set = |name: &str, value: String| clock.options.push(Setting { name: name.into(), value });
-    let below: u64 = memory_below_4g(asked.memory_bytes()?);
-    set("memory", below.to_string());
-    set("memory_above_4g", (asked.memory_bytes()? - below).to_string());
-    set("cpus", asked.cpus.unwrap_or(1).to_string());
-    let drives = asked.floppy.iter().map(|image| drive_of(image)).collect::<Result<Vec<u64>>>()?;
-    let floppies = drives.first().map_or(0, |first| first << 4) | drives.get(1).copied().unwrap_or(0);
-    set("floppies", floppies.to_string());
+    tell_clock(devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), &asked.floppy)?;
     if let Some(order) = &asked.boot {
-        set("boot", letters(order)?.chars().take(CLOCK_CHOICES).collect());
+        set_clock(devices, "boot", letters(order)?.chars().take(CLOCK_CHOICES).collect());
     }
     Ok(())
+}
+
+/// Tells it of memory, processors and diskettes.
+pub fn tell_clock(devices: &mut [PlannedDevice], memory_bytes: u64, cpus: u8, diskettes: &[String]) -> Result<()> {
+    let below: u64 = memory_below_4g(memory_bytes);
+    let drives = diskettes.iter().map(|image| drive_of(image)).collect::<Result<Vec<u64>>>()?;
+    let floppies = drives.first().map_or(0, |first| first << 4) | drives.get(1).copied().unwrap_or(0);
+    set_clock(devices, "memory", below.to_string());
+    set_clock(devices, "memory_above_4g", (memory_bytes - below).to_string());
+    set_clock(devices, "cpus", cpus.to_string());
+    set_clock(devices, "floppies", floppies.to_string());
+    Ok(())
+}
+
+/// Sets an option of the clock, if there is one.
+pub fn set_clock(devices: &mut [PlannedDevice], name: &str, value: String) {
+    for clock in devices.iter_mut().filter(|device| device.device == "mc146818") {
+        clock.options.retain(|option| option.name != name);
+        clock.options.push(Setting { name: name.into(), value: value.clone() });
+    }
 }
 
 fn memory_below_4g(bytes: u64) -> u64 {
@@ -69,6 +82,7 @@ pub fn planned(device: &str, options: Vec<Setting>, backing: Vec<Backing>) -> Pl
         program: None,
         outlet: Outlet::Console,
         plugin: None,
+        slot: None,
         hostile: None,
     }
 }
@@ -93,11 +107,19 @@ pub fn label(devices: &mut [PlannedDevice]) {
     }
 }
 
-/// `NAME[,OPTION=VALUE]…`, where the option `to` says in which file what the device prints goes.
+/// `NAME[,OPTION=VALUE]…`, where the option `to` says in which file what the device prints goes, and `slot` which slot of the PCI bus it
+/// has.
 pub fn named(spec: &str) -> Result<PlannedDevice> {
     let (name, mut options) = parse_device(spec)?;
-    let to = options.iter().position(|option| option.name == "to").map(|at| options.remove(at).value);
+    let mut take =
+        |name: &str| options.iter().position(|option| option.name == name).map(|at| options.remove(at).value);
+    let (to, slot) = (take("to"), take("slot"));
     let mut device = planned(&name, options, Vec::new());
+    if let Some(slot) = slot {
+        let number = slot.parse().ok().filter(|slot| (FIRST_SLOT..SLOTS).contains(slot));
+        let wrong = || usage!("--device {spec}: give a slot of the PCI bus from {FIRST_SLOT} to {}", SLOTS - 1);
+        device.slot = Some(number.ok_or_else(wrong)?);
+    }
     if let Some(path) = to {
         device.outlet = Outlet::File(PathBuf::from(path));
     }

@@ -96,6 +96,7 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
     let isolate = asked.isolate.map_or(Isolate::Device, Isolate::from);
     apply_carrier(asked.carrier.as_ref(), isolate, &mut devices)?;
     crate::device::ask(&mut devices, &asked.demands()?)?;
+    let told = firmware::Told::new(asked.cpus.unwrap_or(1));
     if asked.firmware.is_some() {
         let manifests = firmware::manifests(&devices)?;
         let mut extras = firmware::option_roms(&manifests)?;
@@ -111,12 +112,12 @@ fn plan(asked: &RunArgs) -> Result<Plan> {
             let content = order::describe(letters, &devices, &manifests, &extras);
             extras.push(Extra { name: BOOT_ORDER.to_owned(), content });
         }
-        firmware::tell(&mut devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), firmware::NO_UUID, extras)?;
+        firmware::tell(&mut devices, asked.memory_bytes()?, &told, extras)?;
     } else if asked.boot.is_some() || !asked.fw_cfg.is_empty() || asked.debug_console.is_some() {
         return Err(usage!("--boot, --fw-cfg and --debug-console are for firmware; give --firmware FILE as well"));
     } else {
         // Firmware's device may be asked for without firmware.
-        firmware::tell(&mut devices, asked.memory_bytes()?, asked.cpus.unwrap_or(1), firmware::NO_UUID, Vec::new())?;
+        firmware::tell(&mut devices, asked.memory_bytes()?, &told, Vec::new())?;
     }
     let name = asked.vm_name();
     runtime::check_name(&name).map_err(|error| usage!("{error:#}"))?;

@@ -8,13 +8,13 @@ mod debug_exit;
 mod floppy;
 pub mod fw_cfg;
 mod i8042;
+mod i8254;
 mod ib700;
 mod ide;
 mod mc146818;
 mod parallel;
 mod pvpanic;
 mod rtl8139;
-mod speaker;
 mod uart16550;
 mod vga;
 mod virtio_block;
@@ -45,7 +45,7 @@ static CATALOGUE: &[Registration] = &[
     Registration::of::<pvpanic::Pvpanic<pvpanic::Pci>>(pvpanic::PCI_NAME),
     Registration::of::<ib700::Ib700>(ib700::NAME),
     Registration::of::<parallel::Parallel>(parallel::NAME),
-    Registration::of::<speaker::Speaker>(speaker::NAME),
+    Registration::of::<i8254::I8254>(i8254::NAME),
     Registration::of::<debug_console::DebugConsole>(debug_console::NAME),
     Registration::of::<debug_exit::DebugExit>(debug_exit::NAME),
     Registration::of::<floppy::Floppy>(floppy::NAME),

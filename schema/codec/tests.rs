@@ -282,6 +282,7 @@ fn messages_of_the_vmm_travel_unchanged() {
             manifest: manifest(),
             options: vec![setting("port", "0x2f8")],
             carrier,
+            slot: 31,
         });
     }
     travels(Start);
@@ -294,7 +295,9 @@ fn messages_of_the_vmm_travel_unchanged() {
     travels(Late { host: 9, violation: true, text: "wrong sequence".into(), device: 3, issued: 77, gave_up: true });
     travels(Renew { host: 3 });
     for clock in [Clock::Real, Clock::Virtual] {
-        travels(examples::machine(Boot::Driven(clock), None));
+        for rom in [None, Some(handle(0))] {
+            travels(examples::machine(Boot::Driven(clock, rom), None));
+        }
     }
     for step in [
         Step::Access(Drive { write: true, port: false, address: u64::MAX, width: 8, value: 3 }),

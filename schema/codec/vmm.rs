@@ -13,7 +13,8 @@ use crate::{BadBody, Handle};
 
 body!(Machine = wire::machine, 0x20, handles: |body| {
     let boot = match &body.boot {
-        Boot::None | Boot::Driven(_) => [None, None],
+        Boot::None => [None, None],
+        Boot::Driven(_, rom) => [*rom, None],
         Boot::Kernel { kernel, initrd, .. } => [Some(*kernel), *initrd],
         Boot::Flat { image, .. } => [Some(*image), None],
         Boot::Firmware { rom } => [Some(*rom), None],
@@ -47,7 +48,8 @@ impl Record for Machine {
         let kvm = self.kvm.as_ref().map_or(Ok(0), words::record)?;
         Ok(kvm
             + match &self.boot {
-                Boot::None | Boot::Driven(_) => 0,
+                Boot::None => 0,
+                Boot::Driven(_, rom) => rom.as_ref().map_or(Ok(0), words::record)?,
                 Boot::Kernel { kernel, initrd, cmdline } => {
                     let size =
                         <wire::kernel::Builder<'_> as capnp::traits::HasStructSize>::STRUCT_SIZE.total() as usize;
@@ -76,10 +78,13 @@ impl Record for Machine {
         if let Some(kvm) = &self.kvm {
             kvm.write(to.reborrow().init_kvm());
         }
+        if let Boot::Driven(_, Some(rom)) = &self.boot {
+            rom.write(to.reborrow().init_rom());
+        }
         let mut boot = to.init_boot();
         match &self.boot {
             Boot::None => boot.set_none(()),
-            Boot::Driven(clock) => boot.set_driven(clock.to_wire()),
+            Boot::Driven(clock, _) => boot.set_driven(clock.to_wire()),
             Boot::Kernel { kernel, initrd, cmdline } => {
                 let mut to = boot.init_kernel();
                 kernel.write(to.reborrow().init_kernel());
@@ -103,7 +108,7 @@ impl Record for Machine {
             deadline_ms: from.get_deadline_ms(),
             in_process: from.get_in_process(),
             spin: from.get_spin(),
-            boot: read_boot(from.get_boot())?,
+            boot: read_boot(from)?,
             level: Level::from_wire("level", from.get_level())?,
             restarts: from.get_restarts(),
             kvm: if from.has_kvm() { Some(Handle::read(from.get_kvm()?)?) } else { None },
@@ -121,8 +126,8 @@ impl Record for Machine {
     }
 }
 
-fn read_boot(from: wire::machine::boot::Reader<'_>) -> Result<Boot, BadBody> {
-    Ok(match from.which().map_err(|_| BadBody::Unknown("boot"))? {
+fn read_boot(machine: wire::machine::Reader<'_>) -> Result<Boot, BadBody> {
+    Ok(match machine.get_boot().which().map_err(|_| BadBody::Unknown("boot"))? {
         wire::machine::boot::Invalid(()) => return Err(BadBody::Unknown("boot")),
         wire::machine::boot::None(()) => Boot::None,
         wire::machine::boot::Kernel(from) => {
@@ -138,7 +143,10 @@ fn read_boot(from: wire::machine::boot::Reader<'_>) -> Result<Boot, BadBody> {
             Boot::Flat { image: Handle::read(from.get_image()?)?, base: from.get_base() }
         }
         wire::machine::boot::Firmware(from) => Boot::Firmware { rom: Handle::read(from?.get_rom()?)? },
-        wire::machine::boot::Driven(clock) => Boot::Driven(Clock::from_wire("driven", clock)?),
+        wire::machine::boot::Driven(clock) => {
+            let rom = if machine.has_rom() { Some(Handle::read(machine.get_rom()?)?) } else { None };
+            Boot::Driven(Clock::from_wire("driven", clock)?, rom)
+        }
     })
 }
 
@@ -178,6 +186,7 @@ impl Record for AttachDevice {
         to.set_id(self.id);
         to.set_host(self.host);
         to.set_carrier(self.carrier.to_wire());
+        to.set_slot(self.slot);
         self.manifest.write(to.reborrow().init_manifest());
         write_list(&self.options, to.init_options(self.options.len() as u32));
     }
@@ -188,6 +197,7 @@ impl Record for AttachDevice {
             manifest: Record::read(from.get_manifest()?)?,
             options: read_list("options", from.get_options(), OPTIONS_MAX)?,
             carrier: Carrier::from_wire("carrier", from.get_carrier())?,
+            slot: from.get_slot(),
         })
     }
 }

@@ -158,7 +158,12 @@ impl Program {
     }
 
     pub fn execute(&mut self, command: &str, arguments: Value) -> Value {
-        writeln!(self.qmp, "{}", json!({ "execute": command, "arguments": arguments })).unwrap();
+        self.say(&json!({ "execute": command, "arguments": arguments }).to_string())
+    }
+
+    /// Says something to the monitor, and gives its answer.
+    pub fn say(&mut self, text: &str) -> Value {
+        writeln!(self.qmp, "{text}").unwrap();
         loop {
             let message = self.message();
             if message.get("event").is_none() {

@@ -1,7 +1,7 @@
 //! From grants and manifests to devices on the bus.
 
 use crate::bus::{Bus, Space, Target};
-use crate::chipset::port92;
+use crate::chipset::{controllers, port92};
 use crate::direct::Direct;
 use crate::hub::Source;
 use crate::irq::{Lines, PINS};
@@ -92,6 +92,14 @@ impl Assembly {
         }
     }
 
+    /// Puts the interrupt controllers on the bus, where they are the VMM's. Call before a device is attached.
+    pub fn add_controllers(&mut self) {
+        for (space, base, length, target) in controllers::PLACES {
+            let inserted = self.bus.insert(space, base, length, target);
+            assert!(inserted.is_ok(), "the places are apart");
+        }
+    }
+
     /// Keeps grants for the device that is attached next.
     pub fn grant(&mut self, grants: Grants, descriptors: &mut Descriptors) -> Result<(), String> {
         for grant in grants.grants {
@@ -115,7 +123,7 @@ impl Assembly {
         vm: Option<&Vm>,
         ram: &GuestRam,
     ) -> Result<(), String> {
-        let AttachDevice { id, host, manifest, options, carrier: over } = attach;
+        let AttachDevice { id, host, manifest, options, carrier: over, slot } = attach;
         let grants = std::mem::take(&mut self.waiting);
         let sentence = |what: String| format!("{}: {what}", manifest.name);
         if usize::from(id) != self.devices.len() || usize::from(id) >= DEVICES_MAX || usize::from(host) >= DEVICES_MAX {
@@ -130,7 +138,7 @@ impl Assembly {
         let Granted { wake: Some(wake), irq: Some(irq), vectors, switches, direct, .. } = granted else {
             return Err(sentence("has no wake, or nothing to be heard by".to_owned()));
         };
-        self.pci.add(id, &manifest)?;
+        self.pci.add_at(id, &manifest, Some(slot).filter(|slot| *slot != 0))?;
         let lines = Lines::new(id, &manifest, self.pci.gsi_of(id));
         let direct = self.place(id, &manifest, direct, vm, ram).map_err(sentence)?;
         let vectors = self.number(&manifest, vectors).map_err(sentence)?;

@@ -3,6 +3,7 @@
 //! Two sorted lists of ranges that never overlap. An access has a target only when all of its bytes lie in one range;
 //! what has none reads as ones and writes nowhere.
 
+use crate::chipset::controllers::Part;
 use std::fmt;
 
 /// Which address space.
@@ -39,6 +40,8 @@ pub enum Target {
     PciConfig,
     /// Port 0x92, which the VMM serves.
     Port92,
+    /// The interrupt controllers, where the VMM serves them.
+    Controllers(Part),
     /// The MSI-X table and pending bits of a device, which the VMM serves.
     Vectors {
         /// Number of the device in this VM.
@@ -52,6 +55,7 @@ impl fmt::Display for Target {
             Target::Device { device, range } => write!(f, "range {range} of device {device}"),
             Target::PciConfig => write!(f, "the PCI configuration ports"),
             Target::Port92 => write!(f, "port 0x92"),
+            Target::Controllers(_) => write!(f, "the interrupt controllers"),
             Target::Vectors { device } => write!(f, "the MSI-X table of device {device}"),
         }
     }

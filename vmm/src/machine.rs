@@ -6,6 +6,7 @@
 //! waits for it.
 
 use crate::bus::{Bus, Route, Space, Target};
+use crate::chipset::controllers::Controllers;
 use crate::chipset::port92::Port92;
 use crate::chipset::shadow::Shadow;
 use crate::clock::Clock;
@@ -27,7 +28,7 @@ use schema::play::{OUTSIDE, Turned};
 use schema::vmm::{DeviceCounters, Drive, Late, Reason, Stopped};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use vm_memory::{Bytes, GuestAddress};
 
 /// Where a processor may find something else than memory, below 1 MiB.
@@ -58,6 +59,8 @@ pub struct Platform {
     memory: Shadow,
     bells: Option<Bells>,
     clock: Clock,
+    /// Not on the bus where the kernel has its own.
+    controllers: Arc<Controllers>,
     /// The machine is driven, and goes on when it is reset.
     driven: bool,
     /// Keeps the memory that the guest sees.
@@ -67,7 +70,20 @@ pub struct Platform {
 impl Platform {
     /// What processors find in memory, the virtual machine that they belong to, and time.
     pub fn new(memory: Shadow, vm: Option<Vm>, clock: Clock) -> Platform {
-        Platform { memory, bells: vm.as_ref().map(Vm::bells), clock, driven: false, _vm: vm }
+        Platform {
+            memory,
+            bells: vm.as_ref().map(Vm::bells),
+            clock,
+            controllers: Arc::default(),
+            driven: false,
+            _vm: vm,
+        }
+    }
+
+    /// With these interrupt controllers.
+    #[must_use]
+    pub fn with(self, controllers: Arc<Controllers>) -> Platform {
+        Platform { controllers, ..self }
     }
 
     /// Of a machine that is driven: that it was reset is told, and it goes on.
@@ -160,6 +176,7 @@ impl Machine {
             Target::Device { device, range } => self.load_device(device, range, offset, width),
             Target::PciConfig => lock(&self.pci).read(offset, width, |device| self.asserts_pin(device)) & ones(width),
             Target::Port92 => self.port92.read().into(),
+            Target::Controllers(part) => self.platform.controllers.read(part, offset, width) & ones(width),
             Target::Vectors { device } => {
                 self.vectors(device).map_or(ones(width), |vectors| vectors.read(offset, width))
             }
@@ -215,6 +232,7 @@ impl Machine {
                     self.reset();
                 }
             }
+            Target::Controllers(part) => self.platform.controllers.write(part, offset, width, value),
             Target::Vectors { device } => {
                 if let Some(vectors) = self.vectors(device) {
                     self.note(vectors.write(offset, width, value), device);

@@ -7,9 +7,10 @@
 use crate::acpi;
 use crate::attach::{Assembly, Reach};
 use crate::boot::{self, Beginning};
+use crate::chipset::controllers::{Controllers, Inputs};
 use crate::chipset::shadow::{ROM_MAX, ROM_UNIT, Shadow};
 use crate::hub::{Hub, Parts, Worker};
-use crate::irq::{NoChip, Pins};
+use crate::irq::{Chip, Pins};
 use crate::kvm::Vm;
 use crate::link::Linker;
 use crate::machine::{Machine, Platform};
@@ -103,6 +104,9 @@ fn set_up<S>(
     };
     let pci = Pci::new(Shadow::at_reset(config.boot.rom().is_some()));
     let mut assembly = Assembly::new(config.reach, pci, delivery, Arc::clone(outbox.bell()));
+    if vm.is_none() {
+        assembly.add_controllers();
+    }
     let call = loop {
         let packet = receive(channel)?;
         match packet.call {
@@ -161,14 +165,19 @@ fn start<S>(
 
     let with_kvm = vm.is_some();
     let carriers: Vec<_> = assembly.devices.iter().map(|device| device.lane.carrier()).collect();
-    let pins = Pins::new(vm.as_ref().map_or_else(|| Box::new(NoChip) as _, |vm| Box::new(vm.chip()) as _));
+    let controllers = Arc::<Controllers>::default();
+    let chip: Box<dyn Chip> = match &vm {
+        Some(vm) => Box::new(vm.chip()),
+        None => Box::new(Inputs(Arc::clone(&controllers))),
+    };
+    let pins = Pins::new(chip);
     let pins = if config.driven.is_some() { pins.recorded() } else { pins };
     let clock = crate::clock::Clock::new(config.driven.unwrap_or_default());
     // What is not used any more is closed here: a sealed process has no call for it.
     let Assembly { devices, bus, pci, sources, pumps, delivery, bell, .. } = assembly;
     drop((delivery, bell));
     let restarts = config.reach.deadlines > 1;
-    let platform = Platform::new(memory, vm, clock).driven(config.driven.is_some());
+    let platform = Platform::new(memory, vm, clock).with(controllers).driven(config.driven.is_some());
     let machine = Arc::new(Machine::new(devices, pins, bus, pci, platform, outbox, restarts));
     machine.hang_fixed_bells();
 
@@ -228,16 +237,29 @@ struct Config {
 /// What to run, opened.
 enum Boot {
     None,
-    Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
-    Flat { image: BlockFile, base: u64 },
-    Firmware { rom: Arc<Mapping> },
+    Kernel {
+        kernel: BlockFile,
+        initrd: Option<BlockFile>,
+        cmdline: String,
+    },
+    Flat {
+        image: BlockFile,
+        base: u64,
+    },
+    Firmware {
+        rom: Arc<Mapping>,
+    },
+    /// Nothing, with a ROM where firmware would be.
+    Driven {
+        rom: Arc<Mapping>,
+    },
 }
 
 impl Boot {
     /// The firmware that the machine starts from.
     fn rom(&self) -> Option<&Arc<Mapping>> {
         match self {
-            Boot::Firmware { rom } => Some(rom),
+            Boot::Firmware { rom } | Boot::Driven { rom } => Some(rom),
             _ => None,
         }
     }
@@ -252,9 +274,12 @@ impl Config {
         let mut driven = None;
         let boot = match machine.boot {
             message::Boot::None => Boot::None,
-            message::Boot::Driven(clock) => {
+            message::Boot::Driven(clock, rom) => {
                 driven = Some(clock);
-                Boot::None
+                match rom {
+                    Some(rom) => Boot::Driven { rom: take_rom(descriptors, &rom)? },
+                    None => Boot::None,
+                }
             }
             message::Boot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
                 kernel: take(descriptors, &kernel)?,
@@ -262,21 +287,14 @@ impl Config {
                 cmdline,
             },
             message::Boot::Flat { image, base } => Boot::Flat { image: take(descriptors, &image)?, base },
-            message::Boot::Firmware { rom } => {
-                let rom = take::<Region<Frozen>>(descriptors, &rom)?;
-                let bytes = rom.bytes();
-                if bytes == 0 || bytes > ROM_MAX || !bytes.is_multiple_of(ROM_UNIT) {
-                    return Err(format!("a ROM of {bytes} bytes: it has a multiple of {ROM_UNIT}, at most {ROM_MAX}"));
-                }
-                Boot::Firmware { rom: Arc::new(rom.map().map_err(sentence)?) }
-            }
+            message::Boot::Firmware { rom } => Boot::Firmware { rom: take_rom(descriptors, &rom)? },
         };
         let vm = match &machine.kvm {
             Some(handle) => {
                 let kvm = OwnedFd::from(take::<Kvm>(descriptors, handle)?);
                 Some(Vm::create(kvm, notes).map_err(sentence)?)
             }
-            None if matches!(boot, Boot::None) => None,
+            None if matches!(boot, Boot::None | Boot::Driven { .. }) => None,
             None => return Err("a machine without KVM has no processor to boot".to_owned()),
         };
         let reach = Reach {
@@ -295,6 +313,16 @@ impl Config {
         };
         Ok((config, vm))
     }
+}
+
+/// A ROM, which has a size that one can have.
+fn take_rom(descriptors: &mut Descriptors, handle: &Handle) -> Result<Arc<Mapping>, String> {
+    let rom = take::<Region<Frozen>>(descriptors, handle)?;
+    let bytes = rom.bytes();
+    if bytes == 0 || bytes > ROM_MAX || !bytes.is_multiple_of(ROM_UNIT) {
+        return Err(format!("a ROM of {bytes} bytes: it has a multiple of {ROM_UNIT}, at most {ROM_MAX}"));
+    }
+    Ok(Arc::new(rom.map().map_err(sentence)?))
 }
 
 /// Maps guest memory, which must be laid out as this machine has it.
@@ -319,7 +347,7 @@ fn map_memory(
 /// Loads what is to run.
 fn load(boot: Boot, ram: &GuestRam, cpus: u8, devices: &[&Manifest]) -> Result<Beginning, String> {
     match boot {
-        Boot::None => Ok(Beginning::Never),
+        Boot::None | Boot::Driven { .. } => Ok(Beginning::Never),
         Boot::Firmware { .. } => Ok(Beginning::Reset),
         Boot::Kernel { mut kernel, mut initrd, cmdline } => {
             let rsdp = acpi::build(ram, cpus, devices).map_err(sentence)?;

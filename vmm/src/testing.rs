@@ -377,6 +377,7 @@ impl Rig {
             manifest: manifest.clone(),
             options: Vec::new(),
             carrier: if self.linked { Carrier::InProcess } else { Carrier::Memory },
+            slot: 0,
         };
         self.ask(&attach, &[])
     }

@@ -17,7 +17,7 @@ pub use firmware::{find_image, read_image};
 pub use layers::LayerArgs;
 pub use media::{EjectArgs, InsertArgs};
 pub use per_device::{CarrierSpec, Choice, HelperSpec, SandboxSpec, apply_carrier};
-pub use qtest::{MachineSpec, QtestArgs};
+pub use qtest::{BootOrder, MachineSpec, Port, QtestArgs};
 pub use run::{IsolateSpec, RunArgs};
 
 use anyhow::Result;

@@ -1,6 +1,9 @@
 //! The flags of `cofferdam qtest`.
 
+use super::firmware::read_image;
 use super::{CarrierSpec, HelperSpec, IsolateSpec, LayerArgs, SandboxSpec, apply_carrier, usage};
+use crate::drives::Places;
+use crate::firmware::Told;
 use crate::machine::{self, DRIVEN, label, named, parse_size, planned};
 use crate::qtest::{Actions, Link, Setup};
 use crate::{drives, firmware, rtc};
@@ -36,15 +39,33 @@ pub struct QtestArgs {
     /// Processors that firmware is told of; none runs.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=CPUS_MAX as i64))]
     pub cpus: u8,
-    /// What firmware is told that the machine is called.
+    /// An image of firmware: nothing runs it, but it is where a processor would find it. [default: an empty ROM]
+    #[arg(long, value_name = "PATH")]
+    pub bios: Option<PathBuf>,
+    /// What firmware is told beyond that.
     #[arg(skip)]
-    pub uuid: [u8; 16],
-    /// Where the first serial port's bytes go, if anywhere.
+    pub told: Option<Told>,
+    /// What firmware is to boot.
     #[arg(skip)]
-    pub serial: Option<String>,
-    /// Where the printer's bytes go, if anywhere.
+    pub boot: BootOrder,
+    /// A PC has only what was asked for of the things that it usually has: no serial and parallel ports.
     #[arg(skip)]
-    pub parallel: Option<String>,
+    pub is_bare: bool,
+    /// The first serial port, and the printer's, if they were asked for.
+    #[arg(skip)]
+    pub serial: Option<Port>,
+    /// See `serial`.
+    #[arg(skip)]
+    pub parallel: Option<Port>,
+    /// What is at which place of the IDE cables, if that was said.
+    #[arg(skip)]
+    pub places: Option<Places>,
+    /// Types of diskette drives that are there without a diskette, as the memory of the clock has them.
+    #[arg(skip)]
+    pub diskette_drives: Option<u8>,
+    /// Disks over virtio.
+    #[arg(skip)]
+    pub disks: Vec<PlannedDevice>,
     /// Another device, with its options, as for `run`. May be repeated.
     #[arg(long, value_name = "NAME[,OPTION=VALUE]…")]
     pub device: Vec<String>,
@@ -69,6 +90,49 @@ pub struct QtestArgs {
     #[command(flatten)]
     pub layers: LayerArgs,
 }
+
+/// What firmware is to boot, in letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootOrder {
+    /// At any time.
+    pub order: String,
+    /// This time only: not after a reset.
+    pub once: Option<String>,
+    /// A diskette without a signature too.
+    pub unchecked: bool,
+}
+
+impl Default for BootOrder {
+    /// A disk, a diskette, a CD.
+    fn default() -> BootOrder {
+        BootOrder { order: "cad".to_owned(), once: None, unchecked: false }
+    }
+}
+
+/// A port whose bytes go somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Port {
+    /// Nowhere.
+    Nowhere,
+    /// To our standard output.
+    Output,
+    /// To this file.
+    File(String),
+}
+
+impl Port {
+    fn outlet(&self) -> Outlet {
+        match self {
+            Port::Nowhere => Outlet::File("/dev/null".into()),
+            Port::Output => Outlet::Console,
+            Port::File(path) => Outlet::File(path.into()),
+        }
+    }
+}
+
+/// Bytes of an empty ROM, and what is in it: a part that was erased reads as ones.
+const EMPTY_ROM: usize = 64 << 10;
+const ERASED: u8 = 0xff;
 
 /// Which machine is driven.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,9 +164,15 @@ impl Default for QtestArgs {
             cdrom: Vec::new(),
             fw_cfg: Vec::new(),
             cpus: 1,
-            uuid: [0; 16],
+            bios: None,
+            told: None,
+            boot: BootOrder::default(),
+            is_bare: false,
             serial: None,
             parallel: None,
+            places: None,
+            diskette_drives: None,
+            disks: Vec::new(),
             device: Vec::new(),
             clock: ClockSpec::Virtual,
             rtc: "utc".to_owned(),
@@ -116,36 +186,24 @@ impl Default for QtestArgs {
 }
 
 impl QtestArgs {
-    /// Has `file` be in a drive of this kind.
-    pub fn insert(&mut self, interface: &str, file: &str, is_cd: bool, readonly: bool) -> Result<()> {
-        let image = if readonly { format!("{file},readonly") } else { file.to_owned() };
-        match interface {
-            "floppy" => self.floppy.push(image),
-            // A disk without a medium is no disk.
-            "ide" if !is_cd && file == "none" => {}
-            "ide" if is_cd => self.cdrom.push(file.to_owned()),
-            "ide" => self.ide.push(image),
-            // A drive that no device has.
-            "none" => {}
-            other => return Err(usage!("-drive if={other},file={file}: there is no such drive here")),
-        }
-        Ok(())
-    }
-
     /// The machine that is driven.
     pub fn setup(&self) -> Result<Setup> {
         let mut devices: Vec<PlannedDevice> = Vec::new();
         if self.machine == MachineSpec::Pc {
+            for (name, port) in [("uart16550", &self.serial), ("parallel", &self.parallel)] {
+                let usual = if self.is_bare { None } else { Some(&Port::Nowhere) };
+                let port = port.as_ref().or(usual);
+                devices.extend(
+                    port.map(|port| PlannedDevice { outlet: port.outlet(), ..planned(name, Vec::new(), Vec::new()) }),
+                );
+            }
             devices.extend(DRIVEN.iter().map(|device| planned(device, Vec::new(), Vec::new())));
             devices.push(machine::floppy(&self.floppy)?);
-            devices.push(drives::ide(&self.ide, &self.cdrom)?);
+            devices.push(match &self.places {
+                Some(places) => drives::placed(places),
+                None => drives::ide(&self.ide, &self.cdrom)?,
+            });
             devices.push(planned("fw-cfg", Vec::new(), Vec::new()));
-            for (name, to) in [("uart16550", &self.serial), ("parallel", &self.parallel)] {
-                let ports = devices.iter_mut().filter(|device| device.device == name);
-                ports.for_each(|port| {
-                    port.outlet = to.as_ref().map_or(Outlet::Console, |path| Outlet::File(path.into()))
-                });
-            }
         } else if !self.fw_cfg.is_empty() {
             return Err(usage!("--fw-cfg: this machine has no such device; give --machine pc"));
         }
@@ -156,6 +214,7 @@ impl QtestArgs {
         let bays = devices.iter().filter(|device| device.device == "piix-ide").flat_map(|device| &device.bays);
         let named = bays.map(|bay| (format!("ide{}-cd{}", bay.number / 2, bay.number % 2), bay.name.clone()));
         let drive_names = named.collect();
+        devices.extend(self.disks.iter().cloned());
         rtc::begin(&mut devices, &self.rtc)?;
         label(&mut devices);
         self.sandbox.apply(&mut devices)?;
@@ -167,12 +226,19 @@ impl QtestArgs {
         let memory_bytes = parse_size(memory)
             .ok_or_else(|| usage!("--memory {memory}: give a number of bytes, or with K, M or G, as in 128M"))?;
         let extras = self.fw_cfg.iter().map(|item| firmware::parse_item(item)).collect::<Result<Vec<_>>>()?;
-        firmware::tell(&mut devices, memory_bytes, self.cpus, self.uuid, extras)?;
+        let told = self.told.clone().unwrap_or_else(|| Told::new(self.cpus));
+        firmware::tell(&mut devices, memory_bytes, &told, extras)?;
+        self.tell_clock(&mut devices, memory_bytes, told.cpus)?;
+        let rom = match (&self.bios, self.machine) {
+            (Some(path), _) => Some(read_image("--bios", path)?),
+            (None, MachineSpec::Pc) => Some(vec![ERASED; EMPTY_ROM]),
+            (None, MachineSpec::None) => None,
+        };
         let plan = Plan {
             name: format!("qtest-{}", std::process::id()),
             cpus: 1,
             memory_bytes,
-            boot: BootPlan::Driven(if is_virtual { Clock::Virtual } else { Clock::Real }),
+            boot: BootPlan::Driven { clock: if is_virtual { Clock::Virtual } else { Clock::Real }, rom },
             devices,
             display: None,
             isolate,
@@ -191,7 +257,28 @@ impl QtestArgs {
             log: None,
             actions: Actions::default(),
             drive_names,
+            ids: Vec::new(),
+            title: String::new(),
+            chardevs: Vec::new(),
+            is_pc: self.machine == MachineSpec::Pc,
+            order_after: self.boot.once.as_ref().map(|_| self.boot.order.clone()),
+            prints: self.serial == Some(Port::Output),
             runs: true,
         })
+    }
+
+    /// What firmware finds in the memory of the clock.
+    fn tell_clock(&self, devices: &mut [PlannedDevice], memory_bytes: u64, cpus: u8) -> Result<()> {
+        /// A drive for diskettes of 1.44 MB.
+        const USUAL_DRIVE: u8 = 4;
+        machine::tell_clock(devices, memory_bytes, cpus, &self.floppy)?;
+        if self.floppy.is_empty() {
+            let usual = if self.is_bare { 0 } else { USUAL_DRIVE << 4 };
+            machine::set_clock(devices, "floppies", self.diskette_drives.unwrap_or(usual).to_string());
+        }
+        machine::set_clock(devices, "boot", self.boot.once.as_ref().unwrap_or(&self.boot.order).clone());
+        machine::set_clock(devices, "unchecked", u8::from(self.boot.unchecked).to_string());
+        drives::tell_clock(devices);
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ mod tables;
 use crate::args::{read_image, usage};
 use crate::catalogue::BuiltIn;
 use anyhow::{Context, Result};
-use devices::fw_cfg::{BOOT_MENU, CPUS, CPUS_MAX, ID, Items, RAM_SIZE, SIGNATURE, UUID};
+use devices::fw_cfg::{BOOT_MENU, CPUS, CPUS_MAX, HEADLESS, ID, Items, RAM_SIZE, SIGNATURE, UUID};
 use schema::manifest::{Class, Manifest};
 use vmm::acpi::Tables;
 use vmm::memory::{Extent, layout};
@@ -23,8 +23,39 @@ const DISPLAY_ROM: &str = "vgaroms/vgabios.bin";
 
 /// The catalogue name of the device that tells.
 const DEVICE: &str = "fw-cfg";
-/// Of a machine that nobody has given a name of this kind.
-pub const NO_UUID: [u8; 16] = [0; 16];
+/// What firmware is told of a machine beside its memory and its devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Processors, and how many there may ever be.
+    pub cpus: u8,
+    /// See `cpus`.
+    pub cpus_max: u8,
+    /// What the machine is called; zero: nobody has given it a name of this kind.
+    pub uuid: [u8; 16],
+    /// Nobody looks at a display.
+    pub is_headless: bool,
+    /// A person may choose what is booted.
+    pub has_menu: bool,
+    /// How long it waits for that person, in milliseconds.
+    pub menu_wait_ms: Option<u16>,
+    /// How long it waits after nothing could be booted; -1: for ever.
+    pub fail_wait_ms: Option<i32>,
+}
+
+impl Told {
+    /// Of a machine with these processors, and nothing special.
+    pub fn new(cpus: u8) -> Told {
+        Told {
+            cpus,
+            cpus_max: cpus,
+            uuid: [0; 16],
+            is_headless: false,
+            has_menu: false,
+            menu_wait_ms: None,
+            fail_wait_ms: None,
+        }
+    }
+}
 
 /// An item that a person adds, or an option ROM.
 pub struct Extra {
@@ -35,17 +66,11 @@ pub struct Extra {
 }
 
 /// Has the firmware configuration device, if there is one, tell of these devices, and of what else a machine is.
-pub fn tell(
-    devices: &mut [PlannedDevice],
-    memory_bytes: u64,
-    cpus: u8,
-    uuid: [u8; 16],
-    extras: Vec<Extra>,
-) -> Result<()> {
+pub fn tell(devices: &mut [PlannedDevice], memory_bytes: u64, told: &Told, extras: Vec<Extra>) -> Result<()> {
     if devices.iter().any(|device| device.device == DEVICE) {
-        let items = items(memory_bytes, cpus, uuid, &manifests(devices)?, extras)?;
-        let told = devices.iter_mut().filter(|device| device.device == DEVICE);
-        told.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
+        let items = items(memory_bytes, told, &manifests(devices)?, extras)?;
+        let tellers = devices.iter_mut().filter(|device| device.device == DEVICE);
+        tellers.for_each(|device| device.backing = vec![Backing::Memory(items.clone())]);
     }
     Ok(())
 }
@@ -63,17 +88,19 @@ pub fn manifests(devices: &[PlannedDevice]) -> Result<Vec<Manifest>> {
 }
 
 /// The file of items for a machine with this memory, these processors and devices.
-fn items(memory_bytes: u64, cpus: u8, uuid: [u8; 16], manifests: &[Manifest], extras: Vec<Extra>) -> Result<Vec<u8>> {
+fn items(memory_bytes: u64, told: &Told, manifests: &[Manifest], extras: Vec<Extra>) -> Result<Vec<u8>> {
     let mut items = Items::default();
-    let cpu_count = u16::from(cpus).to_le_bytes().to_vec();
+    let cpus = told.cpus;
+    let word = |value: u16| value.to_le_bytes().to_vec();
     for (selector, content) in [
         (SIGNATURE, b"QEMU".to_vec()),
         (ID, INTERFACES.to_le_bytes().to_vec()),
-        (UUID, uuid.to_vec()),
+        (UUID, told.uuid.to_vec()),
         (RAM_SIZE, memory_bytes.to_le_bytes().to_vec()),
-        (CPUS, cpu_count.clone()),
-        (CPUS_MAX, cpu_count),
-        (BOOT_MENU, 0_u16.to_le_bytes().to_vec()),
+        (HEADLESS, word(told.is_headless.into())),
+        (CPUS, word(cpus.into())),
+        (CPUS_MAX, word(told.cpus_max.into())),
+        (BOOT_MENU, word(told.has_menu.into())),
     ] {
         items.number(selector, content)?;
     }
@@ -85,6 +112,12 @@ fn items(memory_bytes: u64, cpus: u8, uuid: [u8; 16], manifests: &[Manifest], ex
     let smbios = smbios::describe(memory_bytes, cpus);
     items.file("etc/smbios/smbios-anchor", smbios.anchor)?;
     items.file("etc/smbios/smbios-tables", smbios.tables)?;
+    if let Some(wait) = told.menu_wait_ms {
+        items.file("etc/boot-menu-wait", word(wait))?;
+    }
+    if let Some(wait) = told.fail_wait_ms {
+        items.file("etc/boot-fail-wait", wait.to_le_bytes().to_vec())?;
+    }
     for Extra { name, content } in extras {
         items.file(&name, content).map_err(|error| usage!("--fw-cfg: {error}"))?;
     }
@@ -155,9 +188,9 @@ mod tests {
     #[test]
     fn two_items_of_one_name_are_refused() {
         let extra = || Extra { name: "bootorder".to_owned(), content: Vec::new() };
-        assert!(items(64 << 20, 1, NO_UUID, &[], vec![extra()]).is_ok());
+        assert!(items(64 << 20, &Told::new(1), &[], vec![extra()]).is_ok());
         assert!(
-            items(64 << 20, 1, NO_UUID, &[], vec![extra(), extra()]).unwrap_err().to_string().contains("bootorder")
+            items(64 << 20, &Told::new(1), &[], vec![extra(), extra()]).unwrap_err().to_string().contains("bootorder")
         );
     }
 }

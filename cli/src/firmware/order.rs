@@ -66,7 +66,7 @@ fn media(letter: char, devices: &[PlannedDevice], manifests: &[Manifest]) -> Vec
         let option = |name: &str| device.options.iter().find(|option| option.name == name);
         // Beside the ISA bridge, or in a slot of its own.
         let place = match manifest.pci.as_ref().map_or(0, |pci| pci.bridge_function) {
-            0 => format!("{slot:x}"),
+            0 => format!("{:x}", device.slot.unwrap_or(slot)),
             function => format!("{BRIDGE:x},{function:x}"),
         };
         match (device.device.as_str(), letter) {
@@ -85,7 +85,7 @@ fn media(letter: char, devices: &[PlannedDevice], manifests: &[Manifest]) -> Vec
             ("virtio-block", 'c') => places.push(format!("{PCI}/scsi@{place}/disk@0,0")),
             _ => {}
         }
-        slot += u8::from(manifest.pci.as_ref().is_some_and(|pci| pci.bridge_function == 0));
+        slot += u8::from(device.slot.is_none() && manifest.pci.as_ref().is_some_and(|pci| pci.bridge_function == 0));
     }
     places
 }

@@ -2,6 +2,7 @@
 
 use super::protocol::{Answer, Line, Time, Where, is_chip, parse};
 use crate::catalogue::BuiltIn;
+use crate::machine::set_clock;
 use anyhow::Result;
 use schema::play::{Change, Outcome, Played, STEPS_MAX, Step, Turned};
 use std::collections::VecDeque;
@@ -54,6 +55,11 @@ impl<'a> Board<'a> {
             said: String::new(),
             turned: VecDeque::new(),
         })
+    }
+
+    /// Firmware is told to boot in this order, after the next reset.
+    pub fn boot(&mut self, order: String) {
+        set_clock(&mut self.plan.devices, "boot", order);
     }
 
     /// Starts it anew, as a reset does, at the time that it is.

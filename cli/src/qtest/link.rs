@@ -1,5 +1,6 @@
 //! Where lines come from and go to: standard input and output, or a socket that we listen at or connect to.
 
+use super::inherited::inherited;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use std::fs::File;
@@ -22,6 +23,8 @@ pub enum Link {
     Connect(PathBuf),
     /// A socket that we listen at: one peer at a time.
     Listen(PathBuf),
+    /// A connected socket that whoever started us has left open, by its number.
+    Inherited(i32),
 }
 
 /// A link, and who is at its other end.
@@ -61,6 +64,7 @@ impl Port {
                     UnixStream::connect(path).with_context(|| format!("{}: nobody listens", path.display()))?;
                 Ok(Port { listener: None, peer: Some(Peer::of(stream)?) })
             }
+            Link::Inherited(number) => Ok(Port { listener: None, peer: Some(Peer::of(inherited(*number)?)?) }),
             Link::Listen(path) => {
                 let bound = UnixListener::bind(path);
                 let listener = bound.with_context(|| format!("{}: a socket cannot be made there", path.display()))?;

@@ -4,6 +4,7 @@
 //! protocol; with the virtual clock, so does time.
 
 mod board;
+mod inherited;
 mod link;
 mod protocol;
 mod qmp;
@@ -12,10 +13,11 @@ mod words;
 pub use link::Link;
 pub use words::{NAME, parse as parse_words};
 
+use crate::drives::disks;
 use anyhow::Result;
 use board::Board;
 use link::{Heard, Port};
-use qmp::{Drive, Exchange, Facts, Monitor, Order};
+use qmp::{Disk, Drive, Exchange, Facts, Monitor, Order};
 use schema::manifest::Switch;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -45,6 +47,18 @@ pub struct Setup {
     pub actions: Actions,
     /// What who started it calls its drives: such a name, and the machine's.
     pub drive_names: Vec<(String, String)>,
+    /// The same of its devices: such a name, and what has it.
+    pub ids: Vec<(String, String)>,
+    /// What who started it calls the machine, if anything.
+    pub title: String,
+    /// Its character devices, and what is behind each.
+    pub chardevs: Vec<(String, String)>,
+    /// A PC, and not a machine without anything.
+    pub is_pc: bool,
+    /// What firmware boots after a reset, where that is not what it boots first.
+    pub order_after: Option<String>,
+    /// The first serial port prints to our standard output.
+    pub prints: bool,
     /// It runs from the start on; this only decides what a monitor is told.
     pub runs: bool,
 }
@@ -59,12 +73,57 @@ pub struct Actions {
     /// It says that it panicked.
     pub panic: After,
     /// Its watchdog expires.
-    pub watchdog: After,
+    pub watchdog: Watchdog,
+}
+
+/// What is done when a watchdog expires, in the words of the machine protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watchdog {
+    /// The machine begins anew.
+    Reset,
+    /// Its power button is pressed.
+    Shutdown,
+    /// It is powered off.
+    PowerOff,
+    /// It pauses.
+    Pause,
+    /// It is told, and no more.
+    Debug,
+    /// The same.
+    Nothing,
+    /// The same: there is no processor that would take an NMI.
+    InjectNmi,
+}
+
+impl Watchdog {
+    /// All of them.
+    pub const ALL: [Watchdog; 7] = [
+        Watchdog::Reset,
+        Watchdog::Shutdown,
+        Watchdog::PowerOff,
+        Watchdog::Pause,
+        Watchdog::Debug,
+        Watchdog::Nothing,
+        Watchdog::InjectNmi,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Watchdog::Reset => "reset",
+            Watchdog::Shutdown => "shutdown",
+            Watchdog::PowerOff => "poweroff",
+            Watchdog::Pause => "pause",
+            Watchdog::Debug => "debug",
+            Watchdog::Nothing => "none",
+            Watchdog::InjectNmi => "inject-nmi",
+        }
+    }
 }
 
 impl Default for Actions {
     fn default() -> Actions {
-        Actions { reset_ends: false, power_off: After::PowerOff, panic: After::PowerOff, watchdog: After::Reset }
+        Actions { reset_ends: false, power_off: After::PowerOff, panic: After::PowerOff, watchdog: Watchdog::Reset }
     }
 }
 
@@ -90,17 +149,28 @@ pub fn run(setup: Setup, signals: &Signals) -> Result<u8> {
     if test.has_peer() {
         log.write("I", "OPENED");
     }
-    let console = Console::open(&ConsolePlan::Quiet)?;
+    let console = Console::open(if setup.prints { &ConsolePlan::Stdio } else { &ConsolePlan::Quiet })?;
     let board = Board::start(&setup.plan, console, setup.is_virtual, signals)?;
     let labels = setup.plan.devices.iter().map(|device| (device.label.clone(), device.device.clone())).collect();
+    let disks = disks(&setup.plan.devices).into_iter().map(|(number, path, readonly)| Disk {
+        name: format!("ide{}-hd{}", number / 2, number % 2),
+        medium: Medium { path, readonly },
+    });
+    let disks = disks.collect();
     let mut session = Session {
         board,
         monitors,
         devices: labels,
         drive_names: setup.drive_names,
-        name: setup.plan.name.clone(),
+        ids: setup.ids,
+        chardevs: setup.chardevs,
+        disks,
+        name: setup.title,
+        memory_bytes: setup.plan.memory_bytes,
+        is_pc: setup.is_pc,
         status: if setup.runs { "running" } else { "prelaunch" },
         actions: setup.actions,
+        order_after: setup.order_after,
     };
     loop {
         let sources: Vec<BorrowedFd<'_>> =
@@ -128,9 +198,15 @@ struct Session<'a> {
     monitors: Vec<Monitor>,
     devices: Vec<(String, String)>,
     drive_names: Vec<(String, String)>,
+    ids: Vec<(String, String)>,
+    chardevs: Vec<(String, String)>,
+    disks: Vec<Disk>,
     name: String,
+    memory_bytes: u64,
+    is_pc: bool,
     status: &'static str,
     actions: Actions,
+    order_after: Option<String>,
 }
 
 impl Session<'_> {
@@ -157,7 +233,18 @@ impl Session<'_> {
         }
         for at in 0..self.monitors.len() {
             let drives = self.drives();
-            let facts = Facts { status: self.status, name: &self.name, devices: &self.devices, drives: &drives };
+            let facts = Facts {
+                status: self.status,
+                name: &self.name,
+                is_pc: self.is_pc,
+                memory_bytes: self.memory_bytes,
+                devices: &self.devices,
+                ids: &self.ids,
+                chardevs: &self.chardevs,
+                drives: &drives,
+                disks: &self.disks,
+                actions: self.actions,
+            };
             let board = &mut self.board;
             let mut exchange = |asked: &Exchange| {
                 let done = board.exchange(&asked.drive, asked.medium.as_ref(), asked.forced);
@@ -198,6 +285,7 @@ impl Session<'_> {
             }
             Order::Run(false) if self.status == "running" => self.pause("paused"),
             Order::Run(_) => {}
+            Order::React(actions) => self.actions = *actions,
         }
         Ok(None)
     }
@@ -205,23 +293,26 @@ impl Session<'_> {
     /// A device turned a switch.
     fn turned(&mut self, label: &str, switch: Switch) -> Result<Option<u8>> {
         if self.devices.iter().any(|(own, device)| own == label && device == WATCHDOG) {
-            let after = self.actions.watchdog;
-            self.event("WATCHDOG", &json!({ "action": word(after, "none") }));
-            return self.after(after, "watchdog", "guest-reset");
+            let action = self.actions.watchdog;
+            self.event("WATCHDOG", &json!({ "action": action.word() }));
+            return match action {
+                Watchdog::Reset => self.after(After::Reset, "watchdog", "guest-reset"),
+                Watchdog::PowerOff => self.after(After::PowerOff, "watchdog", "guest-shutdown"),
+                Watchdog::Pause => self.after(After::Pause, "watchdog", "guest-shutdown"),
+                Watchdog::Shutdown => self.obey(&Order::Powerdown),
+                Watchdog::Debug | Watchdog::Nothing | Watchdog::InjectNmi => Ok(None),
+            };
         }
         match switch {
-            Switch::Reset => {
-                let reason = json!({ "guest": true, "reason": "guest-reset" });
-                if self.actions.reset_ends {
-                    self.event("SHUTDOWN", &reason);
-                    return Ok(Some(0));
-                }
-                self.reset(&reason)
-            }
+            Switch::Reset => self.after(After::Reset, "shutdown", "guest-reset"),
             Switch::PowerOff => self.after(self.actions.power_off, "shutdown", "guest-shutdown"),
             Switch::Panicked => {
-                let after = self.actions.panic;
-                self.event("GUEST_PANICKED", &json!({ "action": word(after, "run") }));
+                // A machine that is not to end pauses.
+                let after = match self.actions {
+                    Actions { panic: After::PowerOff, power_off: After::Pause, .. } => After::Pause,
+                    Actions { panic, .. } => panic,
+                };
+                self.event("GUEST_PANICKED", &json!({ "action": word(after) }));
                 self.after(after, "guest-panicked", "guest-panic")
             }
             Switch::Exit => Ok(Some(0)),
@@ -238,9 +329,13 @@ impl Session<'_> {
                 self.pause(status);
                 Ok(None)
             }
-            After::Reset => self.reset(&json!({ "guest": true, "reason": reason })),
-            After::PowerOff => {
+            After::Reset if !self.actions.reset_ends => self.reset(&json!({ "guest": true, "reason": reason })),
+            After::Reset | After::PowerOff => {
                 self.event("SHUTDOWN", &json!({ "guest": true, "reason": reason }));
+                if self.actions.power_off == After::Pause {
+                    self.pause("shutdown");
+                    return Ok(None);
+                }
                 Ok(Some(0))
             }
         }
@@ -254,6 +349,9 @@ impl Session<'_> {
     }
 
     fn reset(&mut self, data: &Value) -> Result<Option<u8>> {
+        if let Some(order) = self.order_after.take() {
+            self.board.boot(order);
+        }
         let ended = self.board.reset()?;
         self.event("RESET", data);
         ended.map_or(Ok(None), |ended| self.ended(ended))
@@ -276,10 +374,10 @@ impl Session<'_> {
     }
 }
 
-/// The word for what is done; `nothing` is what doing nothing is called here.
-fn word(after: After, nothing: &'static str) -> &'static str {
+/// The word for what is done after a panic.
+fn word(after: After) -> &'static str {
     match after {
-        After::Nothing => nothing,
+        After::Nothing => "run",
         After::Pause => "pause",
         After::Reset => "reset",
         After::PowerOff => "poweroff",

@@ -1,5 +1,10 @@
 //! The QEMU machine protocol, as far as test programs need it: a greeting, questions about the machine, and its events.
 
+mod commands;
+mod people;
+mod tree;
+
+use super::Actions;
 use super::link::{Heard, Link, Port};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -17,6 +22,8 @@ pub enum Order {
     Powerdown,
     /// Run, or not.
     Run(bool),
+    /// Do this from now on when its guest does something.
+    React(Actions),
 }
 
 /// What a command has done with a drive.
@@ -41,6 +48,15 @@ pub struct Drive {
     pub medium: Option<Medium>,
 }
 
+/// A disk, whose medium stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// By the place where it is.
+    pub name: String,
+    /// Its image.
+    pub medium: Medium,
+}
+
 /// What becomes of a command.
 #[derive(Debug, Clone, PartialEq)]
 enum Becomes {
@@ -54,12 +70,24 @@ enum Becomes {
 pub struct Facts<'a> {
     /// As `query-status` names it.
     pub status: &'static str,
-    /// The machine's name.
+    /// What the machine is called.
     pub name: &'a str,
+    /// It is a PC.
+    pub is_pc: bool,
+    /// Bytes of its memory.
+    pub memory_bytes: u64,
     /// Its devices, by label and catalogue name.
     pub devices: &'a [(String, String)],
-    /// Its drives.
+    /// Those that were given an id, which comes first, with what they are.
+    pub ids: &'a [(String, String)],
+    /// Character devices, and what is behind each.
+    pub chardevs: &'a [(String, String)],
+    /// Its drives with media that can be exchanged.
     pub drives: &'a [Drive],
+    /// Its disks.
+    pub disks: &'a [Disk],
+    /// What is done when its guest does something.
+    pub actions: Actions,
 }
 
 /// A monitor: one link.
@@ -69,29 +97,10 @@ pub struct Monitor {
     ready: bool,
 }
 
-/// Every command that is answered.
-const COMMANDS: [&str; 20] = [
-    "qmp_capabilities",
-    "query-status",
-    "query-version",
-    "query-name",
-    "query-kvm",
-    "query-commands",
-    "query-machines",
-    "query-cpus-fast",
-    "query-block",
-    "qom-list-types",
-    "qom-list",
-    "quit",
-    "stop",
-    "cont",
-    "system_reset",
-    "system_powerdown",
-    "device_add",
-    "device_del",
-    "eject",
-    "blockdev-change-medium",
-];
+/// Longest message: as a person or a program writes them, with some room.
+const MESSAGE_MAX: usize = 1 << 20;
+/// Members that a command may have.
+const MEMBERS: [&str; 3] = ["execute", "arguments", "id"];
 
 impl Monitor {
     /// Opens it, and greets whoever is there.
@@ -110,7 +119,7 @@ impl Monitor {
 
     fn greet(&mut self) {
         self.ready = false;
-        self.send(&json!({ "QMP": { "version": version(), "capabilities": [] } }));
+        self.send(&json!({ "QMP": { "version": commands::version(), "capabilities": [] } }));
     }
 
     fn send(&mut self, message: &Value) {
@@ -193,6 +202,10 @@ impl Monitor {
             }
         }
         pending.drain(..taken);
+        if pending.len() > MESSAGE_MAX {
+            pending.clear();
+            messages.push(Err(format!("JSON message too long: there is room for {MESSAGE_MAX} bytes")));
+        }
         messages
     }
 
@@ -206,134 +219,40 @@ impl Monitor {
     }
 
     fn answer(&mut self, message: &Value, facts: &Facts<'_>) -> Becomes {
-        let command = message.get("execute").or_else(|| message.get("exec-oob")).and_then(Value::as_str);
-        let (answer, order) = match command {
-            None => (failed("GenericError", "QMP input lacks member 'execute'"), None),
-            Some("qmp_capabilities") if self.ready => {
-                (failed("CommandNotFound", "Capabilities negotiation is already complete, command ignored"), None)
-            }
-            Some("qmp_capabilities") => {
-                self.ready = true;
-                (json!({ "return": {} }), None)
-            }
-            Some(_) if !self.ready => {
-                (failed("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'"), None)
-            }
-            Some(command) => return act(command, message.get("arguments").unwrap_or(&Value::Null), facts),
+        let (command, arguments) = match command(message) {
+            Ok(command) => command,
+            Err(why) => return Becomes::Answer(failed("GenericError", &why), None),
         };
-        Becomes::Answer(answer, order)
-    }
-}
-
-/// Does one command.
-fn act(command: &str, arguments: &Value, facts: &Facts<'_>) -> Becomes {
-    let returns = |value: Value| Becomes::Answer(json!({ "return": value }), None);
-    let orders = |order: Order| Becomes::Answer(json!({ "return": {} }), Some(order));
-    let fails = |class: &str, why: &str| Becomes::Answer(failed(class, why), None);
-    let word = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    match command {
-        "query-status" => returns(json!({
-            "running": facts.status == "running", "singlestep": false, "status": facts.status,
-        })),
-        "query-version" => returns(version()),
-        "query-name" => returns(json!({ "name": facts.name })),
-        "query-kvm" => returns(json!({ "enabled": false, "present": false })),
-        "query-commands" => returns(COMMANDS.iter().map(|name| json!({ "name": name })).collect()),
-        "query-machines" => returns(json!([
-            { "name": "pc", "is-default": true, "cpu-max": 1, "hotpluggable-cpus": false, "numa-mem-supported": false, "deprecated": false },
-            { "name": "none", "cpu-max": 1, "hotpluggable-cpus": false, "numa-mem-supported": false, "deprecated": false },
-        ])),
-        // No processor runs.
-        "query-cpus-fast" => returns(json!([])),
-        "query-block" => returns(facts.drives.iter().map(shown).collect()),
-        "qom-list-types" => {
-            let types = devices::catalogue().iter().map(|entry| json!({ "name": entry.name, "parent": "device" }));
-            returns(types.chain([json!({ "name": "pc-machine", "parent": "machine" })]).collect())
-        }
-        "qom-list" => {
-            let children = facts
-                .devices
-                .iter()
-                .map(|(label, device)| json!({ "name": label, "type": format!("child<{device}>") }));
-            returns(children.collect())
-        }
-        "quit" => orders(Order::Quit),
-        "stop" => orders(Order::Run(false)),
-        "cont" => orders(Order::Run(true)),
-        "system_reset" => orders(Order::Reset),
-        "system_powerdown" => orders(Order::Powerdown),
-        "device_add" => {
-            let why = format!(
-                "Device '{}' cannot be added: a machine has the devices that it was started with",
-                word("driver")
-            );
-            fails("GenericError", &why)
-        }
-        "device_del" => {
-            let (id, why) = (word("id"), "a machine keeps the devices that it was started with");
-            match facts.devices.iter().any(|(label, _)| *label == id) {
-                true => fails("GenericError", &format!("Device '{id}' cannot be removed: {why}")),
-                false => fails("DeviceNotFound", &format!("Device '{id}' not found")),
+        let wants = arguments.get("enable").and_then(Value::as_array).is_some_and(|enable| !enable.is_empty());
+        let answer = match command {
+            "qmp_capabilities" if self.ready => {
+                failed("CommandNotFound", "Capabilities negotiation is already complete, command ignored")
             }
-        }
-        "eject" | "blockdev-change-medium" => match exchange(command, arguments, facts.drives) {
-            Ok(exchange) => Becomes::Exchange(exchange),
-            Err((class, why)) => fails(class, &why),
-        },
-        other => fails("CommandNotFound", &format!("The command {other} has not been found")),
-    }
-}
-
-/// What `eject` or `blockdev-change-medium` asks for; or the class of what is wrong with it, and a sentence.
-fn exchange(command: &str, arguments: &Value, drives: &[Drive]) -> Result<Exchange, (&'static str, String)> {
-    let word = |name: &str| arguments.get(name).and_then(Value::as_str);
-    let wrong = |why: String| ("GenericError", why);
-    let asked = word("id").or_else(|| word("device")).ok_or_else(|| wrong("Parameter 'id' is missing".into()))?;
-    let is_it = |drive: &&Drive| drive.name == asked || drive.aliases.iter().any(|alias| alias == asked);
-    let drive = drives.iter().find(is_it).ok_or_else(|| {
-        let names: Vec<&str> = drives.iter().map(|drive| drive.name.as_str()).collect();
-        ("DeviceNotFound", format!("Device '{asked}' has no medium to exchange; there are {}", names.join(", ")))
-    })?;
-    let medium = match command {
-        "eject" => None,
-        _ => {
-            let path = word("filename").ok_or_else(|| wrong("Parameter 'filename' is missing".into()))?;
-            match word("format") {
-                None | Some("raw") => {}
-                Some(other) => return Err(wrong(format!("Unknown driver '{other}'; an image is raw"))),
+            "qmp_capabilities" if wants => failed("GenericError", "There is no capability to enable"),
+            "qmp_capabilities" => {
+                self.ready = true;
+                json!({ "return": {} })
             }
-            let readonly = match word("read-only-mode").unwrap_or("retain") {
-                "retain" => drive.medium.as_ref().is_some_and(|medium| medium.readonly),
-                "read-only" => true,
-                "read-write" => false,
-                other => return Err(wrong(format!("Invalid parameter '{other}'"))),
-            };
-            Some(Medium { path: path.into(), readonly })
-        }
-    };
-    let forced = arguments.get("force").and_then(Value::as_bool).unwrap_or(false);
-    Ok(Exchange { drive: drive.name.clone(), medium, forced })
-}
-
-/// A drive, as `query-block` has it.
-fn shown(drive: &Drive) -> Value {
-    let mut shown = json!({ "device": drive.name, "type": "unknown", "removable": true, "locked": false });
-    if let Some(Medium { path, readonly }) = &drive.medium {
-        shown["inserted"] = json!({ "file": path, "ro": readonly, "drv": "raw" });
+            _ if !self.ready => failed("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'"),
+            command => return commands::act(command, arguments, facts),
+        };
+        Becomes::Answer(answer, None)
     }
-    shown
 }
 
-fn version() -> Value {
-    let part = |text: &str| text.parse::<u32>().unwrap_or_default();
-    json!({
-        "qemu": {
-            "major": part(env!("CARGO_PKG_VERSION_MAJOR")),
-            "minor": part(env!("CARGO_PKG_VERSION_MINOR")),
-            "micro": part(env!("CARGO_PKG_VERSION_PATCH")),
-        },
-        "package": concat!("cofferdam ", env!("CARGO_PKG_VERSION")),
-    })
+/// The command of a message, and its arguments; or a sentence that says what is wrong with it.
+fn command(message: &Value) -> Result<(&str, &Value), String> {
+    let members = message.as_object().ok_or("QMP input must be a JSON object")?;
+    if let Some(unknown) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        return Err(format!("QMP input member '{unknown}' is unexpected"));
+    }
+    let command = members.get("execute").ok_or("QMP input lacks member 'execute'")?;
+    let command = command.as_str().ok_or("QMP input member 'execute' must be a string")?;
+    match members.get("arguments") {
+        None => Ok((command, &Value::Null)),
+        Some(arguments) if arguments.is_object() => Ok((command, arguments)),
+        Some(_) => Err("QMP input member 'arguments' must be an object".to_owned()),
+    }
 }
 
 fn failed(class: &str, why: &str) -> Value {
@@ -342,10 +261,22 @@ fn failed(class: &str, why: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::commands::act;
     use super::*;
 
     fn facts(devices: &[(String, String)]) -> Facts<'_> {
-        Facts { status: "running", name: "test", devices, drives: &[] }
+        Facts {
+            status: "running",
+            name: "test",
+            is_pc: true,
+            memory_bytes: 1 << 20,
+            devices,
+            ids: &[],
+            chardevs: &[],
+            drives: &[],
+            disks: &[],
+            actions: Actions::default(),
+        }
     }
 
     fn ask(command: &str, arguments: Value) -> (Value, Option<Order>) {
@@ -358,24 +289,6 @@ mod tests {
 
     fn no_drives(_: &Exchange) -> Result<(), String> {
         Err("there are no drives".into())
-    }
-
-    #[test]
-    fn a_drive_that_is_not_there_or_an_image_that_is_not_said_is_refused() {
-        let medium = Some(Medium { path: "a.img".into(), readonly: true });
-        let drives = [Drive { name: "floppy0".into(), aliases: vec!["mine".into()], medium: medium.clone() }];
-        let asked = |command: &str, arguments: Value| exchange(command, &arguments, &drives);
-        let class = |command, arguments| asked(command, arguments).unwrap_err().0;
-        assert_eq!(class("eject", json!({ "device": "floppy1" })), "DeviceNotFound");
-        assert_eq!(class("eject", json!({})), "GenericError");
-        assert_eq!(class("blockdev-change-medium", json!({ "id": "mine" })), "GenericError");
-        let more = json!({ "id": "mine", "filename": "b.img", "format": "qcow2" });
-        assert!(asked("blockdev-change-medium", more).unwrap_err().1.contains("qcow2"));
-        let taken = Exchange { drive: "floppy0".into(), medium: None, forced: true };
-        assert_eq!(asked("eject", json!({ "device": "floppy0", "force": true })), Ok(taken));
-        let retained = asked("blockdev-change-medium", json!({ "id": "mine", "filename": "b.img" })).unwrap();
-        assert_eq!(retained.medium, Some(Medium { path: "b.img".into(), readonly: true }));
-        assert_eq!(shown(&drives[0])["inserted"]["file"], "a.img");
     }
 
     #[test]
@@ -425,5 +338,44 @@ mod tests {
         peer.write_all(b"{nonsense}\n{\"execute\":\"quit\"}").unwrap();
         assert_eq!(monitor.serve(&no_devices, &mut no_drives), [Order::Quit]);
         assert_eq!(line()["error"]["class"], "GenericError");
+    }
+
+    #[test]
+    fn a_message_that_is_no_command_is_refused_with_its_id() {
+        for (message, sentence) in [
+            (json!([]), "QMP input must be a JSON object"),
+            (json!({ "arguments": {} }), "QMP input lacks member 'execute'"),
+            (json!({ "execute": 1 }), "QMP input member 'execute' must be a string"),
+            (json!({ "execute": "stop", "arguments": [] }), "QMP input member 'arguments' must be an object"),
+            (json!({ "execute": "stop", "argument": {} }), "QMP input member 'argument' is unexpected"),
+        ] {
+            assert_eq!(command(&message), Err(sentence.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_message_without_end_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("qmp");
+        let mut monitor = Monitor::open(&Link::Listen(path.clone())).unwrap();
+        let mut peer = std::os::unix::net::UnixStream::connect(path).unwrap();
+        monitor.serve(&facts(&[]), &mut no_drives);
+        let sender = std::thread::spawn(move || {
+            use std::io::Write;
+            let _ = peer.write_all(&[b'['; 8]).and_then(|()| peer.write_all(&vec![b' '; MESSAGE_MAX]));
+            peer
+        });
+        let answers = |monitor: &mut Monitor| {
+            monitor.port.look();
+            monitor.messages()
+        };
+        let refused = loop {
+            if let Some(refused) = answers(&mut monitor).pop() {
+                break refused;
+            }
+        };
+        assert!(refused.unwrap_err().contains("too long"));
+        drop(sender.join());
+        assert_eq!(monitor.port.pending().map(|pending| pending.len() < MESSAGE_MAX), Some(true));
     }
 }

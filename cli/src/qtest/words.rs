@@ -1,63 +1,79 @@
 //! The second name: test programs start what they test with the arguments of QEMU's command line, so we take those of them
 //! that say something of the devices we have, or nothing that matters here.
 
-use super::{Actions, After, Link, Setup};
-use crate::args::{MachineSpec, QtestArgs, usage};
+mod devices;
+mod drives;
+
+use super::{Actions, After, Link, Setup, Watchdog};
+use crate::args::{BootOrder, MachineSpec, Port, QtestArgs, usage};
+use crate::firmware::Told;
 use crate::machine::parse_size;
 use anyhow::Result;
+use devices::SERIAL;
+use drives::Drives;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use vmm::pci::{FIRST_SLOT, SLOTS};
+
+pub use devices::names as driver_names;
 
 /// The name under which a program is started with such arguments. It ends as test programs want it: they read the processor's
 /// architecture there.
 pub const NAME: &str = "cofferdam-qtest-system-x86_64";
 
 /// Arguments without a value that say nothing here.
-const FLAGS: [&str; 9] = [
-    "-nographic",
-    "-nodefaults",
-    "-no-user-config",
-    "-no-hpet",
-    "-no-acpi",
-    "-enable-fips",
-    "-usb",
-    "-mem-prealloc",
-    "-no-fd-bootchk",
-];
+const FLAGS: [&str; 7] =
+    ["-no-user-config", "-no-hpet", "-no-acpi", "-enable-fips", "-usb", "-mem-prealloc", "-nographic"];
 /// Arguments whose value says nothing here: no processor runs that would boot, nobody looks and nobody hears.
-const VALUES: [&str; 13] = [
+const VALUES: [&str; 14] = [
     "-accel",
     "-audio",
     "-audiodev",
-    "-bios",
-    "-boot",
     "-cpu",
     "-d",
     "-D",
     "-display",
-    "-L",
-    "-name",
+    "-k",
+    "-msg",
     "-overcommit",
     "-sandbox",
+    "-trace",
+    "-vnc",
+    "-pidfile",
 ];
-/// Ports of a PC's serial interfaces, and their interrupts.
-const SERIAL: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+/// Drivers whose properties `-global` may set: those that have a meaning here, and those that have none where nothing runs.
+const GLOBALS: [&str; 2] = ["ide-hd", "ide-cd"];
+const GLOBALS_UNHEARD: [&str; 4] = ["PIIX4_PM", "mc146818rtc", "kvm-pit", "migration"];
+/// Letters of the order of boot. There are two for diskettes and four for networks; firmware knows one of each.
+const BOOT_LETTERS: [(char, char); 8] =
+    [('a', 'a'), ('b', 'a'), ('c', 'c'), ('d', 'd'), ('n', 'n'), ('o', 'n'), ('p', 'n'), ('q', 'n')];
+/// Choices that there is room for in the memory of the clock.
+const BOOT_CHOICES: usize = 3;
+/// Network cards that `-nic` and `-net` may ask for.
+const CARDS: [(&str, &str); 3] = [("rtl8139", "rtl8139"), ("virtio-net-pci", "virtio-net"), ("virtio", "virtio-net")];
 
 /// What was asked for so far.
-#[derive(Default)]
 struct Asked {
     asked: QtestArgs,
+    told: Told,
     test: Option<Link>,
     log: Option<String>,
     chardevs: BTreeMap<String, Chardev>,
     /// Serial ports so far.
     serial: usize,
     monitors: Vec<Link>,
-    drives: Vec<Drive>,
+    drives: Drives,
+    /// Devices: whether it is said where they are, what they are called, and what they are.
+    devices: Vec<(bool, String, String)>,
+    /// Properties of drivers.
+    globals: BTreeMap<(String, String), String>,
+    /// Folders where firmware is looked for.
+    folders: Vec<PathBuf>,
     actions: Actions,
     stays_off: bool,
     is_paused: bool,
+    name: Option<String>,
 }
 
 /// What is behind a character device.
@@ -65,25 +81,32 @@ struct Asked {
 enum Chardev {
     Socket(Link),
     File(String),
+    /// Our standard input and output.
+    Stdio,
     /// Nothing, or nothing that we have: the name of the backend.
     Other(String),
 }
 
-/// A drive, and what is in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Drive {
-    interface: String,
-    id: String,
-    /// The `id` of the `-device` that it is in.
-    device: String,
-    file: String,
-    is_cd: bool,
-    readonly: bool,
+impl Chardev {
+    /// As `query-chardev` has it.
+    fn shown(&self) -> String {
+        match self {
+            Chardev::Socket(Link::Connect(path)) => format!("unix:{}", path.display()),
+            Chardev::Socket(Link::Listen(path)) => format!("unix:{},server=on", path.display()),
+            Chardev::Socket(_) => "unix:".to_owned(),
+            Chardev::File(_) => "file".to_owned(),
+            Chardev::Stdio => "stdio".to_owned(),
+            Chardev::Other(backend) => backend.clone(),
+        }
+    }
 }
 
 /// The machine that these arguments ask for.
 pub fn parse(words: &[String]) -> Result<Setup> {
-    let mut asked = Asked::default();
+    let mut asked = Asked::new();
+    // Whether a PC has what it usually has decides on the places of what comes before this word as well as after it.
+    asked.asked.is_bare = words.iter().any(|word| matches!(word.as_str(), "-nodefaults" | "--nodefaults"));
+    asked.serial = usize::from(!asked.asked.is_bare);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         // A word may begin with two dashes as well as with one.
@@ -92,7 +115,7 @@ pub fn parse(words: &[String]) -> Result<Setup> {
             continue;
         }
         if !name.starts_with('-') {
-            asked.drives.push(Drive { interface: "ide".into(), file: word.clone(), ..Drive::default() });
+            asked.drives.medium("ide", word, Some(0), false);
             continue;
         }
         let value = words.next().ok_or_else(|| usage!("{word}: there is no such option, or its value is missing"))?;
@@ -119,6 +142,16 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
     list(&format!(",{text}")).1
 }
 
+/// A slot of the PCI bus, as `SLOT` or `SLOT.0` in hexadecimal.
+fn slot(addr: &str) -> Result<u8> {
+    let (slot, function) = addr.split_once('.').unwrap_or((addr, "0"));
+    let number = u8::from_str_radix(slot.trim_start_matches("0x"), 16).ok();
+    match number.filter(|number| (FIRST_SLOT..SLOTS).contains(number) && function == "0") {
+        Some(number) => Ok(number),
+        None => Err(usage!("addr={addr}: give a slot from {FIRST_SLOT} to {:x}; each has one function", SLOTS - 1)),
+    }
+}
+
 /// `unix:PATH[,server=on][,wait=off]`, or a chardev of the backend `socket`.
 fn socket(path: &str, options: &BTreeMap<String, String>) -> Link {
     let is_server = options.get("server").is_some_and(|value| value == "on" || value == "yes");
@@ -126,63 +159,89 @@ fn socket(path: &str, options: &BTreeMap<String, String>) -> Link {
     if is_server { Link::Listen(path) } else { Link::Connect(path) }
 }
 
-fn link(text: &str) -> Result<Link> {
-    let (first, options) = list(text);
-    match first.strip_prefix("unix:") {
-        Some(path) => Ok(socket(path, &options)),
-        None if first == "stdio" => Ok(Link::Stdio),
-        None => Err(usage!("{text}: give unix:PATH or stdio")),
-    }
-}
-
 impl Asked {
+    fn new() -> Asked {
+        Asked {
+            asked: QtestArgs::default(),
+            told: Told::new(1),
+            test: None,
+            log: None,
+            chardevs: BTreeMap::new(),
+            serial: 0,
+            monitors: Vec::new(),
+            drives: Drives::default(),
+            devices: Vec::new(),
+            globals: BTreeMap::new(),
+            folders: Vec::new(),
+            actions: Actions::default(),
+            stays_off: false,
+            is_paused: false,
+            name: None,
+        }
+    }
+
     fn take_flag(&mut self, name: &str) -> bool {
         match name {
             "-S" => self.is_paused = true,
             "-no-reboot" => self.actions.reset_ends = true,
             "-no-shutdown" => self.stays_off = true,
+            "-no-fd-bootchk" => self.asked.boot.unchecked = true,
+            "-nodefaults" => {}
+            "-nographic" => self.told.is_headless = true,
             _ => return FLAGS.contains(&name),
         }
         true
     }
 
+    /// A way to somebody: a socket by its path or by its chardev, or our standard input and output.
+    fn link(&self, text: &str) -> Result<Link> {
+        let (first, options) = list(text);
+        let chardev = first.strip_prefix("chardev:").map(|id| self.chardevs.get(id));
+        match (first.strip_prefix("unix:"), chardev) {
+            (Some(path), _) => Ok(socket(path.strip_prefix("path=").unwrap_or(path), &options)),
+            (None, Some(Some(Chardev::Socket(link)))) => Ok(link.clone()),
+            (None, Some(Some(Chardev::Stdio))) => Ok(Link::Stdio),
+            _ if first == "stdio" => Ok(Link::Stdio),
+            _ => Err(usage!("{text}: give unix:PATH, stdio, or chardev:ID of a socket")),
+        }
+    }
+
+    fn chardev(&mut self, value: &str) -> Result<()> {
+        let (backend, options) = list(value);
+        let id = options.get("id").ok_or_else(|| usage!("-chardev {value}: give it an id"))?;
+        let path = || options.get("path").ok_or_else(|| usage!("-chardev {value}: give a path"));
+        let chardev = match (backend.as_str(), options.get("fd")) {
+            ("socket", Some(number)) => {
+                let number = number.parse().ok().filter(|number| *number > 2);
+                Chardev::Socket(Link::Inherited(
+                    number.ok_or_else(|| usage!("-chardev {value}: give the number of a descriptor above 2"))?,
+                ))
+            }
+            ("socket", None) => Chardev::Socket(socket(path()?, &options)),
+            ("file", _) => Chardev::File(path()?.clone()),
+            ("stdio", _) => Chardev::Stdio,
+            _ => Chardev::Other(backend),
+        };
+        self.chardevs.insert(id.clone(), chardev);
+        Ok(())
+    }
+
     fn take(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
-            "-qtest" => self.test = Some(link(value)?),
+            "-qtest" => self.test = Some(self.link(value)?),
             "-qtest-log" => self.log = Some(value.to_owned()).filter(|path| path != "none"),
-            "-qmp" => self.monitors.push(link(value)?),
-            "-chardev" => {
-                let (backend, options) = list(value);
-                let id = options.get("id").ok_or_else(|| usage!("-chardev {value}: give it an id"))?;
-                let path = || options.get("path").ok_or_else(|| usage!("-chardev {value}: give a path"));
-                let chardev = match backend.as_str() {
-                    "socket" => Chardev::Socket(socket(path()?, &options)),
-                    "file" => Chardev::File(path()?.clone()),
-                    _ => Chardev::Other(backend),
-                };
-                self.chardevs.insert(id.clone(), chardev);
-            }
-            "-mon" => {
-                let options = pairs(value);
-                let id = options.get("chardev").cloned().unwrap_or_else(|| list(value).0);
-                if options.get("mode").is_none_or(|mode| mode != "control") {
-                    return Err(usage!("-mon {value}: there is no monitor for people; give mode=control"));
-                }
-                match self.chardevs.get(&id) {
-                    Some(Chardev::Socket(link)) => self.monitors.push(link.clone()),
-                    Some(_) => return Err(usage!("-mon {value}: a monitor is on a socket, and `{id}` is none")),
-                    None => return Err(usage!("-mon {value}: there is no chardev `{id}`")),
-                }
-            }
+            "-qmp" | "-qmp-pretty" => self.monitors.push(self.link(value)?),
+            "-chardev" => self.chardev(value)?,
+            "-mon" => self.monitor(value)?,
             "-monitor" => match value {
                 "none" | "null" => {}
                 _ => return Err(usage!("-monitor {value}: there is no monitor for people; give -qmp or none")),
             },
-            "-smp" => {
-                let cpus = pairs(value).remove("cpus").unwrap_or_else(|| list(value).0);
-                let number = cpus.parse().ok().filter(|number| (1..=vmm::supervisor::CPUS_MAX).contains(number));
-                self.asked.cpus = number.ok_or_else(|| usage!("-smp {value}: give a number of processors up to 16"))?;
-            }
+            "-name" => self.name = Some(pairs(value).remove("guest").unwrap_or_else(|| list(value).0)),
+            "-smp" => self.processors(value)?,
+            "-boot" => self.boot(value)?,
+            "-bios" => self.asked.bios = Some(PathBuf::from(value)),
+            "-L" => self.folders.push(PathBuf::from(value)),
             "-fw_cfg" => {
                 let options = pairs(value);
                 let name = options.get("name").cloned().unwrap_or_else(|| list(value).0);
@@ -192,36 +251,35 @@ impl Asked {
                 self.asked.fw_cfg.push(format!("name={name},{kind}={content}"));
             }
             "-uuid" => {
-                self.asked.uuid = uuid(value).ok_or_else(|| usage!("-uuid {value}: give 32 hexadecimal digits"))?;
+                self.told.uuid = uuid(value).ok_or_else(|| usage!("-uuid {value}: give 32 hexadecimal digits"))?;
             }
             "-vga" => match value {
                 "none" => {}
-                "std" => self.asked.device.push("vga".into()),
+                "std" => self.devices.push((false, String::new(), "vga".into())),
                 _ => return Err(usage!("-vga {value}: there are std and none")),
             },
-            "-nic" | "-net" | "-netdev" => match value {
-                "none" => {}
-                _ => return Err(usage!("{name} {value}: a card has no cable here; leave it out, or give none")),
-            },
-            "-object" => match list(value).0.strip_prefix("rng-") {
-                Some(_) => {}
-                None => {
+            "-nic" | "-net" | "-netdev" => self.network(name, value)?,
+            "-object" => match list(value).0.as_str() {
+                "rng-random" | "rng-builtin" | "iothread" => {}
+                _ => {
                     return Err(usage!(
-                        "-object {value}: there is no such object; there are rng-random and rng-builtin"
+                        "-object {value}: there are rng-random, rng-builtin and iothread, and no other"
                     ));
                 }
             },
+            "-global" => self.global(value)?,
             "-serial" => self.serial(value)?,
             "-parallel" => {
-                if let Some(path) = self.outlet(name, value)? {
-                    self.asked.parallel = Some(path);
+                if value != "none" {
+                    let to = self.port(name, value)?;
+                    self.asked.parallel = Some(to);
                 }
             }
             "-machine" | "-M" => {
                 let kind = pairs(value).remove("type").unwrap_or_else(|| list(value).0);
                 self.asked.machine = match kind.as_str() {
                     "none" => MachineSpec::None,
-                    pc if pc == "pc" || pc.starts_with("pc-i440fx") || pc.starts_with("accel=") => MachineSpec::Pc,
+                    pc if pc == "pc" || pc.starts_with("pc-i440fx") || pc.contains('=') => MachineSpec::Pc,
                     other => return Err(usage!("-machine {other}: unsupported machine type; there are pc and none")),
                 };
             }
@@ -238,50 +296,154 @@ impl Asked {
                     self.asked.rtc = base.clone();
                 }
             }
-            "-device" => self.device(value)?,
-            "-watchdog" => self.device(value)?,
-            "-watchdog-action" => self.actions.watchdog = after(value),
+            "-device" | "-watchdog" => self.device(value)?,
+            "-watchdog-action" => self.actions.watchdog = watchdog(value)?,
             "-action" => {
                 for (event, action) in pairs(value) {
                     match event.as_str() {
                         "panic" => self.actions.panic = after(&action),
-                        "watchdog" => self.actions.watchdog = after(&action),
+                        "watchdog" => self.actions.watchdog = watchdog(&action)?,
                         "shutdown" => self.stays_off = action == "pause",
                         "reboot" => self.actions.reset_ends = action == "shutdown",
                         other => return Err(usage!("-action {other}: there are panic, watchdog, shutdown and reboot")),
                     }
                 }
             }
-            "-drive" => self.drives.push(drive(&pairs(value))),
-            "-fda" | "-fdb" => self.medium("floppy", value),
-            "-hda" | "-hdb" | "-hdc" | "-hdd" => self.medium("ide", value),
-            "-cdrom" => {
-                self.medium("ide", value);
-                self.drives.iter_mut().next_back().into_iter().for_each(|drive| drive.is_cd = true);
+            "-drive" => self.drives.drive(value)?,
+            "-blockdev" => self.drives.node(value)?,
+            "-fda" | "-fdb" => self.drives.medium("floppy", value, Some(usize::from(name == "-fdb")), false),
+            "-hda" | "-hdb" | "-hdc" | "-hdd" => {
+                self.drives.medium("ide", value, name.bytes().last().map(|letter| usize::from(letter - b'a')), false);
             }
+            "-cdrom" => self.drives.medium("ide", value, Some(2), true),
             name if VALUES.contains(&name) => {}
             other => return Err(usage!("{other}: invalid option")),
         }
         Ok(())
     }
 
+    fn monitor(&mut self, value: &str) -> Result<()> {
+        let options = pairs(value);
+        let id = options.get("chardev").cloned().unwrap_or_else(|| list(value).0);
+        if options.get("mode").is_none_or(|mode| mode != "control") {
+            return Err(usage!("-mon {value}: there is no monitor for people; give mode=control"));
+        }
+        match self.chardevs.get(&id) {
+            Some(Chardev::Socket(link)) => self.monitors.push(link.clone()),
+            Some(_) => return Err(usage!("-mon {value}: a monitor is on a socket, and `{id}` is none")),
+            None => return Err(usage!("-mon {value}: there is no chardev `{id}`")),
+        }
+        Ok(())
+    }
+
+    fn processors(&mut self, value: &str) -> Result<()> {
+        let options = pairs(value);
+        let cpus = options.get("cpus").cloned().unwrap_or_else(|| list(value).0);
+        let known = |text: &str| text.parse().ok().filter(|number| (1..=vmm::supervisor::CPUS_MAX).contains(number));
+        let wrong = || usage!("-smp {value}: give a number of processors up to {}", vmm::supervisor::CPUS_MAX);
+        self.told.cpus = known(&cpus).ok_or_else(wrong)?;
+        self.told.cpus_max = match options.get("maxcpus") {
+            Some(most) => known(most).filter(|most| *most >= self.told.cpus).ok_or_else(wrong)?,
+            None => self.told.cpus,
+        };
+        Ok(())
+    }
+
+    fn boot(&mut self, value: &str) -> Result<()> {
+        let wrong =
+            || usage!("-boot {value}: give order=LETTERS, once=LETTERS, menu=on, splash-time=MS or reboot-timeout=MS");
+        let (first, mut options) = list(value);
+        match first.split_once('=') {
+            Some((name, value)) => drop(options.insert(name.to_owned(), value.to_owned())),
+            None => drop(options.insert("order".into(), first)),
+        }
+        let BootOrder { order, once, .. } = &mut self.asked.boot;
+        for (name, word) in options {
+            match name.as_str() {
+                "order" => *order = letters(&word).ok_or_else(wrong)?,
+                "once" => *once = Some(letters(&word).ok_or_else(wrong)?),
+                "menu" => self.told.has_menu = word == "on",
+                "splash-time" => self.told.menu_wait_ms = Some(word.parse().map_err(|_| wrong())?),
+                "reboot-timeout" => self.told.fail_wait_ms = Some(word.parse().map_err(|_| wrong())?),
+                "strict" => {}
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A network, and a card on it. Nobody else is on a network here, so only those may be asked for where nobody needs to be.
+    fn network(&mut self, name: &str, value: &str) -> Result<()> {
+        let (kind, options) = list(value);
+        let is_card = name == "-nic" || kind == "nic";
+        match kind.as_str() {
+            "none" => return Ok(()),
+            "user" | "hubport" | "nic" => {}
+            _ => {
+                return Err(usage!(
+                    "{name} {value}: a card has no cable to the outside here; give user, hubport or none"
+                ));
+            }
+        }
+        if is_card {
+            let model = options.get("model").map_or("rtl8139", String::as_str);
+            let card = CARDS.iter().find(|(known, _)| *known == model);
+            let (_, device) = card.ok_or_else(|| usage!("{name} {value}: there are rtl8139 and virtio-net-pci"))?;
+            let mac = options.get("mac").or(options.get("macaddr")).map(|mac| format!(",mac={mac}"));
+            self.devices.push((false, String::new(), format!("{device}{}", mac.unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    fn global(&mut self, value: &str) -> Result<()> {
+        let parts = value.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+        let options = pairs(value);
+        let word = |name: &str| options.get(name).map(String::as_str);
+        let (driver, property, set) = match (parts, word("driver"), word("property"), word("value")) {
+            (_, Some(driver), Some(property), Some(set)) => (driver, property, set),
+            (Some(((driver, property), set)), ..) => (driver, property, set),
+            _ => return Err(usage!("-global {value}: give DRIVER.PROPERTY=VALUE")),
+        };
+        if GLOBALS.contains(&driver) {
+            self.globals.insert((driver.to_owned(), property.to_owned()), set.to_owned());
+        } else if !GLOBALS_UNHEARD.contains(&driver) {
+            return Err(usage!("-global {value}: `{driver}` has no property here that could be set; leave it out"));
+        }
+        Ok(())
+    }
+
     /// The next serial port, whose bytes go there.
     fn serial(&mut self, value: &str) -> Result<()> {
-        let Some((port, irq)) = SERIAL.get(self.serial) else {
+        // The first is there in any case, unless the machine has only what is asked for.
+        let number = if self.asked.serial.is_none() { 0 } else { self.serial };
+        let Some((port, irq)) = SERIAL.get(number) else {
             return Err(usage!("-serial {value}: a PC has four serial ports"));
         };
-        let to = self.outlet("-serial", value)?;
-        match (self.serial, to) {
-            // The first is there in any case.
-            (0, to) => self.asked.serial = to,
-            (_, None) => self.asked.device.push(format!("uart16550,port={port},irq={irq}")),
-            (_, Some(path)) => self.asked.device.push(format!("uart16550,port={port},irq={irq},to={path}")),
+        let to = self.port("-serial", value)?;
+        if number == 0 {
+            self.asked.serial = Some(to);
+            self.serial = self.serial.max(1);
+            return Ok(());
         }
+        let more = match to {
+            Port::File(path) => format!(",to={path}"),
+            Port::Nowhere | Port::Output => String::new(),
+        };
+        self.devices.push((false, String::new(), format!("uart16550,port={port},irq={irq}{more}")));
         self.serial += 1;
         Ok(())
     }
 
-    /// The file that a port's bytes go to; or they go nowhere.
+    /// Where a port's bytes go.
+    fn port(&self, name: &str, value: &str) -> Result<Port> {
+        let is_stdio = |id: &str| self.chardevs.get(id) == Some(&Chardev::Stdio);
+        if name == "-serial" && (value == "stdio" || value.strip_prefix("chardev:").is_some_and(is_stdio)) {
+            return Ok(Port::Output);
+        }
+        Ok(self.outlet(name, value)?.map_or(Port::Nowhere, Port::File))
+    }
+
+    /// The file that they go to; or they go nowhere.
     fn outlet(&self, name: &str, value: &str) -> Result<Option<String>> {
         let refused =
             || usage!("{name} {value}: its bytes go to a file (file:PATH, or a chardev that is one) or to null");
@@ -297,124 +459,43 @@ impl Asked {
         }
     }
 
-    fn medium(&mut self, interface: &str, file: &str) {
-        self.drives.push(Drive { interface: interface.into(), file: file.into(), ..Drive::default() });
-    }
-
-    /// A drive that was named by itself is in this one from now on.
-    fn attach(&mut self, interface: &str, is_cd: bool, options: &BTreeMap<String, String>) {
-        let device = options.get("id").cloned().unwrap_or_default();
-        match self.drives.iter_mut().find(|drive| options.get("drive").is_some_and(|id| *id == drive.id)) {
-            Some(drive) => {
-                drive.interface = interface.to_owned();
-                drive.is_cd |= is_cd;
-                drive.device = device;
-            }
-            // A drive for removable media may be empty.
-            None if is_cd || interface == "floppy" => {
-                self.drives.push(Drive { interface: interface.into(), is_cd, device, ..Drive::default() });
-            }
-            None => {}
-        }
-    }
-
-    fn device(&mut self, value: &str) -> Result<()> {
-        let (driver, options) = list(value);
-        let driver = options.get("driver").cloned().unwrap_or(driver);
-        // Drives that the machine has in any case.
-        match driver.as_str() {
-            "floppy" => {
-                self.attach("floppy", false, &options);
-                return Ok(());
-            }
-            "ide-hd" | "ide-cd" => {
-                self.attach("ide", driver == "ide-cd", &options);
-                return Ok(());
-            }
-            // The controllers are there in any case.
-            "isa-fdc" | "piix3-ide" => return Ok(()),
-            _ => {}
-        }
-        let mut words = Vec::new();
-        let mut say = |from: &str, name: &str| {
-            words.extend(options.get(from).map(|value| format!("{name}={value}")));
-        };
-        let device = match driver.as_str() {
-            "isa-serial" => {
-                say("iobase", "port");
-                say("irq", "irq");
-                // The four ports of a PC.
-                let index = options.get("index").and_then(|index| index.parse::<usize>().ok()).unwrap_or(1);
-                if let (false, Some((port, irq))) = (options.contains_key("iobase"), SERIAL.get(index)) {
-                    words = vec![format!("port={port}"), format!("irq={irq}")];
-                }
-                "uart16550"
-            }
-            "isa-parallel" => {
-                say("iobase", "port");
-                say("irq", "irq");
-                if !options.contains_key("iobase") {
-                    words.extend(["port=0x278".to_owned()]);
-                }
-                "parallel"
-            }
-            "isa-debug-exit" => {
-                say("iobase", "port");
-                "debug-exit"
-            }
-            "isa-debugcon" => {
-                say("iobase", "port");
-                "debug-console"
-            }
-            "VGA" | "bochs-display" => "vga",
-            "virtio-rng-pci" => "virtio-entropy",
-            "virtio-net-pci" | "virtio-net" => "virtio-net",
-            other => other,
-        };
-        if !devices::catalogue().iter().any(|entry| entry.name == device) {
-            return Err(usage!("-device {value}: '{driver}' is not a valid device model name"));
-        }
-        let spec = std::iter::once(device.to_owned()).chain(words).collect::<Vec<_>>().join(",");
-        self.asked.device.push(spec);
-        Ok(())
-    }
-
     fn setup(mut self) -> Result<Setup> {
-        let drives = std::mem::take(&mut self.drives);
-        for drive in &drives {
-            // A drive without a medium.
-            let file = if drive.file.is_empty() { "none" } else { &drive.file };
-            self.asked.insert(&drive.interface, file, drive.is_cd, drive.readonly)?;
+        if self.asked.machine == MachineSpec::Pc {
+            self.drives.tell(&mut self.asked, &self.globals)?;
         }
+        // What is to be in a certain slot comes before what takes the next one that is free.
+        self.devices.sort_by_key(|(is_placed, ..)| !is_placed);
+        self.asked.device.extend(self.devices.iter().map(|(.., spec)| spec.clone()));
+        if let Some(bios) = &mut self.asked.bios {
+            let is_name = bios.components().count() == 1;
+            let found = self.folders.iter().map(|folder| folder.join(&*bios)).find(|path| is_name && path.exists());
+            *bios = found.unwrap_or_else(|| bios.clone());
+        }
+        self.asked.told = Some(self.told);
         let mut setup = self.asked.setup()?;
-        setup.drive_names.extend(names(&drives));
+        if let Some(places) = &self.asked.places {
+            setup.drive_names.extend(self.drives.names(places));
+        }
         setup.test = self.test.unwrap_or(Link::Stdio);
+        anyhow::ensure!(
+            !(setup.prints && setup.test == Link::Stdio),
+            usage!("-serial stdio: the test program is there; give -qtest unix:PATH, or -serial file:PATH")
+        );
         setup.monitors = self.monitors;
         setup.actions = self.actions;
+        setup.ids = self.devices.into_iter().map(|(_, id, spec)| (id, spec)).filter(|(id, _)| !id.is_empty()).collect();
         if self.stays_off {
             setup.actions.power_off = After::Pause;
         }
+        setup.chardevs = self.chardevs.iter().map(|(id, chardev)| (id.clone(), chardev.shown())).collect();
+        setup.title = self.name.unwrap_or_default();
         setup.runs = !self.is_paused;
         setup.log = match self.log {
-            Some(path) => OpenOptions::new().create(true).append(true).open(path).ok(),
+            Some(path) => OpenOptions::new().create(true).append(true).open(Path::new(&path)).ok(),
             None => None,
         };
         Ok(setup)
     }
-}
-
-/// What the drives with exchangeable media are called here, and by the machine.
-fn names(drives: &[Drive]) -> Vec<(String, String)> {
-    let floppies = drives.iter().filter(|drive| drive.interface == "floppy");
-    let cds = drives.iter().filter(|drive| drive.interface == "ide" && drive.is_cd);
-    let numbered = |drives: Vec<&Drive>, kind: &str| {
-        let named = drives.iter().enumerate().flat_map(|(number, drive)| {
-            let name = format!("{kind}{number}");
-            [&drive.id, &drive.device].into_iter().filter(|id| !id.is_empty()).map(move |id| (id.clone(), name.clone()))
-        });
-        named.collect::<Vec<_>>()
-    };
-    [numbered(floppies.collect(), "floppy"), numbered(cds.collect(), "cdrom")].concat()
 }
 
 /// The bytes of a UUID, as it is written.
@@ -430,6 +511,13 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
+/// An order of boot, as far as firmware has room for it.
+fn letters(order: &str) -> Option<String> {
+    let known = |letter| BOOT_LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, own)| *own);
+    let letters: Option<String> = order.chars().map(known).collect();
+    letters.map(|letters| letters.chars().take(BOOT_CHOICES).collect())
+}
+
 /// The word for what is done when something happens. Those that this machine cannot do do nothing.
 fn after(word: &str) -> After {
     match word {
@@ -440,13 +528,12 @@ fn after(word: &str) -> After {
     }
 }
 
-fn drive(options: &BTreeMap<String, String>) -> Drive {
-    let word = |name: &str| options.get(name).cloned().unwrap_or_default();
-    let is_on = |name: &str| options.get(name).is_some_and(|value| value == "on");
-    let interface = if options.contains_key("if") { word("if") } else { "ide".to_owned() };
-    let is_cd = word("media") == "cdrom";
-    let readonly = is_on("readonly") || is_on("read-only");
-    Drive { interface, id: word("id"), device: String::new(), file: word("file"), is_cd, readonly }
+/// The same of a watchdog.
+fn watchdog(word: &str) -> Result<Watchdog> {
+    Watchdog::ALL.into_iter().find(|known| known.word() == word).ok_or_else(|| {
+        let known = Watchdog::ALL.map(Watchdog::word).join(", ");
+        usage!("-watchdog-action {word}: there are {known}")
+    })
 }
 
 #[cfg(test)]
@@ -472,8 +559,23 @@ mod tests {
         assert!(refused("-mon chardev=x,mode=readline").contains("mode=control"));
         assert!(refused("-chardev file,id=x,path=/a -mon chardev=x,mode=control").contains("on a socket"));
         for words in [
-            "-netdev user,id=n",
-            "-nic user",
+            "-netdev tap,id=n",
+            "-nic user,model=e1000",
+            "-net socket,listen=:1",
+            "-boot order=xyz",
+            "-boot sideways=on",
+            "-watchdog-action dance",
+            "-smp 2,maxcpus=1",
+            "-drive file=a,format=qcow2",
+            "-drive file=a,if=scsi",
+            "-drive file=a,snapshot=on",
+            "-blockdev qcow2,node-name=n,filename=a",
+            "-blockdev raw,node-name=n,file=m",
+            "-blockdev {nonsense",
+            "-device ide-hd",
+            "-device ide-hd,drive=d",
+            "-device isa-serial,index=4",
+            "-chardev socket,id=x,fd=1",
             "-vga cirrus",
             "-serial pty",
             "-parallel stdio",
@@ -505,7 +607,7 @@ mod tests {
         assert_eq!(setup.monitors, [Link::Connect("/t/m".into())]);
         assert!(setup.is_virtual && !setup.runs && setup.log.is_none());
         assert_eq!(setup.plan.memory_bytes, 64 << 20);
-        assert_eq!(setup.actions.watchdog, After::Pause);
+        assert_eq!(setup.actions.watchdog, Watchdog::Pause);
         assert!(setup.plan.devices.iter().any(|device| device.device == "ib700"));
     }
 
@@ -536,6 +638,73 @@ mod tests {
     }
 
     #[test]
+    fn drives_are_where_they_were_put() {
+        let setup = setup(
+            "-nodefaults -drive file=/t/a,if=none,id=a,format=raw -blockdev file,node-name=f,filename=/t/b \
+             -blockdev {\"driver\":\"raw\",\"node-name\":\"b\",\"file\":\"f\"} -device ide-hd,drive=a,bus=ide.1,unit=1,serial=s,cyls=9,heads=8,secs=7 \
+             -device ide-cd,drive=b,bus=ide.0,id=c -drive file=/t/d,index=1 -global ide-hd.ver=v2 -device floppy,unit=1,id=fd \
+             -device virtio-blk-pci,drive=e,addr=0x1a -S",
+        );
+        assert!(setup.err().expect("there is no drive `e`").to_string().contains("no drive `e`"));
+        let setup = super::tests::setup(
+            "-nodefaults -drive file=/t/a,if=none,id=a,format=raw -blockdev file,node-name=f,filename=/t/b \
+             -blockdev {\"driver\":\"raw\",\"node-name\":\"b\",\"file\":\"f\"} -device ide-hd,drive=a,bus=ide.1,unit=1,serial=s,cyls=9,heads=8,secs=7 \
+             -device ide-cd,drive=b,bus=ide.0,id=c -drive file=/t/d,index=1 -global ide-hd.ver=v2 -device floppy,unit=1,id=fd \
+             -drive if=none,id=e,file=/t/e -device virtio-blk-pci,drive=e,addr=0x1a -device rtl8139,addr=4.0",
+        )
+        .unwrap();
+        let device = |name: &str| setup.plan.devices.iter().find(|device| device.device == name).unwrap();
+        let ide: Vec<String> =
+            device("piix-ide").options.iter().map(|option| format!("{}={}", option.name, option.value)).collect();
+        assert_eq!(
+            ide,
+            [
+                "primary=cdrom",
+                "primary-slave=disk",
+                "primary-slave-version=v2",
+                "secondary-slave=disk",
+                "secondary-slave-serial=s",
+                "secondary-slave-version=v2",
+                "secondary-slave-geometry=9/8/7",
+            ]
+        );
+        assert_eq!((device("virtio-block").slot, device("rtl8139").slot), (Some(0x1a), Some(4)));
+        for (name, own) in [("fd", "floppy1"), ("c", "cdrom0"), ("b", "cdrom0"), ("ide0-cd0", "cdrom0")] {
+            assert!(setup.drive_names.contains(&(name.into(), own.into())), "{name}: {:?}", setup.drive_names);
+        }
+    }
+
+    #[test]
+    fn a_pc_has_what_pcs_usually_have_unless_it_is_to_have_nothing() {
+        let has = |words: &str| {
+            let plan = setup(words).unwrap().plan;
+            let option = |name: &str, option: &str| {
+                let device = plan.devices.iter().find(|device| device.device == name)?;
+                device.options.iter().find(|one| one.name == option).map(|one| one.value.clone())
+            };
+            let serial = plan.devices.iter().any(|device| device.device == "uart16550");
+            (serial, option("piix-ide", "secondary"), option("mc146818", "floppies"))
+        };
+        assert_eq!(has(""), (true, Some("empty".into()), Some("64".into())));
+        assert_eq!(has("-nodefaults"), (false, None, Some("0".into())));
+        assert_eq!(has("-nodefaults -serial null -device floppy,drive-type=288"), (true, None, Some("80".into())));
+    }
+
+    #[test]
+    fn firmware_is_told_the_order_of_boot_and_another_after_a_reset() {
+        let order = |words: &str| {
+            let setup = setup(words).unwrap();
+            let clock = setup.plan.devices.iter().find(|device| device.device == "mc146818").unwrap();
+            let boot = clock.options.iter().find(|option| option.name == "boot").unwrap().value.clone();
+            (boot, setup.order_after)
+        };
+        assert_eq!(order(""), ("cad".into(), None));
+        assert_eq!(order("-boot nda"), ("nda".into(), None));
+        assert_eq!(order("-boot order= -boot menu=on"), (String::new(), None));
+        assert_eq!(order("-boot once=b -boot once=d,order=c"), ("d".into(), Some("c".into())));
+    }
+
+    #[test]
     fn ports_are_those_of_a_pc() {
         let setup = setup("-device isa-serial,index=3 -device isa-parallel").unwrap();
         let options = |name: &str| {
@@ -543,7 +712,7 @@ mod tests {
             found.options.iter().map(|option| format!("{}={}", option.name, option.value)).collect::<Vec<_>>()
         };
         assert_eq!(options("uart16550"), ["port=744", "irq=3"]);
-        assert_eq!(options("parallel"), ["port=0x278"]);
+        assert_eq!(options("parallel"), ["port=632", "irq=7"]);
     }
 
     #[test]
@@ -551,7 +720,5 @@ mod tests {
         let (first, options) = list("a,,b,c=d,,e,f");
         assert_eq!(first, "a,b");
         assert_eq!((options["c"].as_str(), options["f"].as_str()), ("d,e", "on"));
-        let drive = drive(&pairs("if=floppy,file=a.img,readonly=on"));
-        assert_eq!((drive.interface.as_str(), drive.file.as_str(), drive.readonly), ("floppy", "a.img", true));
     }
 }

@@ -23,6 +23,8 @@ pub const UUID: u16 = 0x02;
 pub const RAM_SIZE: u16 = 0x03;
 /// Processors that run.
 pub const CPUS: u16 = 0x05;
+/// Key of whether nobody looks at a display.
+pub const HEADLESS: u16 = 0x04;
 /// Whether firmware offers a choice of what to boot.
 pub const BOOT_MENU: u16 = 0x0e;
 /// Processors that could run.

@@ -14,7 +14,7 @@ use device::{
     Access, AttachError, BlockStore, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan,
 };
 use items::find;
-pub use items::{BOOT_MENU, CPUS, CPUS_MAX, ID, ITEM_MAX, ItemError, Items, RAM_SIZE, SIGNATURE, UUID};
+pub use items::{BOOT_MENU, CPUS, CPUS_MAX, HEADLESS, ID, ITEM_MAX, ItemError, Items, RAM_SIZE, SIGNATURE, UUID};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 

@@ -44,10 +44,10 @@ impl Words {
         }
     }
 
-    fn set_names(&mut self, unit: &Unit, model: &[u8]) {
-        self.set_text(10, 10, &[b'C', b'F', b'0', b'0', b'0', b'0', b'1' + unit.number]);
-        self.set_text(23, 4, b"1.0");
-        self.set_text(27, 20, model);
+    fn set_names(&mut self, unit: &Unit) {
+        self.set_text(10, 10, unit.names.serial.as_bytes());
+        self.set_text(23, 4, unit.names.version.as_bytes());
+        self.set_text(27, 20, unit.names.model.as_bytes());
     }
 
     /// What both kinds have: DMA, PIO modes to 4, which DMA mode is chosen, which device it is.
@@ -76,10 +76,11 @@ impl Work<'_> {
         let (drive, unit) = (&*self.drive, &*self.unit);
         let mut words = Words([0; BYTES]);
         words.set(0, 0x0040);
-        words.set(1, unit.cylinders());
-        words.set(3, 16);
-        words.set(6, 63);
-        words.set_names(unit, b"COFFERDAM DISK");
+        let geometry = unit.geometry();
+        words.set(1, geometry.cylinders);
+        words.set(3, geometry.heads.into());
+        words.set(6, geometry.sectors.into());
+        words.set_names(unit);
         words.set(47, 0x8000 | u16::from(MULTIPLE_MAX));
         words.set_modes(drive.mode, unit.number);
         words.set(53, 0x0007);
@@ -102,7 +103,7 @@ impl Work<'_> {
         let mut words = Words([0; BYTES]);
         // A packet device, a CD-ROM, removable; it asks for a packet of 12 bytes within 50 us.
         words.set(0, 0x85c0);
-        words.set_names(unit, b"COFFERDAM CD-ROM");
+        words.set_names(unit);
         words.set_modes(drive.mode, unit.number);
         words.set(53, 0x0006);
         // ATA/ATAPI-4 to 6.

@@ -27,7 +27,7 @@ use device::{
     Access, Ahead, AttachError, Bulk, Device, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers, Scan,
 };
 use state::{CHANNELS, DRIVES, State};
-use unit::{BUFFER_BYTES, Kind, Unit};
+use unit::{BUFFER_BYTES, Geometry, Kind, Names, Unit};
 use work::Work;
 use zerocopy::FromZeros;
 
@@ -40,6 +40,12 @@ const MASTER_BYTES: u64 = CHANNELS as u64 * master::BLOCK;
 
 /// The drives, as people call them.
 const NAMES: [&str; CHANNELS * DRIVES] = ["primary", "primary-slave", "secondary", "secondary-slave"];
+
+/// More of their options: what they say of themselves.
+const SERIAL: &str = "-serial";
+const VERSION: &str = "-version";
+const MODEL: &str = "-model";
+const GEOMETRY: &str = "-geometry";
 
 /// Wish for guest memory; those for media follow.
 const MEMORY: u32 = 0;
@@ -85,13 +91,61 @@ impl Place {
 }
 
 fn specs() -> Vec<OptionSpec> {
-    let spec = |name: &&str| OptionSpec {
-        name: (*name).into(),
-        kind: OptionKind::Text,
-        default: "none".into(),
-        summary: "what is there: `none`, `disk`, `readonly` (a disk), `cdrom` or `empty` (a CD-ROM drive)".into(),
+    let spec = |name: &&str| {
+        let text = |more: &str, default: &str, summary: &str| OptionSpec {
+            name: format!("{name}{more}"),
+            kind: OptionKind::Text,
+            default: default.into(),
+            summary: summary.into(),
+        };
+        [
+            text("", "none", "what is there: `none`, `disk`, `readonly` (a disk), `cdrom` or `empty` (a CD-ROM drive)"),
+            text(SERIAL, "", "its serial number, at most 20 characters"),
+            text(VERSION, "", "its firmware's version, at most 8 characters"),
+            text(MODEL, "", "its model, at most 40 characters"),
+            text(GEOMETRY, "", "a disk's CYLINDERS/HEADS/SECTORS, if not those that its size gives"),
+        ]
     };
-    NAMES.iter().map(spec).collect()
+    NAMES.iter().flat_map(spec).collect()
+}
+
+/// What it says of itself, with these options.
+fn names(options: &Options, name: &str, kind: Kind, number: u8) -> Result<Names, OptionError> {
+    let text = |more: &str, most: usize, default: String| {
+        let option = format!("{name}{more}");
+        match options.text(&option).filter(|text| !text.is_empty()) {
+            None => Ok(default),
+            // Words of an identity have printable characters (ATA/ATAPI-6, 3.2.9).
+            Some(text) if text.len() <= most && text.bytes().all(|byte| matches!(byte, 0x20..0x7f)) => Ok(text.into()),
+            Some(text) => {
+                Err(OptionError::Value { name: option, value: text.into(), wanted: "a few characters of ASCII" })
+            }
+        }
+    };
+    let model = match kind {
+        Kind::Disk => "COFFERDAM DISK",
+        Kind::Cdrom => "COFFERDAM CD-ROM",
+    };
+    Ok(Names {
+        serial: text(SERIAL, 20, format!("CF0000{}", number + 1))?,
+        version: text(VERSION, 8, "1.0".into())?,
+        model: text(MODEL, 40, model.into())?,
+    })
+}
+
+/// A disk's geometry, if it is given one. The drive's registers have room for 65,535 cylinders, 16 heads and 255 sectors.
+fn geometry(options: &Options, name: &str) -> Result<Option<Geometry>, OptionError> {
+    let option = format!("{name}{GEOMETRY}");
+    let Some(text) = options.text(&option).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let mut numbers = text.split('/').map(|number| number.parse::<u16>().ok().filter(|number| *number > 0));
+    let mut next = || numbers.next().flatten();
+    let found = (|| {
+        let (cylinders, heads, sectors) = (next()?, next()?, next()?);
+        let heads = u8::try_from(heads).ok().filter(|heads| *heads <= 16)?;
+        Some(Geometry { cylinders, heads, sectors: u8::try_from(sectors).ok()? })
+    })();
+    let wanted = "CYLINDERS/HEADS/SECTORS, at most 65535/16/255";
+    found.map(Some).ok_or(OptionError::Value { name: option, value: text.into(), wanted })
 }
 
 fn places(options: &Options) -> Result<[Place; CHANNELS * DRIVES], OptionError> {
@@ -99,6 +153,8 @@ fn places(options: &Options) -> Result<[Place; CHANNELS * DRIVES], OptionError> 
     let mut places = [Place::Nothing; CHANNELS * DRIVES];
     for (place, name) in places.iter_mut().zip(NAMES) {
         *place = Place::of(options, name)?;
+        names(options, name, Kind::Disk, 0)?;
+        geometry(options, name)?;
     }
     Ok(places)
 }
@@ -241,7 +297,7 @@ impl Device for Ide {
     fn attach(options: &Options, powers: &mut Powers) -> Result<Ide, AttachError> {
         let mut units = [const { None }; CHANNELS * DRIVES];
         let mut wish = MEMORY;
-        for ((unit, place), number) in units.iter_mut().zip(places(options)?).zip(0..) {
+        for ((unit, place), (number, name)) in units.iter_mut().zip(places(options)?).zip((0..).zip(NAMES)) {
             let (kind, readonly) = match place {
                 Place::Nothing => continue,
                 Place::Disk { readonly } => (Kind::Disk, readonly),
@@ -255,7 +311,8 @@ impl Device for Ide {
                 None => None,
             };
             let readonly = readonly || store.as_ref().is_some_and(|store| store.readonly());
-            *unit = Some(Unit { kind, store, readonly, number });
+            let (names, geometry) = (names(options, name, kind, number)?, geometry(options, name)?);
+            *unit = Some(Unit { kind, store, readonly, number, names, geometry });
         }
         Ok(Ide { units, memory: powers.memory()?, bulk: powers.bulk()? })
     }
@@ -267,8 +324,8 @@ impl Device for Ide {
             for index in 0..DRIVES {
                 let Some(mut work) = cable.drive(index) else { continue };
                 work.reset();
-                let (cylinders, drive) = (work.unit.cylinders(), work.drive);
-                (drive.cylinders, drive.heads, drive.sectors) = (cylinders, 16, 63);
+                let (geometry, drive) = (work.unit.geometry(), work.drive);
+                (drive.cylinders, drive.heads, drive.sectors) = (geometry.cylinders, geometry.heads, geometry.sectors);
             }
         }
         state

@@ -35,6 +35,25 @@ pub(super) struct Unit {
     pub readonly: bool,
     /// Which of the four it is.
     pub number: u8,
+    /// What it says of itself.
+    pub names: Names,
+    /// Its geometry, if it is to have another than its size gives it.
+    pub geometry: Option<Geometry>,
+}
+
+/// Names in an identity (ATA/ATAPI-6, 8.15: words 10 to 19, 23 to 26, 27 to 46).
+pub(super) struct Names {
+    pub serial: String,
+    pub version: String,
+    pub model: String,
+}
+
+/// How a disk's sectors are addressed before a host says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub cylinders: u16,
+    pub heads: u8,
+    pub sectors: u8,
 }
 
 impl Unit {
@@ -47,11 +66,12 @@ impl Unit {
         }
     }
 
-    /// Cylinders of 16 heads and 63 sectors: the geometry of a disk before a host sets another.
-    pub(super) fn cylinders(&self) -> u16 {
+    /// The geometry of a disk before a host sets another: of 16 heads and 63 sectors, unless it was given one.
+    pub(super) fn geometry(&self) -> Geometry {
         /// There are never more (ATA-3, 7.7.2).
         const CYLINDERS_MAX: u64 = 16_383;
-        (self.blocks() / (16 * 63)).min(CYLINDERS_MAX) as u16
+        let cylinders = (self.blocks() / (16 * 63)).min(CYLINDERS_MAX) as u16;
+        self.geometry.unwrap_or(Geometry { cylinders, heads: 16, sectors: 63 })
     }
 
     pub(super) fn read(&mut self, offset: u64, into: &[VolatileSlice<'_>]) -> io::Result<()> {

@@ -41,7 +41,22 @@ const MEDIA: [(char, u16); 4] = [('a', 1), ('c', 2), ('d', 3), ('n', 4)];
 /// Choices that there is room for.
 const CHOICES: usize = 3;
 
-pub(super) fn specs() -> [OptionSpec; 5] {
+/// Kinds of the two disks: 15 says that the extended bytes have them, and 47 that their geometry is given.
+const DISKS: usize = 0x12;
+const DISK_KINDS: [usize; 2] = [0x19, 0x1a];
+const DISK_GEOMETRIES: [usize; 2] = [0x1b, 0x24];
+const EXTENDED: u8 = 15;
+const GIVEN: u8 = 47;
+/// No cylinder has its writing compensated; both kinds of retries are off, and more than eight heads.
+const NO_COMPENSATION: u16 = 0xffff;
+const DISK_CONTROL: u8 = 0xc0;
+const MANY_HEADS: u8 = 1 << 3;
+/// How firmware translates the four disks' addresses, two bits each.
+const TRANSLATIONS: usize = 0x39;
+/// A bit beside the third choice: the first sector of a diskette is booted whatever is in it.
+const UNCHECKED: u8 = 1;
+
+pub(super) fn specs() -> [OptionSpec; 9] {
     [
         declare::number("memory", "0", "bytes of memory below 4 GiB, told to firmware"),
         declare::number("memory_above_4g", "0", "bytes of memory above 4 GiB, told to firmware"),
@@ -52,6 +67,10 @@ pub(super) fn specs() -> [OptionSpec; 5] {
             "0",
             "types of the floppy drives, told to firmware: the first in bits 4 to 7, the second below",
         ),
+        declare::number("unchecked", "0", "1: firmware boots a diskette without a signature"),
+        declare::text("disk0", "", "the first disk's CYLINDERS/HEADS/SECTORS, told to firmware"),
+        declare::text("disk1", "", "the second's"),
+        declare::number("translations", "0", "how firmware translates addresses of the four IDE disks, two bits each"),
     ]
 }
 
@@ -63,6 +82,9 @@ pub(super) struct Setup {
     cpus: u8,
     boot: u16,
     floppies: u8,
+    unchecked: bool,
+    disks: [Option<(u16, u8, u8)>; 2],
+    translations: u8,
 }
 
 impl Setup {
@@ -87,7 +109,20 @@ impl Setup {
             let (_, medium) = medium.ok_or(refused("boot", "at most three of the letters a, c, d and n"))?;
             boot |= medium << (4 * choice);
         }
+        let disk = |name: &str| -> Result<Option<(u16, u8, u8)>, OptionError> {
+            let Some(text) = options.text(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+            let parts: Vec<u16> = text.split('/').filter_map(|part| part.parse().ok()).collect();
+            match parts.as_slice() {
+                [cylinders, heads, sectors] if *heads < 256 && *sectors < 256 => {
+                    Ok(Some((*cylinders, *heads as u8, *sectors as u8)))
+                }
+                _ => Err(refused(name, "CYLINDERS/HEADS/SECTORS")),
+            }
+        };
         Ok(Setup {
+            unchecked: byte("unchecked", 0)? != 0,
+            disks: [disk("disk0")?, disk("disk1")?],
+            translations: byte("translations", 0)?,
             memory: options.number("memory")?.unwrap_or(0),
             above_4g: options.number("memory_above_4g")?.unwrap_or(0),
             cpus,
@@ -114,7 +149,17 @@ impl Setup {
             | if self.floppies == 0 { 0 } else { HAS_FLOPPY }
             | if self.floppies & 0xf != 0 && self.floppies >> 4 != 0 { SECOND_FLOPPY } else { 0 };
         bytes[BOOT_FIRST] = self.boot as u8;
-        bytes[BOOT_THIRD] = (self.boot >> 4) as u8 & 0xf0;
+        bytes[BOOT_THIRD] = (self.boot >> 4) as u8 & 0xf0 | if self.unchecked { UNCHECKED } else { 0 };
+        bytes[TRANSLATIONS] = self.translations;
+        for (number, (cylinders, heads, sectors)) in (0..).zip(self.disks).filter_map(|(at, disk)| Some((at, disk?))) {
+            bytes[DISKS] |= EXTENDED << (4 * (1 - number));
+            bytes[DISK_KINDS[number]] = GIVEN;
+            let [low, high] = cylinders.to_le_bytes();
+            let [no_low, no_high] = NO_COMPENSATION.to_le_bytes();
+            let control = DISK_CONTROL | if heads > 8 { MANY_HEADS } else { 0 };
+            let at = DISK_GEOMETRIES[number];
+            bytes[at..at + 9].copy_from_slice(&[low, high, heads, no_low, no_high, control, low, high, sectors]);
+        }
         bytes[MORE_CPUS] = self.cpus.saturating_sub(1);
         let sum = bytes[SUMMED].iter().fold(0_u16, |sum, byte| sum.wrapping_add((*byte).into()));
         bytes[SUM..SUM + 2].copy_from_slice(&sum.to_be_bytes());
@@ -136,6 +181,19 @@ mod tests {
         for (name, value) in [("boot", "x"), ("boot", "acdn"), ("cpus", "0"), ("cpus", "256"), ("floppies", "256")] {
             assert!(Setup::of(&Options::new([(name, value)])).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn disks_are_of_the_type_whose_geometry_is_given() {
+        assert!(
+            Setup::of(&Options::new([("disk0", "1/2")])).is_err()
+                && Setup::of(&Options::new([("disk1", "x/2/3")])).is_err()
+        );
+        let told = bytes(&[("disk0", "1023/16/63"), ("disk1", "40/8/17"), ("translations", "5"), ("unchecked", "1")]);
+        assert_eq!((told[0x12], told[0x19], told[0x1a], told[0x39], told[0x38]), (0xff, 47, 47, 5, 1));
+        assert_eq!(told[0x1b..0x24], [0xff, 3, 16, 0xff, 0xff, 0xc8, 0xff, 3, 63]);
+        assert_eq!(told[0x24..0x2d], [40, 0, 8, 0xff, 0xff, 0xc0, 40, 0, 17]);
+        assert_eq!(bytes(&[("disk1", "1/1/1")])[0x12], 0x0f);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::declare;
 use crate::latch::Latch;
-use device::manifest::{self, Acpi, Class, Manifest, Range, Space, Switch};
+use device::manifest::{self, Acpi, Class, Manifest, OptionSpec, Range, Space, Switch};
 use device::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Powers, Scan};
 use std::marker::PhantomData;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -71,8 +71,26 @@ impl Wiring for Pci {
 
 /// The chip.
 pub(crate) struct Pvpanic<W> {
+    /// Those that it knows.
+    events: u64,
     panicked: Latch,
     wiring: PhantomData<W>,
+}
+
+fn specs() -> Vec<OptionSpec> {
+    vec![declare::number("events", "3", "events that it knows: 1 a panic, 2 a crash kernel that is loaded, or both")]
+}
+
+fn events(options: &Options) -> Result<u64, OptionError> {
+    match options.number("events")? {
+        None => Ok(PANICKED | CRASH_LOADED),
+        Some(events) if events & !(PANICKED | CRASH_LOADED) == 0 => Ok(events),
+        Some(_) => Err(OptionError::Value {
+            name: "events".into(),
+            value: options.text("events").unwrap_or_default().into(),
+            wanted: "0 to 3",
+        }),
+    }
 }
 
 /// What was reported since reset.
@@ -90,15 +108,17 @@ impl<W: Wiring> Device for Pvpanic<W> {
     type State = State;
 
     fn manifest(options: &Options) -> Result<Manifest, OptionError> {
-        options.check(&[])?;
+        options.check(&specs())?;
+        events(options)?;
         Ok(W::manifest(|name, summary| Manifest {
+            options: specs(),
             wishes: vec![declare::switch(Switch::Panicked, "panicked", "a guest that panicked must be noticed")],
             ..declare::nothing::<State>(name, summary, Class::System)
         }))
     }
 
-    fn attach(_: &Options, powers: &mut Powers) -> Result<Pvpanic<W>, AttachError> {
-        Ok(Pvpanic { panicked: Latch::new(powers.switch(0)?), wiring: PhantomData })
+    fn attach(options: &Options, powers: &mut Powers) -> Result<Pvpanic<W>, AttachError> {
+        Ok(Pvpanic { events: events(options)?, panicked: Latch::new(powers.switch(0)?), wiring: PhantomData })
     }
 
     fn power_on(&mut self) -> State {
@@ -110,13 +130,14 @@ impl<W: Wiring> Device for Pvpanic<W> {
     }
 
     fn read(&mut self, _: &mut State, at: Access) -> Result<u64, NoRegister> {
-        if (at.offset, at.width) == (0, 1) { Ok(PANICKED | CRASH_LOADED) } else { Err(NoRegister) }
+        if (at.offset, at.width) == (0, 1) { Ok(self.events) } else { Err(NoRegister) }
     }
 
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
         if (at.offset, at.width) != (0, 1) {
             return Err(NoRegister);
         }
+        let value = value & self.events;
         state.panicked |= u8::from(value & PANICKED != 0);
         state.crash_loaded |= u8::from(value & CRASH_LOADED != 0);
         Ok(())

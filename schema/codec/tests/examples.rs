@@ -46,7 +46,7 @@ examples! {
         machine(Boot::Flat { image: handle(1), base: 0x10_0000 }, None),
         machine(Boot::None, None),
         machine(Boot::Firmware { rom: handle(0) }, None),
-        machine(Boot::Driven(Clock::Virtual), None),
+        machine(Boot::Driven(Clock::Virtual, Some(handle(0))), None),
     ],
     Memory = [Memory {
         regions: vec![
@@ -54,7 +54,7 @@ examples! {
             GuestRegion { base: 1 << 32, handle: handle(1) },
         ],
     }],
-    AttachDevice = [AttachDevice { id: 3, host: 2, manifest: manifest(), options: vec![setting("port", "0x2f8")], carrier: Carrier::Virtio }],
+    AttachDevice = [AttachDevice { id: 3, host: 2, manifest: manifest(), options: vec![setting("port", "0x2f8")], carrier: Carrier::Virtio, slot: 4 }],
     Start = [Start],
     Retire = [Retire { host: 9, why: "It died young.".into() }],
     Button = [Button],

@@ -63,6 +63,25 @@ const BRIDGE_VENDOR: u16 = 0x8086;
 const BRIDGE_DEVICE: u16 = 0x1237;
 const BRIDGE_REVISION: u8 = 2;
 const BRIDGE_CLASS: u32 = 0x06_0000;
+/// Fast back-to-back, and medium timing of DEVSEL# (82441FX, "PCISTS").
+const BRIDGE_STATUS: u16 = 0x0280;
+/// What the bridge's further registers are after a reset (82441FX, 3.2): DBC, DRAMC, DRAMT, DRB0 to 7, CLT and SMRAM. Memory is
+/// where it is whatever they say, so they cannot be stored.
+const BRIDGE_REGISTERS: [(usize, u8); 13] = [
+    (0x53, 0x80),
+    (0x57, 0x01),
+    (0x58, 0x10),
+    (0x60, 0x01),
+    (0x61, 0x01),
+    (0x62, 0x01),
+    (0x63, 0x01),
+    (0x64, 0x01),
+    (0x65, 0x01),
+    (0x66, 0x01),
+    (0x67, 0x01),
+    (0x71, 0x10),
+    (0x72, 0x02),
+];
 /// By these, firmware knows a machine that describes itself over its configuration ports (PCI ID list, Red Hat's vendor ID).
 const VIRTUAL_VENDOR: u16 = 0x1af4;
 const VIRTUAL_MACHINE: u16 = 0x1100;
@@ -123,6 +142,10 @@ impl Function {
         let mut bridge = Function::blank(None);
         bridge.set_identity(BRIDGE_VENDOR, BRIDGE_DEVICE, BRIDGE_CLASS, BRIDGE_REVISION);
         bridge.set16(COMMAND, COMMAND_MEMORY | COMMAND_MASTER);
+        bridge.set16(STATUS, BRIDGE_STATUS);
+        for (register, value) in BRIDGE_REGISTERS {
+            bridge.config[register] = value;
+        }
         bridge.set16(SUBSYSTEM_VENDOR, VIRTUAL_VENDOR);
         bridge.set16(SUBSYSTEM, VIRTUAL_MACHINE);
         let at = usize::from(pam::REGISTER);

@@ -187,9 +187,14 @@ impl Pci {
     /// that it does not boot from. A device without a PCI identity is left alone. A manifest that makes no sense is
     /// refused in a sentence, and the bus stays as it was.
     pub fn add(&mut self, device: u8, manifest: &Manifest) -> Result<(), String> {
+        self.add_at(device, manifest, None)
+    }
+
+    /// The same, into this slot if one is given.
+    pub fn add_at(&mut self, device: u8, manifest: &Manifest, slot: Option<u8>) -> Result<(), String> {
         let Some(identity) = &manifest.pci else { return Ok(()) };
         let name = &manifest.name;
-        let place = self.place(identity).map_err(|why| format!("{name}: {why}"))?;
+        let place = self.place(identity, slot).map_err(|why| format!("{name}: {why}"))?;
         let mut free = self.free;
         let function = Function::new(device, manifest, identity, place.slot, |space, size| free.take(space, size))
             .map_err(|why| format!("{name}: {why}"))?;
@@ -202,7 +207,7 @@ impl Pci {
     }
 
     /// Where the next function goes.
-    fn place(&self, identity: &Identity) -> Result<Position, String> {
+    fn place(&self, identity: &Identity, slot: Option<u8>) -> Result<Position, String> {
         if identity.bridge_function > 0 {
             let place = Position { slot: ISA_SLOT, function: identity.bridge_function };
             return match identity.bridge_function {
@@ -213,10 +218,14 @@ impl Pci {
                 _ => Ok(place),
             };
         }
-        let taken = self.functions.iter().filter(|(place, _)| place.slot != ISA_SLOT).count() as u8;
-        match taken + FIRST_SLOT {
-            SLOTS.. => Err(format!("all {} PCI slots are taken", SLOTS - FIRST_SLOT)),
-            slot => Ok(Position { slot, function: 0 }),
+        let is_free = |slot: &u8| self.functions.iter().all(|(place, _)| place.slot != *slot);
+        let mut free = (FIRST_SLOT..SLOTS).filter(is_free);
+        let place = |slot| Position { slot, function: 0 };
+        match slot {
+            None => free.next().map(place).ok_or_else(|| format!("all {} PCI slots are taken", SLOTS - FIRST_SLOT)),
+            Some(slot) => free.find(|free| *free == slot).map(place).ok_or_else(|| {
+                format!("PCI slot {slot} is taken, or none: give one from {FIRST_SLOT} to {}", SLOTS - 1)
+            }),
         }
     }
 

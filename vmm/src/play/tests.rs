@@ -7,7 +7,7 @@ const PORT: u64 = 0x500;
 const MS: u64 = 1_000_000;
 
 fn driven(clock: Clock) -> Rig {
-    let machine = Machine { boot: Boot::Driven(clock), ..Rig::without_kvm() };
+    let machine = Machine { boot: Boot::Driven(clock, None), ..Rig::without_kvm() };
     Rig::started(machine, &[], &[toy("first", Space::Port(PORT as u16))])
 }
 

@@ -328,7 +328,7 @@ fn device_without_its_grants_is_refused() {
         rig.ask::<_, Empty>(&Rig::without_kvm(), &[]).unwrap();
         rig.give_memory(2 << 20).unwrap();
         let manifest = toy("poor", Space::Port(PORT as u16));
-        let attach = schema::vmm::AttachDevice { id: 0, host: 0, manifest, options: Vec::new(), carrier };
+        let attach = schema::vmm::AttachDevice { id: 0, host: 0, manifest, options: Vec::new(), carrier, slot: 0 };
         let refused = rig.ask::<_, Empty>(&attach, &[]).unwrap_err();
         assert!(refused.contains("poor: has no wake"), "{refused}");
     }

@@ -33,7 +33,7 @@ pub fn open_kvm() -> Result<Kvm> {
 /// What the machine boots, opened.
 pub enum OpenBoot {
     None,
-    Driven(Clock),
+    Driven { clock: Clock, rom: Option<Region<Frozen>> },
     Kernel { kernel: BlockFile, initrd: Option<BlockFile>, cmdline: String },
     Flat { image: BlockFile, base: u64 },
     Firmware { rom: Region<Frozen> },
@@ -44,7 +44,10 @@ impl OpenBoot {
     pub fn open(plan: &BootPlan, mac: &Mac) -> Result<OpenBoot> {
         Ok(match plan {
             BootPlan::None => OpenBoot::None,
-            BootPlan::Driven(clock) => OpenBoot::Driven(*clock),
+            BootPlan::Driven { clock, rom } => OpenBoot::Driven {
+                clock: *clock,
+                rom: rom.as_ref().map(|image| open_rom("-bios", image, mac)).transpose()?,
+            },
             BootPlan::Kernel { kernel, initrd, cmdline } => {
                 anyhow::ensure!(
                     cmdline.len() <= schema::vmm::CMDLINE_MAX && !cmdline.contains('\0'),
@@ -67,18 +70,7 @@ impl OpenBoot {
                 let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
                 OpenBoot::Flat { image: BlockFile::new(mac.lend(again)?)?, base: *base }
             }
-            BootPlan::Firmware { image } => {
-                let bytes = image.len() as u64;
-                anyhow::ensure!(
-                    bytes > 0 && bytes <= ROM_MAX && bytes.is_multiple_of(ROM_UNIT),
-                    "--firmware: has {bytes} bytes; an image of a ROM has a multiple of {}K, at most {}M",
-                    ROM_UNIT >> 10,
-                    ROM_MAX >> 20
-                );
-                let rom = Region::freeze("cofferdam:rom", image).context("making the firmware's ROM")?;
-                mac.claim_region(rom.as_fd())?;
-                OpenBoot::Firmware { rom }
-            }
+            BootPlan::Firmware { image } => OpenBoot::Firmware { rom: open_rom("--firmware", image, mac)? },
         })
     }
 
@@ -86,7 +78,7 @@ impl OpenBoot {
     pub fn body<'a>(&'a self, descriptors: &mut Vec<BorrowedFd<'a>>) -> Boot {
         match self {
             OpenBoot::None => Boot::None,
-            OpenBoot::Driven(clock) => Boot::Driven(*clock),
+            OpenBoot::Driven { clock, rom } => Boot::Driven(*clock, rom.as_ref().map(|rom| push(descriptors, rom))),
             OpenBoot::Kernel { kernel, initrd, cmdline } => Boot::Kernel {
                 kernel: push(descriptors, kernel),
                 initrd: initrd.as_ref().map(|initrd| push(descriptors, initrd)),
@@ -96,6 +88,20 @@ impl OpenBoot {
             OpenBoot::Firmware { rom } => Boot::Firmware { rom: push(descriptors, rom) },
         }
     }
+}
+
+/// A ROM with this image, which `flag` has given.
+fn open_rom(flag: &str, image: &[u8], mac: &Mac) -> Result<Region<Frozen>> {
+    let bytes = image.len() as u64;
+    anyhow::ensure!(
+        bytes > 0 && bytes <= ROM_MAX && bytes.is_multiple_of(ROM_UNIT),
+        "{flag}: has {bytes} bytes; an image of a ROM has a multiple of {}K, at most {}M",
+        ROM_UNIT >> 10,
+        ROM_MAX >> 20
+    );
+    let rom = Region::freeze("cofferdam:rom", image).context("making the firmware's ROM")?;
+    mac.claim_region(rom.as_fd())?;
+    Ok(rom)
 }
 
 fn open_image(what: &str, path: &Path, mac: &Mac) -> Result<BlockFile> {

@@ -39,7 +39,12 @@ pub enum BootPlan {
     /// Nothing: accesses are driven from outside.
     None,
     /// Nothing: all that happens, and time with the virtual clock, comes from outside, and switches are told of.
-    Driven(Clock),
+    Driven {
+        /// Whose time it is.
+        clock: Clock,
+        /// Where firmware would be: a ROM's image, or nothing, and then memory is there.
+        rom: Option<Vec<u8>>,
+    },
     /// A Linux kernel.
     Kernel {
         /// bzImage or ELF.
@@ -122,6 +127,8 @@ pub struct PlannedDevice {
     pub backing: Vec<Backing>,
     /// Its drives whose media can be exchanged.
     pub bays: Vec<Bay>,
+    /// Its slot of the PCI bus, if it is to have this one.
+    pub slot: Option<u8>,
     /// Where its streams go.
     pub outlet: Outlet,
     /// The program that serves it, if not this one. It must be static and speak the schema on descriptor 3.
@@ -433,6 +440,7 @@ mod tests {
             program: None,
             outlet: Outlet::Console,
             plugin: None,
+            slot: None,
             hostile: None,
         };
         Plan {

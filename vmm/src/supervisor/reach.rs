@@ -102,8 +102,14 @@ pub fn reach(
     let delivery = Arc::new(Polled::new(Wake::create()?));
     let mut assembly = Assembly::new(reach, Pci::new(pam::ALL_MEMORY), delivery, Arc::new(Wake::create()?));
     grant_here(&objects, &mut assembly, linked)?;
-    let attach =
-        AttachDevice { id: 0, host: 0, manifest: manifests[0].clone(), options: device.options.clone(), carrier };
+    let attach = AttachDevice {
+        id: 0,
+        host: 0,
+        manifest: manifests[0].clone(),
+        options: device.options.clone(),
+        carrier,
+        slot: 0,
+    };
     assembly.attach(attach, linker, None, &GuestRam::new()).map_err(|error| anyhow!("{error}"))?;
     let attached = assembly.devices.pop().context("nothing was attached")?;
     Ok(Reached { lane: attached.lane, _host: host, objects })

@@ -216,22 +216,6 @@ class Engines(unittest.TestCase):
         self.assertEqual(ask(ALARM), 0)
 
 
-class Assigned(unittest.TestCase):
-    def test_an_exchange_of_media_is_refused_for_a_plugin_has_no_drives(self):
-        try:
-            from cofferdam_device import host
-        except ImportError:
-            self.skipTest("pycapnp is missing")
-        for exchanged in (False, True):
-            assign = host._SCHEMA.Assign.new_message(devices=[{"carrier": "memory"}])
-            if exchanged:
-                assign.devices[0].init("exchanged")
-                self.assertRaisesRegex(Refusal, "a plugin has no drives", host._assigned, Thermo, assign.as_reader())
-            else:
-                options, _ = host._assigned(Thermo, assign.as_reader())
-                self.assertEqual(options["base"], 0x440)
-
-
 class Granted(unittest.TestCase):
     def test_what_was_not_granted_is_refused_with_a_sentence(self):
         powers = Powers()

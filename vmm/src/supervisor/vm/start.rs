@@ -151,6 +151,7 @@ impl Vm {
                 manifest: self.manifests[id].clone(),
                 options: device.options.clone(),
                 carrier: plan.carrier(device),
+                slot: device.slot.unwrap_or(0),
             };
             self.ask::<AttachDevice, Empty>(&attach, &[], SETUP)?;
             signals.check()?;

@@ -1,0 +1,109 @@
+//! `-device`: what QEMU's names of devices are here.
+
+use super::{Asked, list, slot};
+use crate::args::usage;
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// Ports of a PC's serial interfaces, and their interrupts.
+pub const SERIAL: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+/// The same of its parallel ones.
+const PARALLEL: [(u16, u8); 3] = [(0x378, 7), (0x278, 7), (0x3bc, 7)];
+
+/// A device under a name of QEMU's.
+struct Driver {
+    /// Its name there, and ours.
+    name: &'static str,
+    device: &'static str,
+    /// Properties there, and ours.
+    properties: &'static [(&'static str, &'static str)],
+}
+
+const fn driver(
+    name: &'static str,
+    device: &'static str,
+    properties: &'static [(&'static str, &'static str)],
+) -> Driver {
+    Driver { name, device, properties }
+}
+
+const ISA_PORT: &[(&str, &str)] = &[("iobase", "port"), ("irq", "irq")];
+
+/// Those that are called otherwise, or have properties.
+const DRIVERS: &[Driver] = &[
+    driver("isa-serial", "uart16550", ISA_PORT),
+    driver("isa-parallel", "parallel", ISA_PORT),
+    driver("isa-debug-exit", "debug-exit", &[("iobase", "port")]),
+    driver("isa-debugcon", "debug-console", &[("iobase", "port")]),
+    driver("pvpanic", "pvpanic", &[("events", "events")]),
+    driver("pvpanic-pci", "pvpanic-pci", &[("events", "events")]),
+    driver("ib700", "ib700", &[]),
+    driver("VGA", "vga", &[]),
+    driver("bochs-display", "vga", &[]),
+    driver("rtl8139", "rtl8139", &[("mac", "mac")]),
+    driver("virtio-rng-pci", "virtio-entropy", &[]),
+    driver("virtio-net-pci", "virtio-net", &[("mac", "mac")]),
+];
+/// Those that drives are in.
+const DRIVES: [&str; 4] = ["floppy", "ide-hd", "ide-cd", "virtio-blk-pci"];
+/// Those that every PC has.
+const THERE: [&str; 4] = ["isa-fdc", "piix3-ide", "i8042", "mc146818rtc"];
+
+/// Every name under which `-device` has something here.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DRIVERS.iter().map(|driver| driver.name).chain(DRIVES).chain(THERE)
+}
+
+impl Asked {
+    pub(super) fn device(&mut self, value: &str) -> Result<()> {
+        let (driver, options) = list(value);
+        let driver = options.get("driver").cloned().unwrap_or(driver);
+        if DRIVES.contains(&driver.as_str()) {
+            return self.drives.attach(&driver, &options, value);
+        }
+        if THERE.contains(&driver.as_str()) {
+            return Ok(());
+        }
+        let known = DRIVERS.iter().find(|known| known.name == driver);
+        let device = known.map_or(driver.as_str(), |known| known.device);
+        if !::devices::catalogue().iter().any(|entry| entry.name == device) {
+            return Err(usage!("-device {value}: '{driver}' is not a valid device model name"));
+        }
+        let properties = known.map_or(&[][..], |known| known.properties);
+        let mut words = vec![device.to_owned()];
+        words.extend(properties.iter().filter_map(|(name, own)| Some(format!("{own}={}", options.get(*name)?))));
+        match device {
+            "uart16550" => words.extend(self.place(&options, &SERIAL, self.serial)?),
+            "parallel" => words.extend(self.place(&options, &PARALLEL, usize::from(!self.asked.is_bare))?),
+            "debug-exit" if !options.contains_key("iobase") => words.push("port=0x501".into()),
+            "debug-console" if !options.contains_key("iobase") => words.push("port=0xe9".into()),
+            _ => {}
+        }
+        if device == "uart16550" && !options.contains_key("iobase") {
+            self.serial += 1;
+        }
+        if let Some(id) = options.get("chardev") {
+            let path = self.outlet("-device", &format!("chardev:{id}"))?;
+            words.extend(path.map(|path| format!("to={path}")));
+        }
+        if let Some(addr) = options.get("addr") {
+            words.push(format!("slot={}", slot(addr)?));
+        }
+        let id = options.get("id").cloned().unwrap_or_default();
+        self.devices.push((options.contains_key("addr"), id, words.join(",")));
+        Ok(())
+    }
+
+    /// One of a PC's ports, unless it is somewhere else.
+    fn place(&self, options: &BTreeMap<String, String>, ports: &[(u16, u8)], next: usize) -> Result<Vec<String>> {
+        if options.contains_key("iobase") {
+            return Ok(Vec::new());
+        }
+        let index = options.get("index").map_or(Some(next), |index| index.parse().ok());
+        let (port, irq) = index.and_then(|index| ports.get(index)).ok_or_else(|| {
+            usage!("-device: a PC has {} such ports; give an index below that, or an iobase", ports.len())
+        })?;
+        let irq = if options.contains_key("irq") { None } else { Some(format!("irq={irq}")) };
+        Ok(std::iter::once(format!("port={port}")).chain(irq).collect())
+    }
+}
