@@ -294,7 +294,11 @@ async def main(path, diskette):
             except ExecuteError as error:
                 print(error.error_class)
         await client.execute("quit")
-    await client.disconnect()
+    # Whoever is asked to quit may be gone before its client is.
+    try:
+        await client.disconnect()
+    except EOFError:
+        pass
 
 asyncio.run(main(*sys.argv[1:]))
 "#;

@@ -105,7 +105,7 @@ fn host_bridge_is_an_82441fx_of_which_stores_change_the_attribute_maps_alone() {
     assert_eq!(pci.set(0, 0x59, 1, 0xff), [Effect::Shadow([0x30, 0, 0, 0, 0, 0, 0])]);
     assert_eq!(pci.set(0, 0x59, 1, 0x30), [], "no change");
     assert_eq!(pci.set(0, 0x5c, 4, 0x1122_0133), [Effect::Shadow([0x30, 0, 0, 0x33, 0x01, 0x22, 0x11])]);
-    assert_eq!((pci.get(0, 0x58, 4), pci.get(0, 0x5c, 4)), (0x3000, 0x1122_0133));
+    assert_eq!((pci.get(0, 0x58, 4), pci.get(0, 0x5c, 4)), (0x3010, 0x1122_0133));
 }
 
 #[test]
