@@ -10,7 +10,7 @@ const DEVICES: [&str; 12] = [
     "uart16550,port=0x3e8,irq=4",
     "uart16550,port=0x2e8,irq=3",
     "parallel",
-    "speaker",
+    "i8254",
     "vga",
     "fw-cfg",
     "debug-console",
