@@ -11,9 +11,8 @@ loses_lives() {
     shift
     for host; do
         for _ in 1 2 3 4 5 6 7 8 9 10; do
-            restarts=$(cofferdam ps --json | tr -d ' \n\t"' | tr '{' '\n' | grep "vm:$vm,.*name:$host," |
-                sed -n 's/.*restarts:\([0-9]*\),.*/\1/p')
-            [ "${restarts:-0}" -gt 0 ] && continue 2
+            cofferdam ps --json | tr -d ' \n\t"' | tr '{' '\n' | grep "vm:$vm,.*name:$host," |
+                grep -q 'restarts:[1-9]\|state:retired' && continue 2
             sleep 1
         done
         return 1
