@@ -33,24 +33,27 @@ fn a_channel_without_drives_floats() {
     assert_eq!(bench.outputs().levels, 0);
 }
 
+/// One device on the first cable: a disk, or a drive for CDs without one.
+struct Alone<const DISK: bool>(Media);
+
+impl<const DISK: bool> World for Alone<DISK> {
+    const NAME: &'static str = super::super::NAME;
+    fn new() -> Self {
+        Alone(Media::new())
+    }
+    fn options(&self) -> Options {
+        Options::new([("primary", if DISK { "disk" } else { "empty" })])
+    }
+    fn powers(&self) -> Powers {
+        let mut powers = self.0.powers();
+        powers.stores.truncate(DISK.into());
+        powers
+    }
+}
+
 #[test]
 fn device_0_answers_for_an_absent_device_1_and_says_that_it_is_not_there() {
-    struct One(Media);
-    impl World for One {
-        const NAME: &'static str = super::super::NAME;
-        fn new() -> One {
-            One(Media::new())
-        }
-        fn options(&self) -> Options {
-            Options::new([("primary", "disk")])
-        }
-        fn powers(&self) -> Powers {
-            let mut powers = self.0.powers();
-            powers.stores.truncate(1);
-            powers
-        }
-    }
-    let mut bench = Bench::<One>::new();
+    let mut bench = Bench::<Alone<true>>::new();
     bench.write(0, 6, 1, 0xb0).unwrap();
     bench.write(0, 3, 1, 0xaa).unwrap();
     assert_eq!(bench.read(0, STATUS, 1), Ok(0));
@@ -63,20 +66,7 @@ fn device_0_answers_for_an_absent_device_1_and_says_that_it_is_not_there() {
 
 #[test]
 fn a_packet_device_says_nothing_for_an_absent_device_1() {
-    struct One(Media);
-    impl World for One {
-        const NAME: &'static str = super::super::NAME;
-        fn new() -> One {
-            One(Media::new())
-        }
-        fn options(&self) -> Options {
-            Options::new([("primary", "empty")])
-        }
-        fn powers(&self) -> Powers {
-            Powers { stores: Vec::new(), ..self.0.powers() }
-        }
-    }
-    let mut bench = Bench::<One>::new();
+    let mut bench = Bench::<Alone<false>>::new();
     bench.write(0, 6, 1, 0xb0).unwrap();
     bench.write(0, 3, 1, 0xaa).unwrap();
     for register in 1..8 {
