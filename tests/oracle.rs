@@ -6,6 +6,10 @@
 
 #[path = "oracle/accesses.rs"]
 mod accesses;
+#[path = "oracle/board.rs"]
+mod board;
+#[path = "oracle/context.rs"]
+mod context;
 #[path = "oracle/differences.rs"]
 mod differences;
 #[path = "oracle/display.rs"]
@@ -21,15 +25,18 @@ mod machine;
 mod rtl8139;
 
 use accesses::Random;
-use differences::{Context, DIFFERENCES, Difference, Seen};
+use context::{Context, Seen};
+use differences::{DIFFERENCES, Difference};
 use harness::{Place, root};
-use machine::{Access, Machine};
+use machine::{Access, Machine, Whose};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Accesses to each device.
 const COUNT: usize = 100_000;
+/// Those between which time passes, the world's for the oracle.
+const COUNT_IN_TIME: usize = 1000;
 /// The time at which both clocks stand.
 const TIME: &str = "2001-02-28T23:59:58";
 /// The network card's.
@@ -70,7 +77,7 @@ fn ours(place: &Place) -> Machine {
         &format!("rtl8139,cplus,mac={ADDRESS}"),
     ]);
     command.arg("--floppy").arg(diskette).arg("--ide").arg(disk).arg("--cdrom").arg(cd).stderr(Stdio::null());
-    Machine::start(command)
+    Machine::start(command, Whose::Ours)
 }
 
 /// What the oracle's processor does meanwhile.
@@ -100,18 +107,19 @@ fn theirs(place: &Place, processor: Processor) -> Machine {
         Processor::Stopped => command.arg("-S"),
         Processor::Halted => command.arg("-bios").arg(place.file("halt", &[HALT; FIRMWARE_BYTES])),
     };
-    Machine::start(command)
+    Machine::start(command, Whose::Theirs)
 }
 
 /// Plays the same to both and holds each difference against the table.
 fn compare(device: &'static str, input: u32, generate: fn(&mut Random, usize) -> Vec<Access>) {
-    compare_beside(Processor::Stopped, device, input, generate);
+    compare_beside(Processor::Stopped, device, input, COUNT, generate);
 }
 
 fn compare_beside(
     processor: Processor,
     device: &'static str,
     input: u32,
+    count: usize,
     generate: fn(&mut Random, usize) -> Vec<Access>,
 ) {
     if Command::new("qemu-system-x86_64").arg("--version").stdout(Stdio::null()).status().is_err() {
@@ -119,8 +127,8 @@ fn compare_beside(
         return;
     }
     let place = Place::new();
-    let accesses = generate(&mut Random(1), COUNT);
-    assert!(accesses.len() >= COUNT);
+    let accesses = generate(&mut Random(1), count);
+    assert!(accesses.len() >= count);
     let (mut ours, mut theirs) = (ours(&place), theirs(&place, processor));
     let (own, other) = std::thread::scope(|scope| {
         let other = scope.spawn(|| theirs.play(&accesses));
@@ -128,7 +136,7 @@ fn compare_beside(
     });
     let mut context = Context::default();
     let mut used: BTreeSet<&str> = BTreeSet::new();
-    let (mut unexplained, mut kinds) = (Vec::new(), BTreeMap::new());
+    let (mut unexplained, mut kinds) = (BTreeSet::new(), BTreeMap::new());
     for (at, access) in accesses.iter().enumerate() {
         context.note(access);
         let seen = Seen {
@@ -145,13 +153,13 @@ fn compare_beside(
             None => {
                 let (count, _) = kinds.entry(context.kind(access, &seen)).or_insert((0, (seen.ours, seen.theirs)));
                 *count += 1;
-                unexplained.push(at);
+                unexplained.insert(at);
             }
         }
     }
     if let Some(at) = unexplained.first() {
         for at in at.saturating_sub(SHOWN)..=*at {
-            println!("{:<22} ours {:x?} theirs {:x?}", accesses[at].line().trim_end(), own[at], other[at]);
+            println!("{:<22} ours {:x?} theirs {:x?}", accesses[at].line(Whose::Ours).trim_end(), own[at], other[at]);
         }
         for (kind, (count, (ours, theirs))) in kinds.iter().take(KINDS_SHOWN) {
             println!("{count:>6} of {kind}: {ours:#x} is {theirs:#x}");
@@ -204,8 +212,28 @@ fn the_watchdog_answers_as_the_oracle_does() {
 }
 
 #[test]
+fn the_timer_answers_as_the_oracle_does() {
+    compare("i8254", 31, board::i8254);
+}
+
+#[test]
+fn the_timer_s_counts_end_as_the_oracle_s_do() {
+    compare_beside(Processor::Halted, "i8254 (in time)", 0, COUNT_IN_TIME, board::i8254_in_time);
+}
+
+#[test]
+fn the_interrupt_controllers_answer_as_the_oracle_does() {
+    compare("i8259", 31, board::i8259);
+}
+
+#[test]
+fn the_io_apic_answers_as_the_oracle_does() {
+    compare("ioapic", 31, board::ioapic);
+}
+
+#[test]
 fn the_floppy_controller_answers_as_the_oracle_does() {
-    compare_beside(Processor::Halted, "floppy", 6, floppy::floppy);
+    compare_beside(Processor::Halted, "floppy", 6, COUNT, floppy::floppy);
 }
 
 #[test]

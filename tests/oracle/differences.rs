@@ -1,147 +1,11 @@
 //! Where the two machines differ, and how to tell. `docs/oracle.md` says which section of the data sheet decides.
 
-use crate::display::{ACCESS, PAIRED};
+use crate::board::{ENTRY, ENTRY_BITS, SELECT, WINDOW};
+use crate::context::{Context, Seen};
+use crate::display::PAIRED;
 use crate::ide;
-use crate::machine::{Access, Act};
+use crate::machine::Access;
 use crate::rtl8139;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What is known of the device from the accesses so far.
-#[derive(Default)]
-pub struct Context {
-    /// What was written last to each of the ports that matter.
-    pub last: BTreeMap<u32, u8>,
-    /// Bytes of the clock's memory that were written.
-    pub kept: BTreeSet<u8>,
-    /// The first byte of a drive's or a floppy controller's last command.
-    pub command: u8,
-    /// Words of data of a drive, and results of a floppy controller, since then.
-    pub words: usize,
-    pub results: usize,
-    /// Bytes of a command to the floppy controller, and of the data that it is given without DMA, that are still to come.
-    rest: usize,
-    /// A drive was reset, and its status not looked at since.
-    pub is_reset: bool,
-    /// The floppy controller uses DMA: the last byte of SPECIFY said so.
-    pub by_dma: bool,
-    /// The last request to the firmware configuration was a write, and nothing was selected since.
-    pub failed: bool,
-    /// The first byte of a CD-ROM drive's last packet.
-    pub packet: u8,
-    /// The display's Bochs interface has a mode on.
-    pub mode: bool,
-    /// Registers of the display's graphics controller.
-    pub graphics: [u8; 16],
-}
-
-impl Context {
-    pub fn note(&mut self, access: &Access) {
-        if access.writes() {
-            self.last.insert(access.at, access.value as u8);
-            if access.is_at(0x71) {
-                self.kept.insert(self.wrote(0x70) & 0x7f);
-            }
-        }
-        self.note_drives(access);
-    }
-
-    fn note_drives(&mut self, access: &Access) {
-        let value = access.value as u8;
-        match (access.memory, access.at, access.act) {
-            (false, 0x3cf, Act::Write) => self.graphics[usize::from(self.wrote(0x3ce) & 15)] = value,
-            (false, 0x1cf, Act::Write) if self.wrote(0x1ce) == 4 => self.mode = value & 1 != 0,
-            (false, 0x1f7 | 0x177, Act::Write) => (self.command, self.words, self.is_reset) = (value, 0, false),
-            (false, 0x3f6 | 0x376, Act::Write) => self.is_reset |= value & 4 != 0,
-            (false, 0x1f0 | 0x170, _) => {
-                if self.words == 0 && access.writes() {
-                    self.packet = value;
-                }
-                self.words += 1;
-            }
-            (true, ACCESS, Act::Write) => {
-                let control = access.value.swap_bytes();
-                self.failed = control & 0x10 != 0 || self.failed && control & 0x08 == 0;
-            }
-            (false, 0x510, Act::Write) => self.failed = false,
-            (false, 0x3f5, Act::Write) if self.rest > 0 => {
-                self.rest -= 1;
-                if self.command == 0x03 && self.rest == 0 {
-                    self.by_dma = value & 1 == 0;
-                }
-            }
-            (false, 0x3f5, Act::Write) => {
-                let data = if value & 0x1f == 0x05 && !self.by_dma { 512 } else { 0 };
-                (self.command, self.results, self.rest) = (value, 0, parameters(value) + data);
-            }
-            (false, 0x3f5, _) => self.results += 1,
-            _ => {}
-        }
-    }
-
-    /// What tells differences apart when they have no reason yet: where they are, and which levels differ.
-    pub fn kind(&self, access: &Access, seen: &Seen) -> String {
-        let direction = if access.writes() { "out" } else { "in" };
-        let place = match (access.memory, access.at) {
-            (true, at) => format!("memory {:#x}", at & !0xfff),
-            (false, port @ (0x71 | 0x1cf | 0x3c5 | 0x3cf | 0x3d5)) => {
-                format!("{port:#x} index {:#x}", self.wrote(port - 1))
-            }
-            (false, 0x3f5) => format!("0x3f5 of {:#x}, {} results before", self.command, self.results),
-            (false, 0x1f0 | 0x170) => {
-                format!("{:#x} of {:#x} packet {:#x}, word {}", access.at, self.command, self.packet, self.words)
-            }
-            (false, 0x170..0x178) => format!("{:#x} of packet {:#x}", access.at, self.packet),
-            (false, port) => format!("{port:#x} after command {:#x}", self.command),
-        };
-        format!("{direction} {place} levels {}/{}", u8::from(seen.our_level), u8::from(seen.their_level))
-    }
-
-    /// A floppy controller passes the bytes of a sector, without DMA.
-    fn is_moving(&self) -> bool {
-        self.command & 0x1f == 6 && !self.by_dma && self.results <= 512
-    }
-
-    /// Which word of a packet's answer was just read: six words are the packet's own.
-    fn answer_word(&self) -> usize {
-        self.words.saturating_sub(7)
-    }
-
-    /// What was written last to a port.
-    pub fn wrote(&self, port: u32) -> u8 {
-        self.last.get(&port).copied().unwrap_or(0)
-    }
-}
-
-/// Bytes that follow the first of a command to the floppy controller (82077AA, table 5-1).
-fn parameters(first: u8) -> usize {
-    match first & 0x1f {
-        0x02 | 0x05 | 0x06 => 8,
-        0x13 => 3,
-        0x03 | 0x0f => 2,
-        0x04 | 0x07 | 0x0a | 0x12 => 1,
-        _ => 0,
-    }
-}
-
-/// What both answered.
-pub struct Seen {
-    pub ours: u64,
-    pub theirs: u64,
-    pub our_level: bool,
-    pub their_level: bool,
-}
-
-impl Seen {
-    /// The values differ, in these bits alone.
-    pub fn only(&self, bits: u64) -> bool {
-        self.ours != self.theirs && (self.ours ^ self.theirs) & !bits == 0
-    }
-
-    /// The levels differ.
-    pub fn levels(&self) -> bool {
-        self.our_level != self.their_level
-    }
-}
 
 /// A difference that is known.
 pub struct Difference {
@@ -357,6 +221,51 @@ pub const DIFFERENCES: &[Difference] = &[
         access.is_at(0x3f5) && (number || context.command == 0x04 && seen.only(0x10))
     }),
     difference("floppy", "what DUMPREG gives", |context, access, _| access.is_at(0x3f5) && context.command == 0x0e),
+    difference("i8254", "the control word's address", |_, access, _| access.is_at(0x43) && !access.writes()),
+    difference("i8254", "the masks of memory and slots", |_, access, seen| {
+        access.is_at(0x61) && seen.ours & 0x0c != 0 && seen.theirs & 0x0c == 0 && seen.only(0x3c)
+    }),
+    difference("i8254", "the refreshes of memory", |_, access, seen| access.is_at(0x61) && seen.only(0x10)),
+    difference("i8254", "null count", null_count),
+    difference("i8254", "a count that is not loaded", |context, access, _| {
+        context.counter(access).is_some_and(|counter| !counter.looked_at_status && !counter.is_loaded)
+    }),
+    difference("i8254", "an odd count in mode 3", |context, access, seen| {
+        let is_square = context.counter(access).is_some_and(|counter| counter.mode() == 3);
+        is_square && seen.theirs == seen.ours + 1
+    }),
+    difference("i8254", "another count of a period", |context, access, _| {
+        context.counter(access).is_some_and(|counter| !counter.looked_at_status && counter.is_periodic())
+    }),
+    difference("i8254", "a mode whose upper bit does not matter", |context, access, seen| {
+        context.shown(access, seen).is_some_and(|counter| counter.control & 0x0c == 0x0c)
+    }),
+    difference("i8254", "an output that is low for a time", |context, access, seen| {
+        context.shown(access, seen).is_some_and(|counter| counter.is_counted() && counter.is_low_for_a_time())
+    }),
+    difference("i8254", "the output between a control word and its count", |context, access, seen| {
+        context.shown(access, seen).is_some_and(|counter| !counter.is_counted())
+    }),
+    difference("i8254 (in time)", "the refreshes of memory", |_, access, seen| access.is_at(0x61) && seen.only(0x10)),
+    difference("i8254 (in time)", "an output that is low for a time", |context, access, seen| {
+        context.shown(access, seen).is_some_and(|counter| counter.is_low_for_a_time())
+    }),
+    difference("i8254 (in time)", "a gate that is low in mode 0", |context, access, seen| {
+        context.shown(access, seen).is_some_and(|counter| counter.mode() == 0 && !counter.gate)
+    }),
+    difference("i8259", "an input that is high when it begins to be level triggered", |context, _, _| context.levelled),
+    difference("i8259", "a request that goes away", |context, _, _| context.withdrawn),
+    difference("i8259", "what waits behind what the second gave", |_, access, seen| {
+        access.is_at(0x20) && (seen.ours, seen.theirs) == (0x82, 0x00)
+    }),
+    difference("i8259", "the end of what is masked in special mask mode", |context, _, _| context.is_spared),
+    difference("ioapic", "its version", |context, access, _| access.is_in_memory(WINDOW) && context.wrote(SELECT) == 1),
+    difference("ioapic", "bits of an entry that mean nothing", |context, access, seen| {
+        access.is_in_memory(WINDOW) && context.wrote(SELECT) >= ENTRY && {
+            let bits = ENTRY_BITS[usize::from(context.wrote(SELECT) % 2)];
+            seen.ours == seen.theirs & bits
+        }
+    }),
     difference("vga", "planes that an even address means", |context, access, _| {
         access.memory && access.at == PAIRED && context.graphics[4] == 2
     }),
@@ -384,4 +293,9 @@ const WRITE: u8 = 0x30;
 /// Words of an identity that say where sectors are. The others are the maker's, or say what the drive can do.
 fn says_where(word: usize) -> bool {
     matches!(word, 1 | 3 | 6 | 47 | 54..=58 | 60 | 61 | 100..=103)
+}
+
+/// What was latched of a counter says whether its last count waits.
+fn null_count(context: &Context, access: &Access, seen: &Seen) -> bool {
+    context.counter(access).is_some_and(|counter| counter.looked_at_status) && seen.only(0x40)
 }

@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// Lines that are under way at once: fewer than the pipes between us hold.
 pub const UNDER_WAY: usize = 256;
 /// Looks at a register that is waited for. A machine that works beside its test program needs some hundred.
 const LOOKS_MAX: usize = 100_000;
+/// A port where nobody answers.
+const QUIET: u16 = 0x80;
 /// Accesses that are shown before one that waits in vain.
 const SHOWN: usize = 12;
 
@@ -22,7 +25,22 @@ pub enum Act {
         bits: u8,
         value: u8,
     },
+    /// An interrupt input has this level from now on.
+    Wire(bool),
+    /// So many nanoseconds pass.
+    Pass(u32),
 }
+
+/// Whose words these are, where the protocol leaves them to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    Ours,
+    /// Its time is the world's.
+    Theirs,
+}
+
+/// Where the oracle has its two 8259As.
+const THEIR_CONTROLLERS: [&str; 2] = ["/machine/unattached/device[6]", "/machine/unattached/device[7]"];
 
 /// One access, to a port or to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +64,16 @@ impl Access {
     /// Looks at a port until `bits` are `value`.
     pub const fn wait(port: u16, bits: u8, value: u8) -> Access {
         Access { act: Act::Await { bits, value }, ..Access::read(port) }
+    }
+
+    /// One of the sixteen inputs of the interrupt controllers has this level.
+    pub const fn wire(input: u32, level: bool) -> Access {
+        Access { act: Act::Wire(level), at: input, ..Access::read(0) }
+    }
+
+    /// Time passes.
+    pub const fn pass(ns: u32) -> Access {
+        Access { act: Act::Pass(ns), ..Access::read(0) }
     }
 
     /// So many bytes of memory are zero.
@@ -72,20 +100,42 @@ impl Access {
         self.act == Act::Write
     }
 
+    /// Whether what is under way must have been answered before it.
+    fn waits(&self) -> bool {
+        matches!(self.act, Act::Await { .. } | Act::Pass(_))
+    }
+
+    fn reads(&self) -> bool {
+        matches!(self.act, Act::Read | Act::Await { .. })
+    }
+
     /// Whether it is to this port.
     pub fn is_at(&self, port: u16) -> bool {
-        !self.memory && self.at == u32::from(port)
+        !self.memory && (self.reads() || self.writes()) && self.at == u32::from(port)
+    }
+
+    /// Whether it is to this address.
+    pub fn is_in_memory(&self, address: u32) -> bool {
+        self.memory && self.at == address
     }
 
     /// As the protocol says it.
-    pub fn line(&self) -> String {
+    pub fn line(&self, whose: Whose) -> String {
         let letter = match self.width {
             1 => 'b',
             2 => 'w',
             _ => 'l',
         };
-        let Access { at, value, .. } = self;
+        let Access { at, value, .. } = *self;
         match (self.act, self.memory) {
+            (Act::Wire(level), _) => {
+                let level = u8::from(level);
+                match (whose, THEIR_CONTROLLERS[at as usize / 8 % 2]) {
+                    (Whose::Ours, _) => format!("set_irq_in ioapic input {at} {level}\n"),
+                    (Whose::Theirs, path) => format!("set_irq_in {path} unnamed-gpio-in {} {level}\n", at % 8),
+                }
+            }
+            (Act::Pass(ns), _) => format!("clock_step {ns}\n"),
             (Act::Fill(bytes), _) => format!("memset {at:#x} {bytes:#x} {value:#x}\n"),
             (Act::Write, false) => format!("out{letter} {at:#x} {value:#x}\n"),
             (Act::Write, true) => format!("write{letter} {at:#x} {value:#x}\n"),
@@ -107,14 +157,15 @@ pub struct Machine {
     to: ChildStdin,
     from: BufReader<ChildStdout>,
     inputs: u32,
+    whose: Whose,
 }
 
 impl Machine {
     /// Starts it, and listens to its interrupts.
-    pub fn start(mut command: Command) -> Machine {
+    pub fn start(mut command: Command, whose: Whose) -> Machine {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the machine starts");
         let (to, from) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut machine = Machine { child, to, from: BufReader::new(from), inputs: 0 };
+        let mut machine = Machine { child, to, from: BufReader::new(from), inputs: 0, whose };
         machine.to.write_all(b"irq_intercept_in ioapic\n").expect("it listens");
         machine.answer();
         machine
@@ -125,19 +176,24 @@ impl Machine {
         let mut answers = Vec::with_capacity(accesses.len());
         let mut rest = accesses;
         while let Some(first) = rest.first() {
-            let waits = |access: &Access| matches!(access.act, Act::Await { .. });
             if let Act::Await { bits, value } = first.act {
                 let answer = self.wait(first, bits, value);
                 let at = accesses.len() - rest.len();
                 answers.push(answer.unwrap_or_else(|| {
-                    let before: String = accesses[at.saturating_sub(SHOWN)..=at].iter().map(Access::line).collect();
+                    let before: String =
+                        accesses[at.saturating_sub(SHOWN)..=at].iter().map(|access| access.line(self.whose)).collect();
                     panic!("bits {bits:#x} are never {value:#x}:\n{before}");
                 }));
                 rest = &rest[1..];
                 continue;
             }
-            let together = rest.iter().take(UNDER_WAY).take_while(|access| !waits(access)).count();
-            let lines: String = rest[..together].iter().map(Access::line).collect();
+            if let Act::Pass(ns) = first.act {
+                answers.push(self.pass(first, ns));
+                rest = &rest[1..];
+                continue;
+            }
+            let together = 1 + rest[1..].iter().take(UNDER_WAY - 1).take_while(|access| !access.waits()).count();
+            let lines: String = rest[..together].iter().map(|access| access.line(self.whose)).collect();
             self.to.write_all(lines.as_bytes()).expect("it listens");
             answers.extend((0..together).map(|_| self.answer()));
             rest = &rest[together..];
@@ -147,13 +203,30 @@ impl Machine {
 
     fn wait(&mut self, access: &Access, bits: u8, value: u8) -> Option<Answer> {
         for _ in 0..LOOKS_MAX {
-            self.to.write_all(access.line().as_bytes()).expect("it listens");
-            let answer = self.answer();
+            let answer = self.ask(access);
             if answer.value as u8 & bits == value {
                 return Some(answer);
             }
         }
         None
+    }
+
+    fn pass(&mut self, access: &Access, ns: u32) -> Answer {
+        match self.whose {
+            Whose::Ours => self.ask(access),
+            Whose::Theirs => {
+                std::thread::sleep(Duration::from_nanos(ns.into()));
+                // What has happened meanwhile is told before the second of two answers at the latest.
+                self.ask(&Access::read(QUIET));
+                self.ask(&Access::read(QUIET))
+            }
+        };
+        Answer { value: 0, inputs: self.inputs }
+    }
+
+    fn ask(&mut self, access: &Access) -> Answer {
+        self.to.write_all(access.line(self.whose).as_bytes()).expect("it listens");
+        self.answer()
     }
 
     fn answer(&mut self) -> Answer {

@@ -3,7 +3,7 @@
 //! Nothing is counted down. A counter knows when its counting element was loaded and with what, and the rest follows from the
 //! time at which somebody looks. Times are cycles of the chip's clock.
 //!
-//! Source: Intel 231244, *82C54 CHMOS Programmable Interval Timer*.
+//! Source: Intel 231164, *8254 Programmable Interval Timer*.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -14,14 +14,14 @@ const ACCESS_LOW: u8 = 0x10;
 const ACCESS_HIGH: u8 = 0x20;
 const MODE: u8 = 0x0e;
 const BCD: u8 = 0x01;
-/// What power on leaves is not defined ("Operational Description"). Here it is mode 0 with no count: no line is high, nothing comes.
+/// What power on leaves is not defined ("Operational Description", "General"). Here it is mode 0 with no count: no line is high, nothing comes.
 const AFTER_POWER_ON: u8 = 0x30;
 
-/// Bits of a status byte ("Status Byte") beside those of the control word.
+/// Bits of a status byte (figure 11) beside those of the control word.
 const STATUS_OUT: u8 = 1 << 7;
 const STATUS_NULL: u8 = 1 << 6;
 
-/// What a count of zero stands for: the most ("Programming the 82C54": 2^16 in binary, 10^4 in BCD).
+/// What a count of zero stands for: the most ("Counter": 2^16 in binary, 10^4 in BCD).
 const BINARY: u32 = 0x1_0000;
 const DECIMAL: u32 = 10_000;
 /// No count waits to be loaded.
@@ -331,7 +331,7 @@ impl Counter {
         (self.runs, self.null) = (1, 0);
     }
 
-    /// The gate has this level from now on ("Gate Pin Operations Summary").
+    /// The gate has this level from now on (figure 21).
     pub(super) fn set_gate(&mut self, level: bool, cycle: u64) {
         if level == (self.gate == 1) {
             return;

@@ -1,6 +1,6 @@
 //! The 8254 interval timer of a PC, with port 0x61: the third counter's gate, the speaker, and what a program reads beside them.
 //!
-//! Sources: Intel 231244, *82C54 CHMOS Programmable Interval Timer*; IBM, *PC/AT Technical Reference*, "System timer" and "System
+//! Sources: Intel 231164, *8254 Programmable Interval Timer*; IBM, *PC/AT Technical Reference*, "System timer" and "System
 //! board: speaker", and *PS/2 Hardware Interface Technical Reference*, "System Control Port B".
 //!
 //! It is for machines whose kernel has no interval timer: where there is one, the ports are its.
@@ -160,7 +160,7 @@ impl Device for I8254 {
     fn read(&mut self, state: &mut State, at: Access) -> Result<u64, NoRegister> {
         let Access { range, offset, width: 1, now } = at else { return Err(NoRegister) };
         match (range, offset) {
-            // The control word cannot be read ("Read Operations": no operation, three-state).
+            // The control word cannot be read (figure 14: no operation, three-state).
             (COUNTERS, CONTROL_WORD) => Err(NoRegister),
             (COUNTERS, index) => {
                 let cycle = state.cycle(now);

@@ -118,7 +118,7 @@ impl Controller {
         match level {
             true if self.inputs & bit == 0 => (self.inputs, self.edges) = (self.inputs | bit, self.edges | bit),
             true => {}
-            // A request that goes away before it is acknowledged is none ("Edge and level triggered modes").
+            // A request that goes away before it is acknowledged is none ("Edge and Level Triggered Modes").
             false => (self.inputs, self.edges) = (self.inputs & !bit, self.edges & !bit),
         }
     }
@@ -135,11 +135,11 @@ impl Controller {
             let bit = 1 << input;
             let is_served = self.in_service & bit != 0;
             let is_wanted = self.requests() & !self.mask & bit != 0;
-            // The second's more urgent ones interrupt it too ("Special fully nested mode").
+            // The second's more urgent ones interrupt it too ("The Special Fully Nest Mode").
             if is_wanted && (!is_served || self.is_nested && cascade == Some(input)) {
                 return Some(input);
             }
-            // What is masked holds nothing off ("Special mask mode").
+            // What is masked holds nothing off ("Special Mask Mode").
             if is_served && !(self.mask_mode && self.mask & bit != 0) {
                 return None;
             }
@@ -158,7 +158,7 @@ impl Controller {
         }
     }
 
-    /// A poll: the read is the acknowledgement ("Poll command").
+    /// A poll: the read is the acknowledgement ("Poll Command").
     fn acknowledge(&mut self, cascade: Option<u8>) -> u8 {
         let Some(input) = self.request(cascade) else { return 0 };
         self.edges &= !(1 << input);
@@ -186,7 +186,7 @@ impl Controller {
         }
     }
 
-    /// The first initialization word ("Initialization command words", a to f). Edges must come anew. Vectors, and which input is
+    /// The first initialization word ("Initialization Command Words", "General", a to f). Edges must come anew. Vectors, and which input is
     /// the cascade, concern a processor; on this board they are wired.
     fn initialize(&mut self, value: u8) {
         *self = Controller {
@@ -199,11 +199,11 @@ impl Controller {
         };
     }
 
-    /// The second operation word: ends and rotations ("Operation command word 2").
+    /// The second operation word: ends and rotations ("Operation Control Word 2").
     fn end(&mut self, value: u8) {
         let level = value & OCW2_LEVEL;
         let ended = match value >> 5 {
-            // What is masked is passed over in special mask mode ("Special mask mode").
+            // What is masked is passed over in special mask mode ("Special Mask Mode").
             0b001 | 0b101 => (0..INPUTS).map(|place| (self.first + place) % INPUTS).find(|input| {
                 let bit = 1 << input;
                 self.in_service & bit != 0 && !(self.mask_mode && self.mask & bit != 0)
@@ -227,12 +227,12 @@ impl Controller {
         }
     }
 
-    /// The third: what is read, and the special mask mode ("Operation command word 3").
+    /// The third: what is read, and the special mask mode ("Operation Control Word 3").
     fn choose(&mut self, value: u8) {
         if value & OCW3_SET_MASK_MODE != 0 {
             self.mask_mode = value & OCW3_MASK_MODE != 0;
         }
-        // The poll goes before the choice of a register ("Operation command word 3": P = 1 overrides).
+        // The poll goes before the choice of a register (beside figure 9: polling overrides status read).
         if value & OCW3_POLL != 0 {
             self.polls = true;
         } else if value & OCW3_CHOOSE != 0 {
