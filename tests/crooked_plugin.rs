@@ -35,6 +35,9 @@ fn main() {
     if is("never-says-hello") {
         std::thread::park();
     }
+    while is("waits-while-writable") && is_writable() {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
     if is("prints") {
         // SAFETY: the bytes are there, as many as is said; nobody cares what becomes of them, as in printf(3).
         unsafe { libc::write(1, b"to whom it may concern\n".as_ptr().cast(), 23) };
@@ -92,6 +95,13 @@ fn main() {
             sealed(&how);
         }
     }
+}
+
+/// Whether everybody may write this program: the one thing that a test can tell it while it loads.
+fn is_writable() -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let program = std::env::args().next().expect("its own name");
+    std::fs::metadata(program).is_ok_and(|file| file.permissions().mode() & 0o2 != 0)
 }
 
 /// Tries what a sealed plugin should not be able to do, again and again; the first tries may come before the seal.

@@ -149,6 +149,11 @@ fn a_wish_without_a_reason_is_found() {
 
 /// What a device answers to one read of this port, and what it says.
 fn read_once(place: &Place, plugin: &Path, port: usize) -> (String, String) {
+    driven(place, plugin, &format!("read 0 {port} 1 0\n"))
+}
+
+/// What comes of these steps, and what the device says.
+fn driven(place: &Place, plugin: &Path, steps: &str) -> (String, String) {
     let mut child = place
         .cofferdam()
         .args(["device", "drive", plugin.to_str().unwrap()])
@@ -157,7 +162,7 @@ fn read_once(place: &Place, plugin: &Path, port: usize) -> (String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(format!("read 0 {port} 1 0\n").as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(steps.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     (text(&output.stdout), text(&output.stderr))
 }
@@ -227,6 +232,20 @@ fn whatever_an_author_does_wrong_in_rust_ends_with_a_sentence() {
             ("it died: killed by the kernel for a system call", ""),
         ],
     );
+}
+
+#[test]
+fn an_operation_that_ends_two_incarnations_is_answered_by_the_third_on_a_stand_too() {
+    let Some(interpreter) = python::interpreter() else { return };
+    let place = Place::new();
+    let source = include_str!("../cli/src/device/skeleton/device.py").replace(READ, "        return 1 // 0\n");
+    let plugin = python::script(&source, "dies", interpreter, &place.path(""));
+    // The second may die before it was looked at, or after.
+    let steps = "write 0 2 2 7 0\nread 0 0 2 1\nrestart\nread 0 2 2 2\nrestart\nread 0 2 2 3\n";
+    let (answers, said) = driven(&place, &plugin, steps);
+    let answers: Vec<&str> = answers.lines().collect();
+    assert!(answers[1].contains("it died") && said.contains("ZeroDivisionError"), "{answers:#?} {said}");
+    assert!(answers[5].starts_with("0xffff "), "it was reset: {answers:#?} {said}");
 }
 
 #[test]

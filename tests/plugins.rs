@@ -7,7 +7,9 @@ mod python;
 use harness::{Place, kvm, lives, send, text, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the program says of a plugin, which it refuses.
 fn refused(place: &Place, words: &[&str]) -> String {
@@ -110,6 +112,72 @@ fn a_plugin_that_takes_for_ever_to_load_is_given_up() {
     let plugin = crooked(&place, "never-says-hello");
     let said = refused(&place, &["run", "--flat", "/dev/null", "--device", plugin.to_str().unwrap()]);
     assert!(said.contains("never-says-hello: did not say hello within 20 s") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_signal_ends_who_waits_for_a_plugin_to_load() {
+    let place = Place::new();
+    let plugin = crooked(&place, "never-says-hello");
+    for words in [&["run", "--flat", "/dev/null", "--device"][..], &["device", "check"]] {
+        let mut child = place.cofferdam().args(words).arg(&plugin).spawn().expect("the program starts");
+        // Early or late, it ends of it.
+        std::thread::sleep(Duration::from_millis(200));
+        send(child.id() as i32, libc::SIGINT);
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT), "{words:?}");
+    }
+}
+
+#[test]
+fn while_a_plugin_is_started_anew_its_supervisor_goes_on_with_everything_else() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let name = "waits-while-writable";
+    let plugin = crooked(&place, name);
+    let mut vm = place.start("goes-on", &harness::idle_guest(), &["--device", plugin.to_str().unwrap()]);
+    vm.wait_until_running();
+    let pid = |host: &str| vm.host(host)["pid"].as_i64().unwrap();
+    let is = |host: &str, state: &str| vm.host(host)["state"].as_str().unwrap().starts_with(state);
+    let mode = |mode| fs::set_permissions(&plugin, fs::Permissions::from_mode(mode)).unwrap();
+    let begin_anew = || {
+        mode(0o757);
+        send(pid(name) as i32, libc::SIGKILL);
+        wait_until("the next one loads", || is(name, "starting anew: killed"));
+    };
+
+    begin_anew();
+    assert_eq!(vm.host(name)["differences"], serde_json::json!([]));
+    send(pid("uart16550") as i32, libc::SIGKILL);
+    wait_until("another host is started anew", || vm.host("uart16550")["restarts"] == 1 && is("uart16550", "running"));
+    assert!(is(name, "starting anew: "), "{:#}", vm.host(name));
+    mode(0o755);
+    wait_until("it serves", || is(name, "running"));
+    assert_eq!(vm.host(name)["differences"], serde_json::json!([]));
+
+    begin_anew();
+    assert!(place.run(&["stop", "goes-on"]).status.success());
+    assert_eq!(vm.wait(), Some(0), "{}", vm.errors());
+}
+
+#[test]
+fn a_plugin_that_takes_for_ever_to_load_anew_is_retired() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let name = "waits-while-writable";
+    let plugin = crooked(&place, name);
+    let words = ["--device", plugin.to_str().unwrap(), "--restart", "1"];
+    let vm = place.start("for-ever", &harness::idle_guest(), &words);
+    vm.wait_until_running();
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o757)).unwrap();
+    send(vm.host(name)["pid"].as_i64().unwrap() as i32, libc::SIGKILL);
+    wait_until("it is retired", || {
+        let row = vm.host(name);
+        let state = row["state"].as_str().unwrap();
+        state.starts_with("retired: ") && state.contains("did not say hello within")
+    });
 }
 
 #[test]

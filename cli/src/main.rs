@@ -76,16 +76,15 @@ fn finish(name: &str, result: Result<u8>) -> ExitCode {
 
 fn act(asked: args::Args) -> Result<u8> {
     use args::Action;
-    let signals = Signals::hold()?;
     match asked.action {
-        Action::Demo(demo) => run::demo::demo(&demo, &signals),
-        Action::Run(run) => run::run(*run, &signals),
-        Action::Qtest(asked) => qtest::run(asked.setup()?, &signals),
+        Action::Demo(demo) => run::demo::demo(&demo, &Signals::hold()?),
+        Action::Run(run) => run::run(*run),
+        Action::Qtest(asked) => qtest::run(asked.setup()?, &Signals::hold()?),
         Action::Ps(ps) => ps::ps(&ps),
         Action::Powerdown(vm) => operate::order(&vm, schema::control::Order::Powerdown),
         Action::Stop(vm) => operate::order(&vm, schema::control::Order::Stop),
         Action::Reset(vm) => operate::order(&vm, schema::control::Order::Reset),
-        Action::Console(vm) => operate::console(&vm, &signals),
+        Action::Console(vm) => operate::console(&vm, &Signals::hold()?),
         Action::Screenshot(asked) => display::screenshot(&asked),
         Action::Eject(asked) => operate::eject(&asked),
         Action::Insert(asked) => operate::insert(&asked),
@@ -95,8 +94,8 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Device(asked) => device::device(&asked.what),
         Action::Recipe(recipe) => devices::recipe(&recipe),
         Action::Policy(asked) => policy::policy(&asked),
-        Action::Attack(attack) => run::attack::attack(&attack, &signals),
-        Action::Bench(bench) => run::bench::bench(&bench, &signals),
+        Action::Attack(attack) => run::attack::attack(&attack, &Signals::hold()?),
+        Action::Bench(bench) => run::bench::bench(&bench, &Signals::hold()?),
         Action::Completions(shell) => args::completions(&shell),
     }
 }

@@ -26,7 +26,7 @@ const RESET: u8 = 4;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
-pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
+pub fn run(asked: RunArgs) -> Result<u8> {
     let asked = asked.with_config()?;
     let mut plan = plan(&asked)?;
     let console_plan = asked.console_plan()?;
@@ -36,6 +36,8 @@ pub fn run(asked: RunArgs, signals: &Signals) -> Result<u8> {
     plan.check_demands().map_err(|error| usage!("{error:#}"))?;
     plan.shown(&manifests).map_err(|error| usage!("{error:#}"))?;
 
+    // Until now there was nothing that a signal's default would leave behind, and a plugin that was waited for.
+    let signals = &Signals::hold()?;
     let mut operators = Operators::new(runtime::Entry::claim(&plan.name)?);
     let mut console = Console::open(&console_plan)?;
     warn(&plan);

@@ -64,6 +64,10 @@ pub(crate) struct Patience {
     fresh: bool,
 }
 
+/// A call of ours that is under way.
+#[derive(Debug)]
+pub struct Asked(Key<()>);
+
 /// A call of the peer's, to be answered once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallId(Key<u64>);
@@ -156,25 +160,57 @@ impl Channel {
         deadline: Duration,
     ) -> Result<(R, Descriptors), CallError> {
         let mut patience = Patience::of(Some(deadline));
+        let asked = self.ask_in_time(body, descriptors, &patience)?;
+        self.replied_in_time(&asked, &mut patience)?.ok_or(CallError::Late)
+    }
+
+    /// Asks, and waits for nothing: [`Channel::replied`] looks for the reply. A full queue is [`CallError::Late`].
+    pub fn ask<C: Body>(&mut self, body: &C, descriptors: &[BorrowedFd<'_>]) -> Result<Asked, CallError> {
+        self.ask_in_time(body, descriptors, &Patience::of(Some(Duration::ZERO)))
+    }
+
+    /// The reply to what was asked, if it is there. Messages that came before it are kept for [`Channel::receive`], which in
+    /// turn lets go of a reply: who waits for one looks here alone.
+    pub fn replied<R: Body>(&mut self, asked: &Asked) -> Result<Option<(R, Descriptors)>, CallError> {
+        self.replied_in_time(asked, &mut Patience::of(Some(Duration::ZERO)))
+    }
+
+    fn ask_in_time<C: Body>(
+        &mut self,
+        body: &C,
+        descriptors: &[BorrowedFd<'_>],
+        patience: &Patience,
+    ) -> Result<Asked, CallError> {
         let Ok(key) = self.calls.insert(()) else { return Err(CallError::Late) };
-        let txid = key.to_bits();
-        if let Err(error) = self.send_in_time(Type::Call, txid, body, descriptors, &patience) {
-            self.calls.remove(key);
-            return Err(match error {
-                SendError::Full => CallError::Late,
-                SendError::Gone => self.gone(),
-                other => CallError::Failed(other),
-            });
+        match self.send_in_time(Type::Call, key.to_bits(), body, descriptors, patience) {
+            Ok(()) => Ok(Asked(key)),
+            Err(error) => {
+                self.calls.remove(key);
+                Err(match error {
+                    SendError::Full => CallError::Late,
+                    SendError::Gone => self.gone(),
+                    other => CallError::Failed(other),
+                })
+            }
         }
+    }
+
+    fn replied_in_time<R: Body>(
+        &mut self,
+        asked: &Asked,
+        patience: &mut Patience,
+    ) -> Result<Option<(R, Descriptors)>, CallError> {
+        let txid = asked.0.to_bits();
         loop {
-            let Admitted { header, call } = match self.admit(&mut patience) {
+            let Admitted { header, call } = match self.admit(patience) {
                 Ok(Some(admitted)) => admitted,
-                Ok(None) => return Err(CallError::Late),
+                Ok(None) => return Ok(None),
                 Err(_) => return Err(self.gone()),
             };
             match header.kind {
                 Type::Reply if header.txid == txid => {
-                    return self.open_reply(&header).map_err(|fault| CallError::Violation(self.fail(fault)));
+                    let opened = self.open_reply(&header);
+                    return opened.map(Some).map_err(|fault| CallError::Violation(self.fail(fault)));
                 }
                 Type::Error if header.txid == txid => {
                     let refused = self.open_reply::<Refusal>(&header);

@@ -22,7 +22,7 @@ mod table;
 mod wake;
 
 pub use capability::{BlockFile, Capability, Kvm, Listener, Tap, UnixStream};
-pub use channel::{CREDIT, CallId, Channel, SMALL_BODY_BYTES, WAITING_MAX};
+pub use channel::{Asked, CREDIT, CallId, Channel, SMALL_BODY_BYTES, WAITING_MAX};
 pub use connect::{Acceptor, Connect};
 pub use ends::{Packets, PipeReader, PipeWriter, pipe};
 pub use events::EventCount;

@@ -169,6 +169,23 @@ fn answer_after_the_deadline_is_dropped_and_the_channel_lives() {
 }
 
 #[test]
+fn reply_that_nobody_waits_for_is_found_once_it_is_there() {
+    let (mut supervisor, peer) = pair();
+    let asked = supervisor.ask(&Start, &[]).unwrap();
+    assert!(supervisor.replied::<Empty>(&asked).unwrap().is_none());
+    let number = txid(&peer.receive());
+    peer.send(&datagram(EVENT, 0, 0, &log("on its way")), &[]);
+    assert!(supervisor.replied::<Empty>(&asked).unwrap().is_none(), "that is not it");
+    peer.send(&datagram(REPLY, number, 0, &Empty), &[]);
+    assert!(supervisor.replied::<Empty>(&asked).unwrap().is_some());
+    let (kept, _) = supervisor.receive(LOOK).unwrap().unwrap().decode::<Log>().unwrap();
+    assert_eq!(kept, log("on its way"));
+    drop(peer);
+    let asked = supervisor.ask(&Start, &[]);
+    assert!(matches!(asked, Err(CallError::Gone)));
+}
+
+#[test]
 fn peer_that_answers_nothing_is_soon_given_up() {
     let (mut supervisor, peer) = pair();
     for _ in 0..imc::CREDIT {

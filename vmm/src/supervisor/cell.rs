@@ -177,7 +177,7 @@ fn start_host(
     }
     let (name, options) = (device.device.clone(), device.options.clone());
     let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false, exchanged: None };
-    process.assign(device.level, vec![assignment], &[&manifests[0]])?;
+    process.assign(device.level, &[assignment], &[&manifests[0]])?;
     process.grant(objects, 0, &[0])?;
     process.attach()?;
     process.seal()?;

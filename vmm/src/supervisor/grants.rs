@@ -17,7 +17,7 @@ use schema::display::SCANOUT_BYTES;
 use schema::host::{FRAMES_REGION_BYTES, Grant, Grants, HELPER_REGION_BYTES, HOST_WIDE, Level, Purpose};
 use schema::lane::Carrier;
 use schema::manifest::{Manifest, Power};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -300,8 +300,8 @@ impl Objects {
 
     /// Grants to a device host what its devices need, files only if it reads and writes them itself. `devices` are indices
     /// into the plan.
-    pub fn grant_host(&self, channel: &mut Channel, host: usize, devices: &[usize], deadline: Duration) -> Result<()> {
-        let mut bundle = Bundle::new(channel, deadline);
+    pub(super) fn host_grants(&self, host: usize, devices: &[usize]) -> Result<Vec<Batch>> {
+        let mut bundle = Bundle::default();
         bundle.host_wide(&self.hosts[host])?;
         let helper = self.helpers[host].as_ref();
         if let Some(helper) = helper {
@@ -321,18 +321,12 @@ impl Objects {
                 bundle.add(number, Purpose::Direct, *wish, 0, region)?;
             }
         }
-        bundle.flush()
+        Ok(bundle.batches)
     }
 
     /// Grants to the helper of a host what it does its work with, and no more: guest memory is not among it.
-    pub fn grant_helper(
-        &self,
-        channel: &mut Channel,
-        host: usize,
-        devices: &[usize],
-        deadline: Duration,
-    ) -> Result<()> {
-        let mut bundle = Bundle::new(channel, deadline);
+    pub(super) fn helper_grants(&self, host: usize, devices: &[usize]) -> Result<Vec<Batch>> {
+        let mut bundle = Bundle::default();
         bundle.add(HOST_WIDE, Purpose::Wake, 0, 0, &self.hosts[host].0)?;
         if let Some(helper) = &self.helpers[host] {
             bundle.helper(helper)?;
@@ -340,7 +334,7 @@ impl Objects {
         for (number, device) in devices.iter().enumerate() {
             bundle.files(number as u8, &self.devices[*device])?;
         }
-        bundle.flush()
+        Ok(bundle.batches)
     }
 
     /// Grants to a net relay the rings of `frames`, the network behind them, and the wake of host `host`.
@@ -352,7 +346,7 @@ impl Objects {
         network: &End,
         deadline: Duration,
     ) -> Result<()> {
-        let mut bundle = Bundle::new(channel, deadline);
+        let mut bundle = Bundle::default();
         bundle.add(HOST_WIDE, Purpose::Frames, 0, 0, &frames.region)?;
         bundle.add(HOST_WIDE, Purpose::Bell, 0, 0, &frames.bell)?;
         bundle.add(HOST_WIDE, Purpose::Wake, 0, 0, &self.hosts[host].0)?;
@@ -360,7 +354,7 @@ impl Objects {
             End::Tap(tap) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, tap)?,
             End::Socket(socket) => bundle.add(HOST_WIDE, Purpose::Network, 0, 0, socket)?,
         }
-        bundle.flush()
+        bundle.send(channel, deadline)
     }
 
     /// Grants to a display relay what it shows and to whom, and how it says what they do.
@@ -370,7 +364,7 @@ impl Objects {
         grants: &DisplayGrants<'_>,
         deadline: Duration,
     ) -> Result<()> {
-        let mut bundle = Bundle::new(channel, deadline);
+        let mut bundle = Bundle::default();
         for listener in grants.listeners {
             bundle.add(HOST_WIDE, Purpose::Listener, 0, 0, listener)?;
         }
@@ -379,7 +373,7 @@ impl Objects {
         bundle.add(HOST_WIDE, Purpose::Stream, 0, 0, grants.ring)?;
         bundle.add(HOST_WIDE, Purpose::Bell, 0, 0, grants.bell)?;
         bundle.add(HOST_WIDE, Purpose::Wanted, 0, 0, grants.wanted)?;
-        bundle.flush()
+        bundle.send(channel, deadline)
     }
 
     /// Grants to the VMM its side of device `id`, which host `host` serves; with `linked`, the device's side as well.
@@ -391,7 +385,7 @@ impl Objects {
         linked: bool,
         deadline: Duration,
     ) -> Result<()> {
-        let mut bundle = Bundle::new(channel, deadline);
+        let mut bundle = Bundle::default();
         let objects = &self.devices[id];
         let number = id as u8;
         let (wake, irq) = &self.hosts[host];
@@ -416,11 +410,11 @@ impl Objects {
         for (wish, region) in &objects.direct {
             bundle.add(number, Purpose::Direct, *wish, 0, region)?;
         }
-        bundle.flush()
+        bundle.send(channel, deadline)
     }
 
     /// What only the device's side needs beside files, and the vectors and switches that it shares with the VMM.
-    fn powers(&self, bundle: &mut Bundle<'_>, number: u8, objects: &DeviceObjects) -> Result<()> {
+    fn powers(&self, bundle: &mut Bundle, number: u8, objects: &DeviceObjects) -> Result<()> {
         for (vector, wake) in objects.vectors.iter().enumerate() {
             bundle.add(number, Purpose::Vector, vector as u32, 0, wake)?;
         }
@@ -449,19 +443,25 @@ impl Objects {
     }
 }
 
-/// Grants on their way, sent as many at a time as a message may carry.
-pub(super) struct Bundle<'a> {
-    channel: &'a mut Channel,
-    deadline: Duration,
-    grants: Vec<Grant>,
-    descriptors: Vec<std::os::fd::OwnedFd>,
+/// Grants, in batches.
+#[derive(Default)]
+pub(super) struct Bundle {
+    batches: Vec<Batch>,
 }
 
-impl<'a> Bundle<'a> {
-    fn new(channel: &'a mut Channel, deadline: Duration) -> Bundle<'a> {
-        Bundle { channel, deadline, grants: Vec::new(), descriptors: Vec::new() }
-    }
+/// As many grants as one message may carry.
+pub(super) struct Batch {
+    pub(super) grants: Grants,
+    descriptors: Vec<OwnedFd>,
+}
 
+impl Batch {
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+impl Bundle {
     fn host_wide(&mut self, (wake, irq): &(Wake, Wake)) -> Result<()> {
         self.add(HOST_WIDE, Purpose::Wake, 0, 0, wake)?;
         self.add(HOST_WIDE, Purpose::Irq, 0, 0, irq)
@@ -473,10 +473,7 @@ impl<'a> Bundle<'a> {
     }
 
     fn files(&mut self, number: u8, objects: &DeviceObjects) -> Result<()> {
-        for (wish, image) in &objects.images {
-            self.add_owned(number, Purpose::File, *wish, image.grant()?)?;
-        }
-        Ok(())
+        objects.images.iter().try_for_each(|(wish, image)| self.add(number, Purpose::File, *wish, 0, &image.grant()?))
     }
 
     pub(super) fn add(
@@ -487,24 +484,22 @@ impl<'a> Bundle<'a> {
         base: u64,
         what: &impl Capability,
     ) -> Result<()> {
-        let handle = what.handle(self.grants.len() as u8);
-        self.grants.push(Grant { device, purpose, number, base, handle });
-        self.descriptors.push(what.as_fd().try_clone_to_owned()?);
-        if self.grants.len() == BATCH { self.flush() } else { Ok(()) }
-    }
-
-    fn add_owned(&mut self, device: u8, purpose: Purpose, number: u32, what: impl Capability) -> Result<()> {
-        self.add(device, purpose, number, 0, &what)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.grants.is_empty() {
-            return Ok(());
+        if self.batches.last().is_none_or(|batch| batch.descriptors.len() == BATCH) {
+            self.batches.push(Batch { grants: Grants { grants: Vec::new() }, descriptors: Vec::new() });
         }
-        let grants = Grants { grants: std::mem::take(&mut self.grants) };
-        let descriptors = std::mem::take(&mut self.descriptors);
-        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-        let (schema::host::Empty, _) = self.channel.call(&grants, &borrowed, self.deadline).map_err(super::refused)?;
+        let Some(Batch { grants, descriptors }) = self.batches.last_mut() else { return Ok(()) };
+        let handle = what.handle(descriptors.len() as u8);
+        descriptors.push(what.as_fd().try_clone_to_owned()?);
+        grants.grants.push(Grant { device, purpose, number, base, handle });
+        Ok(())
+    }
+
+    /// Grants all of them, and waits for each answer until `deadline` has passed.
+    fn send(self, channel: &mut Channel, deadline: Duration) -> Result<()> {
+        for batch in self.batches {
+            let (schema::host::Empty, _) =
+                channel.call(&batch.grants, &batch.descriptors(), deadline).map_err(super::refused)?;
+        }
         Ok(())
     }
 }

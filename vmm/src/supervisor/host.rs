@@ -85,7 +85,7 @@ struct Hosted {
 }
 
 impl Host {
-    /// Spawns the first incarnation; it has still to be introduced and equipped.
+    /// Spawns the first incarnation; it has still to be set up.
     pub fn spawn(
         plan: &Plan,
         manifests: &[Manifest],
@@ -133,8 +133,9 @@ impl Host {
             None => (hostile.map_or(HOST_ROLE, |hostile| &hostile.role).to_owned(), Vec::new()),
         };
         let cpu = plan.pins.map(|pins| pins.hosts);
+        let process = begin(&program, &role, &arguments, &recipe, cpu, &group, &devices)?;
         Ok(Host {
-            process: begin(&program, &role, &arguments, &group.name, &recipe, cpu)?,
+            process,
             group,
             number,
             program,
@@ -154,21 +155,24 @@ impl Host {
         })
     }
 
-    /// Hears its hello, looks at it, and tells it what to be.
-    pub fn introduce(&mut self) -> Result<()> {
-        self.process.greet()?;
-        self.process.require_clean(Stage::Confined)?;
-        let assignments = self.devices.iter().map(|device| device.assignment.clone()).collect();
-        let planned: Vec<&Manifest> = self.devices.iter().map(|device| &device.manifest).collect();
-        self.process.assign(self.group.level, assignments, &planned)
+    /// Goes on with its set-up, as far as it need not wait. True: from now on it serves.
+    pub fn proceed(&mut self, objects: &Objects) -> Result<bool> {
+        while self.process.proceed()? {
+            if self.process.stage() == Some(Stage::Sealed) {
+                self.took.get_or_insert(self.spawned.elapsed());
+                self.lives.begin();
+                return Ok(true);
+            }
+            self.process.plan_equipment(objects, self.number, &self.group.devices)?;
+        }
+        Ok(false)
     }
 
-    /// Grants what its devices need, seals it, and looks at it again. From the seal on it serves.
-    pub fn equip(&mut self, objects: &Objects) -> Result<()> {
-        self.process.grant(objects, self.number, &self.group.devices)?;
-        self.process.attach_and_seal()?;
-        self.took.get_or_insert(self.spawned.elapsed());
-        self.lives.begin();
+    /// Waits for all of its set-up.
+    pub fn set_up(&mut self, objects: &Objects) -> Result<()> {
+        while !self.proceed(objects)? {
+            self.process.finish()?;
+        }
         Ok(())
     }
 
@@ -179,6 +183,12 @@ impl Host {
         (self.took.unwrap_or_default() * 2).clamp(SETUP_AGAIN, SETUP)
     }
 
+    /// When the incarnation that is being made is given up, if one is.
+    #[must_use]
+    pub fn gives_up_at(&self) -> Option<Instant> {
+        self.process.gives_up_at().filter(|_| self.lives.starts())
+    }
+
     /// What one of its devices declares.
     #[must_use]
     pub fn manifest(&self, index: usize) -> Option<&Manifest> {
@@ -187,7 +197,7 @@ impl Host {
 
     /// Ends its incarnation, with the reason.
     pub fn condemn(&mut self, why: String) {
-        if self.lives.runs() {
+        if self.lives.runs() || self.lives.starts() {
             self.verdict.get_or_insert(why);
             self.process.kill();
         }
@@ -238,21 +248,40 @@ impl Host {
         Ok(())
     }
 
-    /// Makes the next incarnation, which answers each set-up call within `patience`. If it cannot be made: why, and whether
-    /// another one follows.
+    /// Begins the next incarnation, which does each step of its set-up within `patience`; [`Host::go_on`] goes on with it. If it
+    /// cannot be made: why, and whether another one follows.
     pub fn restart(&mut self, objects: &Objects, patience: Duration) -> Result<(), (String, Next)> {
-        let from = Instant::now();
-        self.try_restart(objects, patience).map_err(|error| {
-            self.process.end();
-            let why = format!("could not be started anew: {error:#}");
-            self.lives.mourn(why, from.elapsed(), EndedBy::Others, self.given_up)
-        })
+        self.lives.start();
+        self.begin_anew(patience).map_err(|error| self.miscarry(objects, &error))
+    }
+
+    /// Goes on with the incarnation that begins, as far as it need not wait. True: it serves. If it cannot be made: why, and
+    /// whether another one follows.
+    pub fn go_on(&mut self, objects: &Objects) -> Result<bool, (String, Next)> {
+        self.proceed(objects).map_err(|error| self.miscarry(objects, &error))
+    }
+
+    /// Makes the next incarnation, and waits until it serves.
+    pub fn restart_and_wait(&mut self, objects: &Objects) -> Result<(), (String, Next)> {
+        self.restart(objects, SETUP)?;
+        self.set_up(objects).map_err(|error| self.miscarry(objects, &error))
+    }
+
+    /// One that was not seen to serve is charged like one that died at once, however long it took. It may have served: it begins to
+    /// before it is looked at, with the operation that its predecessor died of.
+    fn miscarry(&mut self, objects: &Objects, error: &anyhow::Error) -> (String, Next) {
+        self.process.end();
+        if self.process.ended().is_some() {
+            self.devices.iter_mut().for_each(|device| device.look_at_remains(objects, true));
+        }
+        let why = self.verdict.take().unwrap_or_else(|| format!("could not be started anew: {error:#}"));
+        self.lives.mourn(why, Duration::ZERO, EndedBy::Others, self.given_up)
     }
 
     /// Ends its incarnation, for no fault of its own, so that [`Host::refit`] can follow.
     pub fn halt(&mut self, objects: &Objects) -> Result<()> {
         ensure!(self.verdict.is_none(), "{}: is about to be started anew; try again", self.group.name);
-        ensure!(self.lives.runs() || self.lives.due().is_some(), "{}: is {}", self.group.name, self.lives.state());
+        ensure!(!self.lives.is_retired(), "{}: is {}", self.group.name, self.lives.state());
         self.process.end();
         ensure!(self.process.ended().is_some(), "{}: its process does not end; try again", self.group.name);
         self.devices.iter_mut().for_each(|device| device.look_at_remains(objects, false));
@@ -277,7 +306,7 @@ impl Host {
         for device in &mut self.devices {
             device.assignment.exchanged = Some(exchanged).filter(|_| device.index == index);
         }
-        let made = self.try_restart(objects, self.patience());
+        let made = self.begin_anew(self.patience()).and_then(|()| self.set_up(objects));
         self.devices.iter_mut().for_each(|device| device.assignment.exchanged = None);
         made.map_err(|error| {
             let said: Vec<String> = self.process.said().into_iter().map(|log| log.text).collect();
@@ -286,14 +315,14 @@ impl Host {
         })
     }
 
-    fn try_restart(&mut self, objects: &Objects, patience: Duration) -> Result<()> {
+    fn begin_anew(&mut self, patience: Duration) -> Result<()> {
         for device in &mut self.devices {
             device.assignment.poisoned = device.poison.is_some();
         }
-        self.process = begin(&self.program, &self.role, &self.arguments, &self.group.name, &self.recipe, self.cpu)?;
+        let (program, role, arguments) = (&self.program, &self.role, &self.arguments);
+        self.process = begin(program, role, arguments, &self.recipe, self.cpu, &self.group, &self.devices)?;
         self.process.patience = patience;
-        self.introduce()?;
-        self.equip(objects)
+        Ok(())
     }
 }
 
@@ -314,18 +343,22 @@ impl Hosted {
     }
 }
 
-/// Spawns an incarnation.
+/// Spawns an incarnation, which has still to be set up.
 fn begin(
     program: &Program,
     role: &str,
     arguments: &[String],
-    name: &str,
     recipe: &Recipe,
     cpu: Option<usize>,
+    group: &Group,
+    devices: &[Hosted],
 ) -> Result<Process> {
-    let process = Process::spawn_with(program, role, arguments, name, recipe.clone())?;
+    let mut process = Process::spawn_with(program, role, arguments, &group.name, recipe.clone())?;
     if let Some(cpu) = cpu {
         process.pids().try_for_each(|pid| pin(pid, cpu))?;
     }
+    let assignments: Vec<Assignment> = devices.iter().map(|device| device.assignment.clone()).collect();
+    let planned: Vec<&Manifest> = devices.iter().map(|device| &device.manifest).collect();
+    process.plan_introduction(group.level, &assignments, &planned);
     Ok(process)
 }

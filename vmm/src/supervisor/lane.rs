@@ -130,7 +130,7 @@ impl LaneObjects {
     }
 
     /// Grants the host's end to it, as that of its device `number`.
-    pub(super) fn grant_host(&self, bundle: &mut Bundle<'_>, number: u8) -> Result<()> {
+    pub(super) fn grant_host(&self, bundle: &mut Bundle, number: u8) -> Result<()> {
         match self {
             LaneObjects::Memory { request, reply } => {
                 bundle.add(number, Purpose::Request, 0, 0, &request.view)?;
@@ -151,7 +151,7 @@ impl LaneObjects {
     }
 
     /// Grants the VMM's end to it, as that of device `number`.
-    pub(super) fn grant_vmm(&self, bundle: &mut Bundle<'_>, number: u8) -> Result<()> {
+    pub(super) fn grant_vmm(&self, bundle: &mut Bundle, number: u8) -> Result<()> {
         match self {
             LaneObjects::Memory { request, reply } => {
                 bundle.add(number, Purpose::Request, 0, 0, &request.region)?;

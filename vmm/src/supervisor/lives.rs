@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// An incarnation after the first answers a set-up call within this, or a device host within twice what its first start took if that
-/// is longer: the console and the other processes wait meanwhile. Should a loaded machine take longer, the next one has its turn.
+/// An incarnation after the first does each step of its set-up within this, or a device host within twice what its first start took
+/// if that is longer: its vcpus wait meanwhile. Should a loaded machine take longer, the next one has its turn.
 pub const SETUP_AGAIN: Duration = Duration::from_secs(5);
 /// Restarts that a host is given where nobody says otherwise. Half of them come at once, which is enough for what an
 /// operator or a short lack of memory does; the others last some seconds.
@@ -54,6 +54,8 @@ enum State {
     Runs(Instant),
     /// It ended, and is started anew then.
     BacksOff(Instant, String),
+    /// It ended, and the next one is being made.
+    Starts(String),
     /// It ended for good.
     Retired(String),
 }
@@ -71,6 +73,23 @@ impl Lives {
     /// A process that runs, and may be started anew so many times, as long as its incarnations die young.
     pub fn new(allowed: u32) -> Lives {
         Lives { allowed, charged: 0, restarts: 0, state: State::Runs(Instant::now()) }
+    }
+
+    /// The next incarnation is being made.
+    pub fn start(&mut self) {
+        if let State::BacksOff(_, why) = &self.state {
+            self.state = State::Starts(why.clone());
+        }
+    }
+
+    /// Whether an incarnation is being made.
+    pub fn starts(&self) -> bool {
+        matches!(self.state, State::Starts(_))
+    }
+
+    /// Whether there is none any more.
+    pub fn is_retired(&self) -> bool {
+        matches!(self.state, State::Retired(_))
     }
 
     /// An incarnation begins to serve.
@@ -104,6 +123,7 @@ impl Lives {
         match &self.state {
             State::Runs(_) => "running".to_owned(),
             State::BacksOff(_, why) => format!("backing off: {why}"),
+            State::Starts(why) => format!("starting anew: {why}"),
             State::Retired(why) => format!("retired: {why}"),
         }
     }

@@ -1,15 +1,15 @@
 //! One child process with its channel: the VMM or a device host.
 
-use super::grants::Objects;
+mod setup;
+
 use super::refused;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use imc::Channel;
 use sandbox::{Audit, Child, End, HelperForm, Program, Recipe, Stage, Start};
 use schema::Body;
-use schema::host::{
-    Assign, Assignment, Attach, Empty, HELPER_GONE, Hello, Level, Log, Manifests, PROTOCOL, Seal, Severity,
-};
-use schema::manifest::Manifest;
+use schema::host::{HELPER_GONE, Log, Severity};
+use setup::Setup;
+pub use setup::wait_for_any;
 use std::time::Duration;
 
 /// A child answers a set-up call within this, or is given up. Generous: a loaded machine must not fail a start.
@@ -18,12 +18,6 @@ pub const SETUP: Duration = Duration::from_secs(20);
 const SAID_MAX: usize = 4;
 /// A killed process is reaped within this; the kernel needs longer only for one stuck in a driver.
 const REAP: Duration = Duration::from_secs(5);
-
-/// Of a process that ended without a word.
-const UNHEARD: &str = "ended before it said hello";
-/// The same of a plugin, whose author reads this.
-const PLUGIN_UNHEARD: &str = "ended before it said hello on its descriptor 3, as a plugin does; what it prints when it is started \
-                              by hand may say why";
 
 /// How a host ended that ended with its helper.
 const HELPER_ENDED: &str = "its helper ended, and it with it";
@@ -38,8 +32,9 @@ pub struct Process {
     pub channel: Channel,
     /// What it may be and hold.
     pub recipe: Recipe,
-    /// It answers a set-up call within this, or is given up.
+    /// It does each step of its set-up within this, or is given up.
     pub patience: Duration,
+    setup: Setup,
     /// The helper beside it, where that is a process.
     helper: Option<Helper>,
     child: Child,
@@ -85,6 +80,7 @@ impl Process {
                 channel: ours,
                 recipe,
                 patience: SETUP,
+                setup: Setup::default(),
                 helper: None,
                 child,
                 follows: false,
@@ -104,21 +100,11 @@ impl Process {
             channel: ours,
             recipe,
             patience: SETUP,
+            setup: Setup::default(),
             helper,
             child,
             follows: false,
             ended: None,
-        })
-    }
-
-    /// Waits for its hello, and its helper's.
-    pub fn greet(&mut self) -> Result<()> {
-        let patience = self.patience;
-        let unheard = if self.recipe.loading.is_some() { PLUGIN_UNHEARD } else { UNHEARD };
-        let greeted = self.channels().try_for_each(|channel| greeting(channel, patience, unheard));
-        greeted.map_err(|why| {
-            let words = self.last_words();
-            anyhow!("{}: {why}{words}", self.name)
         })
     }
 
@@ -149,63 +135,10 @@ impl Process {
         }
     }
 
-    /// Tells a device host which devices to be, and compares what they declare with what was planned; its helper too.
-    pub fn assign(&mut self, level: Level, devices: Vec<Assignment>, planned: &[&Manifest]) -> Result<()> {
-        let threaded = self.recipe.helper_of(HelperForm::Thread).is_some();
-        let assign = Assign { level, devices, threaded };
-        let declared = self.ask_each::<_, Manifests>(&assign)?;
-        ensure!(
-            declared.iter().all(|declared| declared.manifests.iter().eq(planned.iter().copied())),
-            "{}: declares another manifest than the catalogue",
-            self.name
-        );
-        Ok(())
-    }
-
-    /// Grants what host number `host` of these objects needs for `devices`, which are indices into the plan.
-    pub fn grant(&mut self, objects: &Objects, host: usize, devices: &[usize]) -> Result<()> {
-        let granted =
-            objects.grant_host(&mut self.channel, host, devices, self.patience).and_then(|()| match &mut self.helper {
-                Some(helper) => objects.grant_helper(&mut helper.channel, host, devices, self.patience),
-                None => Ok(()),
-            });
-        granted.map_err(|error| {
-            let words = self.last_words();
-            anyhow!("granting to {}: {error:#}{words}", self.name)
-        })
-    }
-
-    /// After the grants: map and construct. The helper first, which tells the host what it has.
-    pub fn attach(&mut self) -> Result<()> {
-        self.ask_each::<_, Empty>(&Attach).map(drop)
-    }
-
-    /// Gives up all that is not needed any more.
-    pub fn seal(&mut self) -> Result<()> {
-        self.ask_each::<_, Empty>(&Seal)?;
-        self.child.seal(&self.recipe).with_context(|| format!("sealing {}", self.name))
-    }
-
-    /// After the grants: attach, seal, and look at it from outside. Only then may a range be routed to it.
-    pub fn attach_and_seal(&mut self) -> Result<()> {
-        self.attach()?;
-        self.seal()?;
-        self.require_clean(Stage::Sealed)
-    }
-
     /// Asks it alone.
     pub fn ask<C: Body, R: Body>(&mut self, call: &C) -> Result<R> {
         let answer = self.channel.call(call, &[], self.patience);
         answer.map(|(answer, _)| answer).map_err(|error| self.failed(error))
-    }
-
-    /// Asks its helper, if it has one, then itself.
-    fn ask_each<C: Body, R: Body>(&mut self, call: &C) -> Result<Vec<R>> {
-        let patience = self.patience;
-        let helper = self.helper.iter_mut().map(|helper| &mut helper.channel);
-        let asked = helper.chain([&mut self.channel]).map(|channel| channel.call(call, &[], patience));
-        let answers: Result<Vec<_>, _> = asked.map(|answer| answer.map(|(answer, _)| answer)).collect();
-        answers.map_err(|error| self.failed(error))
     }
 
     /// Refuses a process whose kernel view differs from its recipe, or whose helper's does.
@@ -342,21 +275,6 @@ impl Process {
             self.ended = self.child.reap(REAP).map(|end| self.words(end));
         }
     }
-}
-
-/// The hello of a process; `unheard` is said of one that ended without.
-fn greeting(channel: &mut Channel, patience: Duration, unheard: &'static str) -> Result<()> {
-    let packet = match channel.receive(Some(patience)) {
-        Err(imc::Fault::PeerGone) => bail!(unheard),
-        received => received?.with_context(|| format!("did not say hello within {} s", patience.as_secs()))?,
-    };
-    if packet.is::<Log>() {
-        let (log, _) = packet.decode::<Log>()?;
-        bail!("{}", log.text);
-    }
-    let (hello, _) = packet.decode::<Hello>()?;
-    ensure!(hello.protocol == PROTOCOL, "speaks protocol {}, this program speaks {PROTOCOL}", hello.protocol);
-    Ok(())
 }
 
 impl Drop for Process {

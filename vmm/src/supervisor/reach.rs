@@ -91,7 +91,7 @@ pub fn reach(
         host.require_clean(Stage::Confined)?;
         let (name, options) = (device.device.clone(), device.options.clone());
         let assignment = Assignment { device: name, options, carrier, poisoned: false, exchanged: None };
-        host.assign(device.level, vec![assignment], &[&manifests[0]])?;
+        host.assign(device.level, &[assignment], &[&manifests[0]])?;
         host.grant(&objects, 0, &[0])?;
         host.attach_and_seal()?;
         Some(host)

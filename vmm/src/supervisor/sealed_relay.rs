@@ -120,7 +120,7 @@ impl SealedRelay {
     fn equip(&mut self, objects: &Objects) -> Result<()> {
         self.process.greet()?;
         self.process.require_clean(Stage::Confined)?;
-        self.process.assign(self.level, Vec::new(), &[])?;
+        self.process.assign(self.level, &[], &[])?;
         let (channel, patience) = (&mut self.process.channel, self.process.patience);
         let granted = match &mut self.task {
             Task::Frames(place) => {

@@ -15,7 +15,10 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long an answer is waited for before it is looked whether its device has died meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A device with its host, which may be killed and started anew.
 pub struct Stand {
@@ -75,8 +78,7 @@ impl Stand {
             None => Program::current()?,
         };
         let mut host = Host::spawn(&plan, &manifests, &mut objects, group, 0, Rc::new(program))?;
-        host.introduce()?;
-        host.equip(&objects)?;
+        host.set_up(&objects)?;
         let device_objects = &objects.devices[0];
         let state =
             if device_objects.lane.shares_state() { Some(StateView::new(device_objects.state.map()?)) } else { None };
@@ -110,9 +112,19 @@ impl Stand {
         self.patience = patience;
     }
 
-    /// Asks the device; gives its reply.
+    /// Asks the device; gives its reply. One that has died is not waited for.
     pub fn ask(&mut self, request: &Request) -> Result<u64, LaneError> {
-        self.carrier.call(request, self.patience)
+        let until = Instant::now() + self.patience;
+        let mut reply = self.carrier.call(request, self.patience.min(LOOK));
+        while matches!(reply, Err(LaneError::Late)) && Instant::now() < until {
+            let died = self.host.process.reap().is_some();
+            // It may have answered as the last thing that it did.
+            reply = self.carrier.resume(if died { Duration::ZERO } else { LOOK });
+            if died {
+                break;
+            }
+        }
+        reply
     }
 
     /// Asks the device without waiting for it.
@@ -197,6 +209,11 @@ impl Stand {
         self.host.process.kill();
         ensure!(self.host.process.wait_for_end(SETUP).is_some(), "a killed host does not end");
         self.host.bury(&self.objects).context("a dead host is not gone")?;
-        self.host.restart(&self.objects, SETUP).map_err(|(why, _)| anyhow!("{why}"))
+        // One that dies of what its predecessor died of may do so before it was looked at. That is poison then, and ends no third.
+        let mut made = self.host.restart_and_wait(&self.objects);
+        if made.is_err() {
+            made = self.host.restart_and_wait(&self.objects);
+        }
+        made.map_err(|(why, _)| anyhow!("{why}"))
     }
 }

@@ -39,7 +39,7 @@ pub fn time_spawn(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result<S
     clock.mark("audit after confine");
     let (name, options) = (device.device.clone(), device.options.clone());
     let assignment = Assignment { device: name, options, carrier: device.carrier, poisoned: false, exchanged: None };
-    process.assign(device.level, vec![assignment], &[&manifests[0]])?;
+    process.assign(device.level, &[assignment], &[&manifests[0]])?;
     process.grant(&objects, 0, &[0])?;
     clock.mark("assign, grants");
     process.attach()?;
@@ -65,8 +65,7 @@ pub fn time_restart(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result
     let group = plan.groups(&manifests)?.pop().context("a device has a host")?;
     let program = Rc::new(Program::current()?);
     let mut host = Host::spawn(&plan, &manifests, &mut objects, group, 0, program)?;
-    host.introduce()?;
-    host.equip(&objects)?;
+    host.set_up(&objects)?;
     let mut carrier = objects.carrier(0)?;
     access(&mut carrier)?;
 
@@ -75,7 +74,7 @@ pub fn time_restart(device: &PlannedDevice, catalogue: &dyn Catalogue) -> Result
     while host.bury(&objects).is_none() {
         ensure!(host.process.wait_for_end(SETUP).is_some(), "a killed host does not end");
     }
-    host.restart(&objects, SETUP).map_err(|(why, _)| anyhow!("{why}"))?;
+    host.restart_and_wait(&objects).map_err(|(why, _)| anyhow!("{why}"))?;
     access(&mut carrier)?;
     Ok(from.elapsed())
 }

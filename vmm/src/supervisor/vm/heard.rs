@@ -76,6 +76,9 @@ impl Vm {
     }
 
     pub(super) fn hear_host(&mut self, at: usize) {
+        if self.hosts[at].lives.starts() {
+            return self.go_on(at);
+        }
         if !self.hosts[at].lives.runs() {
             return;
         }
@@ -123,7 +126,7 @@ impl Vm {
         self.note(Severity::Warning, &name, &format!("device host ended: {why}; {what_next}"));
     }
 
-    /// Makes the next incarnation of a host.
+    /// Begins the next incarnation of a host.
     pub(super) fn restart(&mut self, at: usize) {
         if self.hosts[at].is_broken()
             && let Err(error) = self.renew(at)
@@ -132,8 +135,17 @@ impl Vm {
         }
         let patience = self.hosts[at].patience();
         match self.hosts[at].restart(&self.objects, patience) {
-            // What it logged while a call waited for its reply is no longer in its socket.
-            Ok(()) => self.hear_host(at),
+            Ok(()) => self.go_on(at),
+            Err((why, next)) => self.after_death(at, &why, next),
+        }
+    }
+
+    /// Goes on with an incarnation that is being made.
+    fn go_on(&mut self, at: usize) {
+        match self.hosts[at].go_on(&self.objects) {
+            // What it logged before its answers is no longer in its socket.
+            Ok(true) => self.hear_host(at),
+            Ok(false) => {}
             Err((why, next)) => self.after_death(at, &why, next),
         }
     }
@@ -144,12 +156,14 @@ impl Vm {
         self.ask::<Renew, Empty>(&Renew { host: at as u8 }, &[], ANSWER).map(drop)
     }
 
-    /// Makes the incarnations that are due.
+    /// Begins the incarnations that are due, and gives up those that take too long.
     pub(super) fn restart_due(&mut self) {
         let now = Instant::now();
         for at in 0..self.hosts.len() {
             if self.hosts[at].lives.due().is_some_and(|due| due <= now) {
                 self.restart(at);
+            } else if self.hosts[at].gives_up_at().is_some_and(|until| until <= now) {
+                self.go_on(at);
             }
         }
         for at in 0..self.sealed.len() {

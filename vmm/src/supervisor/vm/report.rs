@@ -86,12 +86,16 @@ fn status_of(process: &Process, level: Level, class: String, audit: bool) -> Hos
         allowed_missing: asked(false),
         ..HostStatus::default()
     };
-    if process.ended().is_some() { row } else { looked_at(row, process.audit(Stage::Sealed), audit) }
+    if process.ended().is_some() || process.is_being_set_up() {
+        row
+    } else {
+        looked_at(row, process.audit(Stage::Sealed), audit)
+    }
 }
 
 /// The helper of a host, where that is a process and lives.
 fn helper_status(host: &Host, audit: bool) -> Option<HostStatus> {
-    let (pid, recipe) = host.process.helper().filter(|_| host.process.ended().is_none())?;
+    let (pid, recipe) = host.process.helper().filter(|_| host.lives.runs())?;
     let row = HostStatus {
         name: format!("{} helper", host.process.name),
         class: "helper".to_owned(),

@@ -7,7 +7,7 @@ use crate::supervisor::input::InputRelay;
 use crate::supervisor::journal::Journal;
 use crate::supervisor::open::{OpenBoot, open_kvm, push};
 use crate::supervisor::plan::{Catalogue, Isolate, Plan};
-use crate::supervisor::process::{Process, SETUP};
+use crate::supervisor::process::{Process, SETUP, wait_for_any};
 use crate::supervisor::relay::Relay;
 use crate::supervisor::sealed_relay::{Place, SealedRelay};
 use crate::supervisor::signals::Signals;
@@ -99,14 +99,22 @@ impl Vm {
         let plugins = self.hosts.iter().filter(|host| host.process.recipe.loading.is_some()).count();
         for host in &mut self.hosts {
             host.process.patience = SETUP * plugins.max(1) as u32;
-            host.introduce()?;
-            signals.check()?;
         }
-        for host in &mut self.hosts {
-            host.equip(&self.objects)?;
+        let mut waiting: Vec<&mut Host> = self.hosts.iter_mut().collect();
+        loop {
+            let mut still = Vec::new();
+            for host in waiting {
+                if !host.proceed(&self.objects)? {
+                    still.push(host);
+                }
+            }
             signals.check()?;
+            if still.is_empty() {
+                return Ok(());
+            }
+            waiting = still;
+            wait_for(&waiting, signals)?;
         }
-        Ok(())
     }
 
     fn set_up_vmm(&mut self, plan: &Plan, boot: OpenBoot, kvm: Option<Kvm>, signals: &Signals) -> Result<()> {
@@ -178,6 +186,13 @@ impl Vm {
         self.vmm.require_clean(Stage::Sealed)?;
         signals.check()
     }
+}
+
+/// Waits until one of the hosts has something to say or is given up, or a signal has come.
+fn wait_for(hosts: &[&mut Host], signals: &Signals) -> Result<()> {
+    let sources = hosts.iter().flat_map(|host| host.process.sources()).chain([signals.as_source()]);
+    let until = hosts.iter().filter_map(|host| host.process.gives_up_at()).min();
+    wait_for_any(sources, until).context("waiting for the VM's processes")
 }
 
 /// Waiting by polling needs a processor for each side.

@@ -2,6 +2,7 @@
 
 use super::{Ended, Vm};
 use crate::supervisor::console::{Console, Typed};
+use crate::supervisor::host::Host;
 use crate::supervisor::input::InputRelay;
 use crate::supervisor::lives::Lives;
 use crate::supervisor::operator::Operators;
@@ -115,7 +116,7 @@ impl Vm {
             watch(Source::Vmm, self.vmm.pidfd(), PollFlags::POLLIN);
         }
         let now = Instant::now();
-        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.lives.runs()) {
+        for (at, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.lives.runs() || host.lives.starts()) {
             if host.words.used_up(now).is_some() {
                 watch(Source::Host(at), host.process.pidfd(), PollFlags::POLLIN);
                 continue;
@@ -160,7 +161,7 @@ impl Vm {
             watch(Source::Output, output, PollFlags::POLLOUT);
         }
         let lives = self.hosts.iter().map(|host| &host.lives).chain(self.sealed.iter().map(|relay| &relay.lives));
-        let due = lives.filter_map(Lives::due);
+        let due = lives.filter_map(Lives::due).chain(self.hosts.iter().filter_map(Host::gives_up_at));
         let due = due.map(|due| due.saturating_duration_since(now));
         let due = due.chain(self.sealed.iter().filter_map(|relay| relay.used_up(now)));
         let viewers = || self.sealed.iter().filter(|relay| relay.lives.runs()).filter_map(SealedRelay::as_viewers);
