@@ -17,8 +17,8 @@ macro_rules! files {
 
 /// The SDK for Python, as its wheel has it.
 const PYTHON: &[File] = files!("cofferdam_device/", "devices/sdk/python/cofferdam_device/",
-    "__init__.py" "declare.py" "engine.py" "host.py" "lane.py" "model.py" "powers.py" "py.typed" "scanout.py"
-    "state.py" "stream.py" "wire.py" "words.py");
+    "__init__.py" "bell.py" "declare.py" "engine.py" "host.py" "lane.py" "manifest.py" "model.py" "powers.py" "py.typed"
+    "scanout.py" "state.py" "stream.py" "wire.py" "words.py");
 const PYTHON_SCHEMA: &[File] =
     files!("cofferdam_device/schema/", "schema/", "host.capnp" "imc.capnp" "lane.capnp" "manifest.capnp");
 const PYTHON_VIRTIO: &[File] = files!("cofferdam_device/virtio/", "devices/sdk/python/cofferdam_device/virtio/",

@@ -33,8 +33,9 @@ from .declare import (
     text,
     wish,
 )
+from .bell import Bell, Latch
 from .model import Access, Device, NoRegister, Outputs
-from .powers import Bell, File, GuestMemory, Latch, OutsideGrant, Powers, Random
+from .powers import File, GuestMemory, OutsideGrant, Powers, Random
 from .scanout import Drawing, Scanout
 from .state import State, array, u8, u16, u32, u64
 from .stream import Stream

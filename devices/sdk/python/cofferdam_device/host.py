@@ -17,11 +17,13 @@ import sys
 from typing import Any, NoReturn
 
 from . import declare
-from .model import Device
+from .bell import Bell
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
 from .declare import Refusal
-from .powers import Bell, File, GuestMemory, Powers, Random
+from .manifest import manifest
+from .model import Device
+from .powers import File, GuestMemory, Powers, Random
 from .scanout import Scanout
 from .stream import Stream
 from .wire import IMC, SCHEMA
@@ -175,7 +177,7 @@ def _serve(cls: type[Device]) -> None:
         raise RuntimeError(f"{name} came where Assign should")
     try:
         options, assignment = _assigned(cls, assign)
-        declared = declare.manifest(cls, options)
+        declared = manifest(cls, options)
     except ValueError as error:
         channel.refuse(call, str(error))
         os._exit(1)

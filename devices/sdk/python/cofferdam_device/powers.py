@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
+from .bell import Ringable
 from .declare import Refusal
-
-if TYPE_CHECKING:
-    from .scanout import Scanout
-    from .stream import Stream
+from .scanout import Scanout
+from .stream import Stream
 
 T = TypeVar("T")
 
 
 class OutsideGrant(Exception):
     """An address that is not in the guest memory that was granted."""
-
-
-class Bell:
-    """An eventfd: a switch, or an MSI-X vector."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def ring(self, value: int = 1) -> None:
-        """Rings it."""
-        os.write(self._descriptor, value.to_bytes(8, "little"))
-
-
-class Ringable(Protocol):
-    """What a latch turns."""
-
-    def ring(self, value: int = 1) -> None: ...
-
-
-class Latch:
-    """Turns a switch once for each time that the state asks for it, and once more after a restart."""
-
-    def __init__(self, bell: Ringable) -> None:
-        self._bell = bell
-        self._rung: int | None = None
-
-    def settle(self, wanted: int | None) -> None:
-        """The committed state asks for this value, or for nothing."""
-        if self._rung != wanted:
-            self._rung = wanted
-            if wanted is not None:
-                self._bell.ring(wanted)
 
 
 class GuestMemory:

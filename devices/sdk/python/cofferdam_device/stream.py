@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .powers import Ringable
+from .bell import Ringable
 
 RING_BYTES = 64 << 10
 _INDEX_BYTES = 4096

@@ -29,9 +29,10 @@ from cofferdam_device import (
     wish,
     words,
 )
-from cofferdam_device.declare import manifest, parse
+from cofferdam_device.declare import parse
 from cofferdam_device.engine import Engine
 from cofferdam_device.lane import ALARM, READ, WRITE, Entry, StateRegion
+from cofferdam_device.manifest import manifest
 from cofferdam_device.scanout import SCANOUT_BYTES
 
 

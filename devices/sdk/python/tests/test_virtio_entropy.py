@@ -5,7 +5,8 @@ import pathlib
 import unittest
 
 from cofferdam_device import Random, virtio
-from cofferdam_device.declare import Options, manifest
+from cofferdam_device.declare import Options
+from cofferdam_device.manifest import manifest
 from cofferdam_device.virtio.guest import Deaths, Guest
 
 _path = pathlib.Path(__file__).parent.parent / "examples" / "virtio_entropy.py"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import declare
-from ..model import Access, Device, Outputs
+from ..model import Access, Device, NoRegister, Outputs
 from ..powers import OutsideGrant, Powers
 from . import describe, registers
 from . import state as states
 from .chain import SEGMENTS_MAX, Broken, Chain, collect
-from .describe import Function
+from .describe import COMMON, COMMON_BYTES, CONFIG, ISR, NOTIFY, NOTIFY_STEP, Function
 from .ring import Ring
 from .state import QUEUES_MAX, TRANSPORT_FEATURES
 
@@ -112,19 +112,38 @@ class Virtio(Device):
 
     def power_on(self, state: states.State) -> None:
         state.power_on(self.backend.queues)
-        self.begin_anew(state)
+        self._begin_anew(state)
 
     def check(self, state: states.State) -> bool:
         return state.is_sound(self.backend.queues, self.features(), self.memory)
 
     def read(self, state: states.State, at: Access) -> int:
-        return registers.read(self, state, at)
+        end = at.offset + at.width
+        if end <= COMMON + COMMON_BYTES:
+            return registers.read(self._view(), state, at)
+        if at.offset == ISR:
+            return state.take_isr()
+        config = self.backend.config()
+        if CONFIG <= at.offset and end <= CONFIG + len(config):
+            return int.from_bytes(config[at.offset - CONFIG : end - CONFIG], "little")
+        raise NoRegister
 
     def write(self, state: states.State, at: Access, value: int) -> None:
-        registers.write(self, state, at, value)
+        if at.offset + at.width <= COMMON + COMMON_BYTES:
+            effect = registers.write(self._view(), state, at, value)
+            if effect.was_reset:
+                self._begin_anew(state)
+            if effect.broken is not None:
+                self.broken = str(effect.broken)
+            return
+        queue, beside = divmod(at.offset - NOTIFY, NOTIFY_STEP)
+        if beside or not 0 <= queue < len(self.backend.queues):
+            raise NoRegister
+        # A doorbell that came as an access. More work than one look does is found by the next.
+        self._look(state)
 
     def scan(self, state: states.State, now: int) -> bool:
-        return self.look(state)
+        return self._look(state)
 
     def outputs(self, state: states.State) -> Outputs:
         return Outputs(levels=int(state.pin))
@@ -146,23 +165,16 @@ class Virtio(Device):
         """Features offered."""
         return self.backend.features() | TRANSPORT_FEATURES
 
-    def selected(self, state: states.State) -> Ring | None:
-        """The queue that the driver has selected, if there is one."""
-        ring = state.queues[state.queue_select] if state.queue_select < QUEUES_MAX else None
-        return ring if ring is not None and ring.size_max else None
+    def _view(self) -> registers.View:
+        return registers.View(len(self.backend.queues), self.features(), self.memory)
 
-    def begin_anew(self, state: states.State) -> None:
+    def _begin_anew(self, state: states.State) -> None:
         """After a reset into ``state`` nothing is published, and there is nothing to notify of."""
         self._done = [_Done(signals=ring.signals) for ring in state.queues]
         self._config_signals = state.config_signals
         self.broken = None
 
-    def fail(self, state: states.State, why: Broken) -> None:
-        """The driver, or the device, cannot go on without a reset (2.1.2)."""
-        self.broken = str(why)
-        state.need_reset()
-
-    def look(self, state: states.State) -> bool:
+    def _look(self, state: states.State) -> bool:
         """Looks at every queue. Says whether something was done, or is left to do."""
         changed = False
         for index, ring in enumerate(state.queues):
@@ -171,7 +183,9 @@ class Virtio(Device):
                 try:
                     changed |= self._look_at(state, index, ring)
                 except Broken as why:
-                    self.fail(state, why)
+                    # The driver, or the device, cannot go on without a reset (2.1.2).
+                    self.broken = str(why)
+                    state.need_reset()
                     changed = True
         return changed
 

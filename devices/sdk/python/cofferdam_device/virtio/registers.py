@@ -1,19 +1,16 @@
-"""The structures in the BAR, as accesses of any width see them."""
+"""The common configuration, as accesses of any width see it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ..model import Access, NoRegister
+from ..model import Access
+from ..powers import GuestMemory
 from .chain import Broken
-from .describe import COMMON, COMMON_BYTES, CONFIG, ISR, NOTIFY, NOTIFY_STEP, vectors
-from .ring import NO_VECTOR
-from .state import State, is_vector
-
-if TYPE_CHECKING:
-    from .device import Virtio
+from .describe import COMMON, vectors
+from .ring import NO_VECTOR, Ring
+from .state import QUEUES_MAX, State, is_vector
 
 _FIELDS = (
     (0x00, 4, "device_feature_select"),
@@ -38,31 +35,36 @@ _FIELDS = (
 ``queue_notify_data`` and ``queue_reset``, whose features are not offered."""
 
 
-def read(device: Virtio, state: State, at: Access) -> int:
-    """A load from the BAR."""
-    end = at.offset + at.width
-    if end <= COMMON + COMMON_BYTES:
-        return sum(part.of(_read_field(device, state, part.field)) for part in _overlaps(at))
-    if at.offset == ISR:
-        return state.take_isr()
-    config = device.backend.config()
-    if CONFIG <= at.offset and end <= CONFIG + len(config):
-        return int.from_bytes(config[at.offset - CONFIG : end - CONFIG], "little")
-    raise NoRegister
+@dataclass(slots=True)
+class View:
+    """What the registers depend on beside the state."""
+
+    queues: int
+    features: int
+    """Features offered."""
+    memory: GuestMemory
 
 
-def write(device: Virtio, state: State, at: Access, value: int) -> None:
-    """A store to the BAR."""
-    if at.offset + at.width <= COMMON + COMMON_BYTES:
-        for part in _overlaps(at):
-            whole = part.into(_read_field(device, state, part.field), value)
-            _write_field(device, state, part.field, whole)
-        return
-    queue, beside = divmod(at.offset - NOTIFY, NOTIFY_STEP)
-    if beside or not 0 <= queue < len(device.backend.queues):
-        raise NoRegister
-    # A doorbell that came as an access. More work than one look does is found by the next.
-    device.look(state)
+@dataclass(slots=True)
+class Effect:
+    """What a store did that the state alone does not tell."""
+
+    was_reset: bool = False
+    broken: Broken | None = None
+
+
+def read(view: View, state: State, at: Access) -> int:
+    """A load that lies in the common configuration."""
+    return sum(part.of(_read_field(view, state, part.field)) for part in _overlaps(at))
+
+
+def write(view: View, state: State, at: Access, value: int) -> Effect:
+    """A store that lies in the common configuration."""
+    effect = Effect()
+    for part in _overlaps(at):
+        whole = part.into(_read_field(view, state, part.field), value)
+        _write_field(view, state, part.field, whole, effect)
+    return effect
 
 
 @dataclass(slots=True)
@@ -92,15 +94,21 @@ def _overlaps(at: Access) -> Iterator[_Part]:
             yield _Part(field, 8 * (first - offset), 8 * (first - start), (1 << 8 * (last - first)) - 1)
 
 
-def _read_field(device: Virtio, state: State, field: str) -> int:
-    queue = device.selected(state)
+def _selected(state: State) -> Ring | None:
+    """The queue that the driver has selected, if there is one."""
+    ring = state.queues[state.queue_select] if state.queue_select < QUEUES_MAX else None
+    return ring if ring is not None and ring.size_max else None
+
+
+def _read_field(view: View, state: State, field: str) -> int:
+    queue = _selected(state)
     match field:
         case "device_feature":
-            return _half(device.features(), state.device_feature_select)
+            return _half(view.features, state.device_feature_select)
         case "driver_feature":
             return _half(state.driver_features, state.driver_feature_select)
         case "queue_count":
-            return len(device.backend.queues)
+            return view.queues
         case "device_feature_select" | "driver_feature_select" | "config_vector" | "status" | "queue_select":
             return int(getattr(state, field))
         case "queue_vector" if queue is None:
@@ -118,10 +126,10 @@ def _read_field(device: Virtio, state: State, field: str) -> int:
             return int(getattr(queue, field.removeprefix("queue_")))
 
 
-def _write_field(device: Virtio, state: State, field: str, value: int) -> None:
-    queue = device.selected(state)
+def _write_field(view: View, state: State, field: str, value: int, effect: Effect) -> None:
+    queue = _selected(state)
     # An event mapped to a vector that does not exist is mapped to none, which the driver reads back (4.1.5.1.2.1).
-    vector = value if is_vector(value, vectors(len(device.backend.queues))) else NO_VECTOR
+    vector = value if is_vector(value, vectors(view.queues)) else NO_VECTOR
     # What a queue is made of was fixed when it was enabled.
     free = queue if queue is not None and not queue.enabled else None
     match field:
@@ -134,9 +142,9 @@ def _write_field(device: Virtio, state: State, field: str, value: int) -> None:
             state.config_vector = vector
         case "status" if value == 0:
             state.reset()
-            device.begin_anew(state)
+            effect.was_reset, effect.broken = True, None
         case "status":
-            state.set_status(value, device.features())
+            state.set_status(value, view.features)
         case "queue_vector" if queue is not None:
             queue.vector = vector
         case "queue_size" if free is not None and free.can_have_size(value):
@@ -145,9 +153,10 @@ def _write_field(device: Virtio, state: State, field: str, value: int) -> None:
             setattr(free, field.removeprefix("queue_"), value)
         case "queue_enable" if free is not None and value == 1:
             try:
-                free.enable(device.memory)
+                free.enable(view.memory)
             except Broken as why:
-                device.fail(state, why)
+                effect.broken = why
+                state.need_reset()
         case _:
             # Read-only fields, fields of no queue, and changes that come too late.
             pass

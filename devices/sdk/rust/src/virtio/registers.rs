@@ -1,8 +1,8 @@
 //! The structures in the BAR, as accesses of any width see them.
 
 use super::describe::{COMMON, COMMON_BYTES, CONFIG, ISR, NOTIFY, NOTIFY_STEP, vectors};
-use super::ring::Ring;
-use super::state::{NO_VECTOR, State};
+use super::ring::{NO_VECTOR, Ring};
+use super::state::State;
 use super::{Backend, Done, Virtio};
 use crate::{Access, NoRegister};
 

@@ -1,7 +1,6 @@
 //! A split queue (2.7): its registers and positions as plain data, and the steps a device makes along it.
 
 use super::chain::Segments;
-use super::state::NO_VECTOR;
 use super::{Broken, QUEUE_SIZE_MAX};
 use crate::GuestMemory;
 use std::sync::atomic::{Ordering, fence};
@@ -9,6 +8,9 @@ use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// No MSI-X vector (4.1.4.3).
+pub(super) const NO_VECTOR: u16 = 0xffff;
 
 /// Bytes before the entries of either ring: flags and index.
 const RING_HEADER: u64 = 4;

@@ -1,6 +1,6 @@
 //! All of a virtio device that a guest could observe.
 
-use super::ring::Ring;
+use super::ring::{NO_VECTOR, Ring};
 use super::{Positions, QUEUES_MAX};
 use crate::GuestMemory;
 use virtio_bindings::virtio_config::{
@@ -15,9 +15,6 @@ const EVENT_INDEX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 
 /// Features that every device has from its transport.
 pub(super) const TRANSPORT_FEATURES: u64 = VERSION_1 | EVENT_INDEX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
-
-/// No MSI-X vector (4.1.4.3).
-pub(super) const NO_VECTOR: u16 = 0xffff;
 
 const DRIVER_OK: u8 = VIRTIO_CONFIG_S_DRIVER_OK as u8;
 const FEATURES_OK: u8 = VIRTIO_CONFIG_S_FEATURES_OK as u8;
