@@ -1,4 +1,4 @@
-# Devices that are plugins, in Python, C++ and Rust, under Linux's own drivers: a virtio source of random bytes, a virtio disk and
+# Devices that are plugins, in Python, C++ and Rust, under Linux's own drivers: two virtio sources of random bytes, a virtio disk and
 # the tutorial's sensors in one guest, whose plugins die meanwhile; and the IB700 watchdog in Python and C++, to the reset. That in
 # Rust is driven by legacy.sh.
 . "$here/nested/lib.sh"
@@ -15,16 +15,16 @@ head -c 4194304 /dev/urandom >"$work/disk.img"
 outside=$(sha256sum <"$work/disk.img" | cut -d ' ' -f 1)
 start devices plugins --no-reboot --console stdio --deadline 20000 --restart 100 \
     --device "$plugins/ib700.py,grant=switch" \
-    --device "$plugins/virtio_entropy.py,grant=memory+entropy" \
+    --device "$plugins/virtio_entropy.py,grant=memory+entropy" --device "$plugins/virtio_entropy-rust,grant=memory+entropy" \
     --device "$plugins/virtio_block,grant=memory+file-read,file=$work/disk.img" \
     --device "$plugins/thermo.py,base=0x450,tenths=215" --device "$plugins/thermo-cpp,base=0x460,tenths=198" \
     --device "$plugins/thermo-rust,base=0x470,tenths=173"
 check devices-boot "the guest's shell is ready" says devices 'GUEST ready' 240
 # Not before: plugins that load beside it would wait for a processor.
 start cpp watchdog --no-reboot --console stdio --device "$plugins/ib700,grant=switch"
-check random-bytes-of-both-sources "two sources, not '$(fact devices rngs)'" test "$(fact devices rngs)" = 2
+check random-bytes-of-all-sources "ours and two, not '$(fact devices rngs)'" test "$(fact devices rngs)" = 3
 drawn() { tr -d '\r' <"$work/devices.log" | grep -c '^GUEST draw virtio_rng.* 256 256 different$'; }
-check random-bytes-differ "two draws of 256 bytes from each" test "$(drawn)" = 2
+check random-bytes-differ "two draws of 256 bytes from each" test "$(drawn)" = 3
 check disk-reads-the-same "1 $outside is wanted, not '$(fact devices disk)'" test "$(fact devices disk)" = "1 $outside"
 check degrees-are-read "215 198 173, not '$(fact devices degrees)'" test "$(fact devices degrees)" = "215 198 173"
 note "interrupts of virtio queues: $(fact devices interrupts)"
@@ -33,7 +33,7 @@ note "interrupts of virtio queues: $(fact devices interrupts)"
 host() {
     cofferdam ps --json | tr -d ' \n\t"' | sed 's/},{vm:/}\n{vm:/g' | grep "name:$1," | sed -n "s/.*$2:\([0-9]*\).*/\1/p"
 }
-for name in virtio_entropy virtio_block; do
+for name in virtio_entropy virtio_entropy-rust virtio_block; do
     check "$name-answered-doorbells" "some, not '$(host "$name" doorbell)'" test "$(host "$name" doorbell)" -gt 0
 done
 tell_harness "AUDIT audit-finds-each-plugin-as-its-recipe-says $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
@@ -41,10 +41,10 @@ tell_harness "AUDIT audit-finds-each-plugin-as-its-recipe-says $(cofferdam ps --
 enter devices 'TIMES=12; . /guest/again.sh'
 for _ in 1 2; do
     sleep 2
-    kill -9 "$(host virtio_entropy pid)" "$(host virtio_block pid)"
+    kill -9 "$(host virtio_entropy pid)" "$(host virtio_entropy-rust pid)" "$(host virtio_block pid)"
 done
 check guest-notices-no-death "the same hash and as many random bytes each time" says devices "^again 64 $outside\|^again $outside 64" 120
-for name in virtio_entropy virtio_block; do
+for name in virtio_entropy virtio_entropy-rust virtio_block; do
     check "$name-was-started-anew" "restarts, not '$(host "$name" restarts)'" test "$(host "$name" restarts)" -ge 1
 done
 

@@ -20,6 +20,7 @@ const MISSING: &str = "missing";
 /// The device of the tutorial.
 const TUTORIAL: &str = "thermo";
 const PYTHON_EXAMPLES: [&str; 2] = ["ib700", "virtio_entropy"];
+const RUST_EXAMPLE: &str = "virtio_entropy";
 const CPP_EXAMPLES: [&str; 2] = ["ib700", "virtio_block"];
 /// Parts of the schema that a plugin in C++ is compiled with.
 const WIRE: [&str; 4] = ["imc", "lane", "manifest", "host"];
@@ -45,7 +46,7 @@ pub fn install_all(places: &Places<'_>, root: &Path) -> Result<()> {
         Ok(python) => python_plugins(places, &python, &work.join("python"), root)?,
         Err(why) => missing.push_str(&format!("python: {why}\n")),
     }
-    rust_plugin(places, &work.join("rust"), root)?;
+    rust_plugins(places, &work.join("rust"), root)?;
     match ["g++", "capnp", "/usr/include/capnp/compat/json.h"].iter().find_map(|need| packages::find(need).err()) {
         None => cpp_plugins(places, &work.join("cpp"), root)?,
         Some(why) => missing.push_str(&format!("cpp: {why}\n")),
@@ -109,16 +110,22 @@ fn python_plugins(places: &Places<'_>, python: &Python, work: &Path, root: &Path
     Ok(())
 }
 
-/// The plugin, compiled as the tutorial has it, and its libraries.
-fn rust_plugin(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
+/// The plugins, compiled as the tutorial has its own, and their libraries.
+fn rust_plugins(places: &Places<'_>, work: &Path, root: &Path) -> Result<()> {
     let made = tutorial(places, work, "rust")?;
+    let (example, beside) = (format!("{RUST_EXAMPLE}.rs"), made.join("src/bin"));
+    std::fs::create_dir_all(&beside)?;
+    std::fs::copy(places.top.join("devices/sdk/plugin/examples").join(&example), beside.join(&example))?;
     run(
         Command::new("cargo").args(["build", "--release", "--offline", "--target-dir", "target"]).current_dir(&made),
         places,
     )?;
-    let plugin = root.join(FOLDER).join(format!("{TUTORIAL}-rust"));
-    install(&made.join("target/release").join(TUTORIAL), &plugin)?;
-    install_libraries(&plugin, root)
+    for name in [TUTORIAL, RUST_EXAMPLE] {
+        let plugin = root.join(FOLDER).join(format!("{name}-rust"));
+        install(&made.join("target/release").join(name), &plugin)?;
+        install_libraries(&plugin, root)?;
+    }
+    Ok(())
 }
 
 /// The plugins, compiled as the tutorial's are, and their libraries.
