@@ -2,14 +2,19 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+/// A terminal that says that it is narrower does not know its width: nobody reads a letter a line.
+const NARROW: u16 = 40;
+/// The width of a table where none is known.
+const WIDE: u16 = 140;
+
 /// A table with this header.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+    if table.width().is_none_or(|width| width < NARROW) {
         // A pipe has no width to fit; people will page or grep it.
-        table.set_width(140);
+        table.set_width(WIDE);
     }
     table.set_header(header);
     table
