@@ -1,24 +1,25 @@
 //! One end of a channel to exactly one peer process.
 
 use crate::datagram::{self, DESCRIPTORS_MAX, Wait};
-use crate::header::{DATAGRAM_MAX, HEADER_BYTES, Header, Type};
-use crate::packet::{Datagram, Descriptors, Home, Packet, body_of, one_to_one, open, slots};
+use crate::header::{DATAGRAM_MAX, Header, Type};
+use crate::outgoing::{Outgoing, write};
+use crate::packet::{CallId, Datagram, Descriptors, Home, Packet, body_of, open, slots};
+use crate::patience::Patience;
 use crate::socket;
 use crate::table::{Key, Table};
-use crate::wake::poll_timeout;
 use crate::{CallError, Fault, SendError};
 use capnp::Word;
 use nix::errno::Errno;
-use nix::poll::{self, PollFd, PollFlags, PollTimeout};
+use nix::poll::PollFlags;
 use nix::sys::socket::Shutdown;
+use schema::Body;
 use schema::host::Refusal;
-use schema::{Body, Scratch};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most calls under way in each direction. A peer that leaves so many unanswered has stopped working.
 pub const CREDIT: usize = 64;
@@ -56,21 +57,9 @@ pub(crate) enum Holders {
     Shared,
 }
 
-/// How long to wait for a datagram.
-pub(crate) struct Patience {
-    wait: Option<Duration>,
-    end: Option<Instant>,
-    /// Nothing has been waited for yet.
-    fresh: bool,
-}
-
 /// A call of ours that is under way.
 #[derive(Debug)]
 pub struct Asked(Key<()>);
-
-/// A call of the peer's, to be answered once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallId(Key<u64>);
 
 impl Channel {
     /// A new channel; one end is meant for a process about to be started.
@@ -462,7 +451,7 @@ impl Channel {
     }
 
     fn ready(&self, events: PollFlags, patience: &Patience) -> Result<bool, Errno> {
-        ready(self.socket.as_fd(), events, patience)
+        patience.until_ready(self.socket.as_fd(), events)
     }
 
     /// Closes the channel over the first fault; returns that one.
@@ -484,9 +473,6 @@ impl Channel {
     }
 }
 
-/// Largest body of [`Channel::tell_by_write`]: a log line, with room to spare; it is built on the stack.
-pub const SMALL_BODY_BYTES: usize = 1024;
-
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -504,104 +490,4 @@ struct Admitted {
     header: Header,
     /// For a call: that it is owed an answer.
     call: Option<CallId>,
-}
-
-impl Patience {
-    /// Begins now; `None`: for ever.
-    pub(crate) fn of(wait: Option<Duration>) -> Patience {
-        let end = wait.filter(|wait| !wait.is_zero()).and_then(|wait| Instant::now().checked_add(wait));
-        Patience { wait, end, fresh: true }
-    }
-
-    /// Whether nothing may be waited for at all.
-    pub(crate) fn is_none(&self) -> bool {
-        self.wait.is_some_and(|wait| wait.is_zero())
-    }
-
-    /// Whether the whole time is to be waited now, for the first time.
-    fn begin(&mut self) -> bool {
-        std::mem::take(&mut self.fresh) && !self.is_none()
-    }
-
-    fn left(&self) -> Option<Duration> {
-        if self.is_none() { self.wait } else { self.end.map(|end| end.saturating_duration_since(Instant::now())) }
-    }
-}
-
-/// Waits until the socket is ready, as long as patience lasts. An error or a hang-up is ready, too: the next call says
-/// which.
-pub(crate) fn ready(socket: BorrowedFd<'_>, events: PollFlags, patience: &Patience) -> Result<bool, Errno> {
-    loop {
-        let left = patience.left();
-        let mut polled = [PollFd::new(socket, events)];
-        match poll::poll(&mut polled, left.map_or(PollTimeout::NONE, poll_timeout)) {
-            Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Where datagrams are put together. Its memory is used again for each.
-pub(crate) struct Outgoing {
-    scratch: Scratch,
-    datagram: Vec<u8>,
-}
-
-impl Default for Outgoing {
-    fn default() -> Self {
-        Outgoing { scratch: Scratch::default(), datagram: Vec::with_capacity(DATAGRAM_MAX) }
-    }
-}
-
-impl Outgoing {
-    /// Sends one datagram, or says at once why not.
-    pub(crate) fn send<B: Body>(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        kind: Type,
-        txid: u64,
-        body: &B,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), SendError> {
-        if !one_to_one(&body.handles(), descriptors.len()) {
-            return Err(SendError::Handles);
-        }
-        self.datagram.clear();
-        self.scratch.lend(body, |segment| {
-            let header = header::<B>(kind, txid, descriptors.len() as u8, segment.len());
-            self.datagram.extend_from_slice(&header.to_bytes());
-            self.datagram.extend_from_slice(segment);
-        })?;
-        datagram::send(socket, &self.datagram, descriptors).map_err(send_error)
-    }
-}
-
-/// Sends a small message by one `write(2)`, without allocating.
-fn write<B: Body>(socket: BorrowedFd<'_>, kind: Type, txid: u64, body: &B) -> Result<(), SendError> {
-    const WORDS: usize = SMALL_BODY_BYTES / size_of::<Word>();
-    let mut datagram = [0; HEADER_BYTES + SMALL_BODY_BYTES];
-    let mut words = [capnp::word(0, 0, 0, 0, 0, 0, 0, 0); WORDS];
-    let length = schema::encode_in(&mut words, body, |segment| {
-        datagram[HEADER_BYTES..][..segment.len()].copy_from_slice(segment);
-        segment.len()
-    })?;
-    let header = header::<B>(kind, txid, 0, length);
-    datagram[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-    nix::unistd::write(socket, &datagram[..HEADER_BYTES + length]).map(drop).map_err(send_error)
-}
-
-fn header<B: Body>(kind: Type, txid: u64, handles: u8, body_bytes: usize) -> Header {
-    Header { ordinal: B::ORDINAL, txid, kind, handles, body_bytes: body_bytes as u32, schema_id: B::SCHEMA_ID }
-}
-
-fn send_error(error: Errno) -> SendError {
-    match error {
-        // ENOBUFS: no memory for a datagram of this size at the moment.
-        Errno::EAGAIN | Errno::ENOBUFS => SendError::Full,
-        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => SendError::Gone,
-        other => SendError::Io(other),
-    }
 }

@@ -1,15 +1,10 @@
-//! A socket that is reached by a capability and by nothing else: no name, no path, no number.
+//! The right to reach a server, which goes one way.
 
-use crate::channel::{self, Channel, Holders, Outgoing, Patience};
-use crate::datagram::{self, DESCRIPTORS_MAX, Wait};
-use crate::header::{HEADER_BYTES, Header, Type};
-use crate::{DATAGRAM_MAX, Fault, SendError, socket};
-use nix::poll::PollFlags;
+use crate::capability::descriptor_capabilities;
+use crate::{Fault, socket};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
-use schema::{Body, Connection, Handle, Kind};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes of kernel memory that connections may take which wait to be accepted.
 ///
@@ -17,25 +12,7 @@ use std::time::Duration;
 /// bound as far as the kernel lets every process (`net.core.wmem_max`); what waits is charged to the sender all the same.
 const PENDING_BYTES: usize = 8 << 10;
 
-/// What an end of a channel is claimed to allow.
-const END_RIGHTS: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE);
-/// What a connect capability is claimed to allow: to send to the one who accepts.
-pub(crate) const CONNECT_RIGHTS: schema::Rights = schema::Rights::WRITE;
-
-/// Where connections are accepted: the other end of the connect capabilities that were made with it.
-///
-/// It is the one place where an end of a channel arrives in a message: one [`Connection`], with exactly one descriptor, which
-/// the kernel says is a connected, unnamed `AF_UNIX` `SOCK_SEQPACKET` socket. Elsewhere channels are refused
-/// ([`Fault::HandleKind`]): a socket that carries capabilities is not itself sent, so no peer can tie sockets into knots that
-/// only the kernel's collector undoes.
-///
-/// It cannot be sent at all.
-pub struct Acceptor {
-    socket: OwnedFd,
-    received: Vec<OwnedFd>,
-}
-
-/// The right to connect to one [`Acceptor`]: who has it reaches the server, nobody else does.
+/// The right to connect to one [`Acceptor`](crate::Acceptor): who has it reaches the server, nobody else does.
 ///
 /// It may be cloned and sent ([`Capability`](crate::Capability)). The kernel knows it from a channel, for it goes one way:
 /// nothing can be received by it.
@@ -45,155 +22,28 @@ pub struct Acceptor {
 #[derive(Debug)]
 pub struct Connect(OwnedFd);
 
-impl Acceptor {
-    /// A new one, and the capability to connect to it.
-    pub fn create() -> io::Result<(Acceptor, Connect)> {
+impl Connect {
+    /// A new one, and the socket that all that is sent by it arrives at.
+    pub(crate) fn create() -> io::Result<(OwnedFd, Connect)> {
         let (ours, theirs) = socket::pair()?;
         shutdown(theirs.as_raw_fd(), Shutdown::Read)?;
         setsockopt(&theirs, sockopt::SndBuf, &PENDING_BYTES)?;
-        Ok((Acceptor { socket: ours, received: Vec::with_capacity(DESCRIPTORS_MAX) }, Connect(theirs)))
-    }
-
-    /// Takes the next connection. `wait`: at most how long to wait for one; zero only looks, `None` waits for ever.
-    ///
-    /// The client made the pair and may have kept a copy of the end that is ours now. So nothing is relied on that it could
-    /// change by that, and waiting on this channel costs one system call more than on others.
-    ///
-    /// `Ok(None)`: there was none in time.
-    ///
-    /// # Errors
-    /// [`Fault::PeerGone`]: the last connect capability is closed, so nobody can ever connect again. Every other
-    /// fault concerns this one attempt, of a holder who broke the rules; the next is another's.
-    pub fn accept(&mut self, wait: Option<Duration>) -> Result<Option<Channel>, Fault> {
-        let patience = Patience::of(wait);
-        loop {
-            let mut datagram = Aligned([0; ATTEMPT_MAX]);
-            self.received.clear();
-            match datagram::receive(self.socket.as_fd(), &mut datagram.0, &mut self.received, Wait::Never) {
-                Ok(delivery) => {
-                    // An empty datagram looks like the end; but only the end is one.
-                    if delivery.bytes == 0 && self.received.is_empty() && socket::hung_up(self.socket.as_fd())? {
-                        return Err(Fault::PeerGone);
-                    }
-                    let taken = take(&datagram.0, delivery, &mut self.received);
-                    self.received.clear();
-                    return taken.map(Some);
-                }
-                Err(nix::errno::Errno::ECONNRESET | nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => {
-                    if patience.is_none() || !channel::ready(self.socket.as_fd(), PollFlags::POLLIN, &patience)? {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl AsFd for Acceptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Connect {
-    /// Makes a channel and sends its other end to the acceptor. `deadline`: how long to wait while too many connections
-    /// are pending.
-    ///
-    /// It does not wait to be accepted: calls may be made at once, and have their own deadlines. Should the acceptor be
-    /// dropped first, the channel is gone.
-    ///
-    /// # Errors
-    /// [`SendError::Full`] when others still wait to be accepted; [`SendError::Gone`] when nobody accepts any more.
-    pub fn connect(&self, deadline: Duration) -> Result<Channel, SendError> {
-        let (ours, theirs) = socket::pair()?;
-        let end = Handle { slot: 0, kind: Kind::Channel, rights: END_RIGHTS, size: 0 };
-        let patience = Patience::of(Some(deadline));
-        let mut outgoing = Outgoing::default();
-        loop {
-            let connection = Connection { end };
-            match outgoing.send(self.as_fd(), Type::Event, 0, &connection, &[theirs.as_fd()]) {
-                Err(SendError::Full) if !patience.is_none() => {
-                    if !channel::ready(self.as_fd(), PollFlags::POLLOUT, &patience)? {
-                        return Err(SendError::Full);
-                    }
-                }
-                result => return result.map(|()| Channel::of(ours)),
-            }
-        }
+        Ok((ours, Connect(theirs)))
     }
 
     /// A second descriptor of the same capability.
     pub fn try_clone(&self) -> io::Result<Connect> {
         Ok(Connect(self.0.try_clone()?))
     }
-
-    pub(crate) fn from_checked(descriptor: OwnedFd) -> Connect {
-        Connect(descriptor)
-    }
 }
 
-impl AsFd for Connect {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl From<Connect> for OwnedFd {
-    fn from(connect: Connect) -> OwnedFd {
-        connect.0
-    }
-}
-
-/// Bytes of the longest datagram that is looked at here: a header and a [`Connection`] of a future with more fields.
-const ATTEMPT_MAX: usize = HEADER_BYTES + 256;
-const _: () = assert!(ATTEMPT_MAX <= DATAGRAM_MAX);
-
-/// Cap'n Proto reads words.
-#[repr(align(8))]
-struct Aligned([u8; ATTEMPT_MAX]);
-
-/// The channel of an attempt to connect, if it is one.
-fn take(datagram: &[u8], delivery: datagram::Delivery, received: &mut Vec<OwnedFd>) -> Result<Channel, Fault> {
-    if delivery.cut {
-        return Err(Fault::Oversize);
-    }
-    if delivery.descriptors_cut {
-        return Err(Fault::Truncated);
-    }
-    let datagram = &datagram[..delivery.bytes];
-    let header = Header::parse(datagram)?;
-    if header.kind != Type::Event {
-        return Err(Fault::BadState);
-    }
-    if header.txid != 0 {
-        return Err(Fault::BadTxid);
-    }
-    if header.ordinal != Connection::ORDINAL {
-        return Err(Fault::UnknownOrdinal(header.ordinal));
-    }
-    if header.schema_id != Connection::SCHEMA_ID {
-        return Err(Fault::SchemaMismatch);
-    }
-    let Connection { end } = schema::decode(&datagram[HEADER_BYTES..])?;
-    if header.handles != 1 || received.len() != 1 || end.slot != 0 {
-        return Err(Fault::HandleCount);
-    }
-    if end.kind != Kind::Channel {
-        return Err(Fault::HandleKind);
-    }
-    if end.rights != END_RIGHTS {
-        return Err(Fault::HandleRights);
-    }
-    let socket = received.pop().ok_or(Fault::HandleCount)?;
-    socket::check(socket.as_fd(), true)?;
-    Ok(Channel::new(socket, Holders::Shared))
+descriptor_capabilities! {
+    Connect: Connect, schema::Rights::WRITE, check;
 }
 
 /// Whether a descriptor is a connect capability: a connected, unnamed socket of a channel's type by which nothing can be
 /// received, unlike a channel. Of one whose acceptor is gone nothing more is to be learnt, nor feared.
-pub(crate) fn check(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+fn check(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     socket::check(descriptor, true)?;
     if socket::only_sends(descriptor)? {
         Ok(())

@@ -5,14 +5,13 @@
 //! `write(2)` of it never waits.
 
 use crate::Fault;
-use crate::capability::{Capability, FromVerified, Verified, access_mode, claim, flags, kind};
+use crate::capability::{READ_WRITE, access_mode, descriptor_capabilities, flags, kind};
 use crate::socket::deny_rights;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use nix::sys::stat::{self, SFlag};
 use nix::unistd;
-use schema::{Handle, Kind};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -77,59 +76,34 @@ impl PipeWriter {
     }
 }
 
-const BOTH: schema::Rights = schema::Rights::READ.and(schema::Rights::WRITE);
-
-macro_rules! is_capability {
-    ($($end:ident: $kind:ident, $rights:expr;)*) => {$(
-        impl Capability for $end {
-            fn handle(&self, slot: u8) -> Handle {
-                Handle { slot, kind: Kind::$kind, rights: $rights, size: 0 }
-            }
-            fn accepts(claimed: &Handle) -> Result<(), Fault> {
-                claim(claimed, Kind::$kind, $rights)
-            }
-        }
-        impl FromVerified for $end {
-            fn from_verified(descriptor: OwnedFd, _: Verified<'_>) -> Result<Self, Fault> {
-                Ok($end(descriptor))
-            }
-        }
-        impl AsFd for $end {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.as_fd()
-            }
-        }
-        impl From<$end> for OwnedFd {
-            fn from(end: $end) -> OwnedFd {
-                end.0
-            }
-        }
-    )*};
-}
-is_capability! {
-    Packets: Packets, BOTH;
-    PipeReader: Stream, schema::Rights::READ;
-    PipeWriter: Stream, schema::Rights::WRITE;
+descriptor_capabilities! {
+    Packets: Packets, READ_WRITE, check_packets;
+    PipeReader: Stream, schema::Rights::READ, check_reader;
+    PipeWriter: Stream, schema::Rights::WRITE, check_writer;
 }
 
 /// A connected, unnamed packet socket that never makes its holder wait.
-pub(crate) fn check_packets(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
-    claim(claimed, Kind::Packets, BOTH)?;
+fn check_packets(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
     crate::socket::check(descriptor, true)?;
     check_nonblocking(descriptor)
 }
 
-/// A pipe, open for exactly what is claimed, that never makes its holder wait.
-pub(crate) fn check_pipe(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+fn check_reader(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    check_pipe(descriptor, OFlag::O_RDONLY)
+}
+
+fn check_writer(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    check_pipe(descriptor, OFlag::O_WRONLY)
+}
+
+/// A pipe, open in exactly this way, that never makes its holder wait.
+fn check_pipe(descriptor: BorrowedFd<'_>, mode: OFlag) -> Result<(), Fault> {
     if kind(&stat::fstat(descriptor)?) != SFlag::S_IFIFO {
         return Err(Fault::HandleObject("it is not a pipe"));
     }
-    let rights = match access_mode(descriptor)? {
-        OFlag::O_RDONLY => schema::Rights::READ,
-        OFlag::O_WRONLY => schema::Rights::WRITE,
-        _ => return Err(Fault::HandleRights),
-    };
-    claim(claimed, Kind::Stream, rights)?;
+    if access_mode(descriptor)? != mode {
+        return Err(Fault::HandleRights);
+    }
     check_nonblocking(descriptor)
 }
 
@@ -170,7 +144,8 @@ pub(crate) fn write(end: BorrowedFd<'_>, message: &[u8]) -> nix::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Wake;
+    use crate::{Capability, Wake};
+    use schema::Handle;
 
     /// Whether `descriptor` is taken for what `claimed` says.
     fn taken<C: Capability>(descriptor: &impl AsFd, claimed: &Handle) -> Result<(), Fault> {

@@ -1,13 +1,18 @@
 //! A message that was received, and the descriptors that came with it.
 
 use crate::Fault;
-use crate::capability::{Capability, Verified, verify_all};
-use crate::channel::CallId;
+use crate::capability::{Capability, Verified};
 use crate::header::{HEADER_BYTES, Header, Type};
+use crate::table::Key;
+use crate::verify::verify_all;
 use capnp::Word;
 use schema::{Body, HANDLES_MAX, Handle, Handles};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// A call of the peer's, to be answered once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId(pub(crate) Key<u64>);
 
 /// A message that was received: a call or an event, not decoded yet.
 #[derive(Debug)]

@@ -1,12 +1,15 @@
 //! Shared memory of fixed size.
 #![allow(unsafe_code)] // mmap and munmap: nobody else can own a mapping for us.
 
+use crate::Fault;
+use crate::capability::{Capability, FromVerified, Verified, access_mode, claim};
 use nix::errno::Errno;
 use nix::fcntl::{self, FallocateFlags, FcntlArg, OFlag, SealFlag};
 use nix::sys::memfd::{self, MFdFlags};
 use nix::sys::mman::{self, MapFlags, ProtFlags};
 use nix::sys::stat::{self, Mode};
 use nix::unistd;
+use schema::{Handle, Kind};
 use std::ffi::{CString, c_void};
 use std::io;
 use std::marker::PhantomData;
@@ -21,8 +24,7 @@ pub const PAGE_BYTES: u64 = 4096;
 const MFD_NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
 
 /// The seals that every region has: its size can change no more, and its seals neither.
-pub(crate) const SIZE_SEALS: SealFlag =
-    SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+const SIZE_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
 /// What a holder may do with a region; one of [`ReadWrite`], [`ReadOnly`] and [`Frozen`].
 pub trait Rights: sealed::Sealed + Send + Sync + 'static {
@@ -137,7 +139,7 @@ impl<R: Rights> Region<R> {
         Ok(Self::new(self.descriptor.try_clone()?, self.bytes))
     }
 
-    pub(crate) fn new(descriptor: OwnedFd, bytes: u64) -> Self {
+    fn new(descriptor: OwnedFd, bytes: u64) -> Self {
         Region { descriptor, bytes, rights: PhantomData }
     }
 }
@@ -152,6 +154,55 @@ impl<R: Rights> From<Region<R>> for OwnedFd {
     fn from(region: Region<R>) -> OwnedFd {
         region.descriptor
     }
+}
+
+impl<R: Rights> Capability for Region<R> {
+    fn handle(&self, slot: u8) -> Handle {
+        Handle { slot, kind: Kind::Region, rights: R::CLAIM, size: self.bytes() }
+    }
+    fn accepts(claimed: &Handle) -> Result<(), Fault> {
+        claim(claimed, Kind::Region, R::CLAIM)
+    }
+}
+
+impl<R: Rights> FromVerified for Region<R> {
+    fn check(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<(), Fault> {
+        check(descriptor, claimed).map(drop)
+    }
+    fn from_verified(descriptor: OwnedFd, verified: Verified<'_>) -> Result<Self, Fault> {
+        Ok(Region::new(descriptor, verified.0.size))
+    }
+}
+
+/// The identity of a region's memory: device and inode, as the kernel numbers them.
+pub(crate) type Memory = (u64, u64);
+
+/// A memfd whose size is sealed and as claimed, and which can do exactly what is claimed.
+pub(crate) fn check(descriptor: BorrowedFd<'_>, claimed: &Handle) -> Result<Memory, Fault> {
+    // Only memfds have seals; asking also excludes files whose page faults somebody else could stall.
+    let seals = fcntl::fcntl(descriptor, FcntlArg::F_GET_SEALS)
+        .map_err(|_| Fault::HandleObject("it is not a memfd"))
+        .map(SealFlag::from_bits_retain)?;
+    if !seals.contains(SIZE_SEALS) {
+        return Err(Fault::HandleObject("its size is not sealed"));
+    }
+    let status = stat::fstat(descriptor)?;
+    if claimed.size == 0 || u64::try_from(status.st_size) != Ok(claimed.size) {
+        return Err(Fault::HandleObject("it has another size"));
+    }
+    let mode = access_mode(descriptor)?;
+    let write_sealed = seals.contains(SealFlag::F_SEAL_WRITE);
+    let fits = match claimed.rights {
+        ReadWrite::CLAIM => {
+            mode == OFlag::O_RDWR && !seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE)
+        }
+        ReadOnly::CLAIM => {
+            mode == OFlag::O_RDONLY || (mode == OFlag::O_RDWR && seals.contains(SealFlag::F_SEAL_FUTURE_WRITE))
+        }
+        Frozen::CLAIM => write_sealed && mode != OFlag::O_WRONLY,
+        _ => false,
+    };
+    if fits { Ok((status.st_dev, status.st_ino)) } else { Err(Fault::HandleRights) }
 }
 
 /// A region in this process's address space, until dropped. The region's descriptor may be closed meanwhile.

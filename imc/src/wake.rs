@@ -1,12 +1,16 @@
 //! Something to sleep on and to ring.
 #![allow(unsafe_code)] // preadv2 with flags, which nix does not offer.
 
+use crate::Fault;
+use crate::capability::descriptor_capabilities;
 use nix::errno::Errno;
 use nix::poll::{self, PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::{stat, uio};
 use nix::unistd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// An eventfd: a counter that one side adds to and the other sleeps on.
@@ -83,11 +87,6 @@ impl Wake {
         Ok(Wake(self.0.try_clone()?))
     }
 
-    /// Takes over a descriptor that is known to be an eventfd.
-    pub(crate) fn from_checked(descriptor: OwnedFd) -> Wake {
-        Wake(descriptor)
-    }
-
     fn poll(&self, events: PollFlags, timeout: PollTimeout) -> nix::Result<bool> {
         let mut polled = [PollFd::new(self.0.as_fd(), events)];
         poll::poll(&mut polled, timeout)?;
@@ -95,16 +94,35 @@ impl Wake {
     }
 }
 
-impl AsFd for Wake {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+descriptor_capabilities! {
+    Wake: Wake, schema::Rights::SIGNAL.and(schema::Rights::WAIT), check;
 }
 
-impl From<Wake> for OwnedFd {
-    fn from(wake: Wake) -> OwnedFd {
-        wake.0
+/// An eventfd, as far as can be told where there is no `/proc` to ask: three questions, none of which changes its count.
+///
+/// 1. It is an anonymous inode of the kernel, like one that we made ourselves.
+/// 2. It can be read without waiting, but not by less than eight bytes. Besides an eventfd, a timer and a signalfd are so.
+/// 3. Nothing can be written to it. A timer and a signalfd refuse even that: they have no such operation.
+fn check(descriptor: BorrowedFd<'_>) -> Result<(), Fault> {
+    const NO_EVENTFD: Fault = Fault::HandleObject("it is not an eventfd");
+    let status = stat::fstat(descriptor)?;
+    if (status.st_dev, status.st_ino, status.st_mode) != anonymous_inode()? {
+        return Err(NO_EVENTFD);
     }
+    let readable = read_nowait(descriptor, &mut [0; 4]) == Err(Errno::EINVAL);
+    let writable = uio::writev(descriptor, &[]) == Ok(0);
+    if readable && writable { Ok(()) } else { Err(NO_EVENTFD) }
+}
+
+/// Device, number and mode of the one inode that all eventfds of the running kernel share.
+fn anonymous_inode() -> Result<(u64, u64, u32), Fault> {
+    static FOUND: OnceLock<(u64, u64, u32)> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(*found);
+    }
+    let own = Wake::create().map_err(|error| Fault::Io(Errno::try_from(error).unwrap_or(Errno::EIO)))?;
+    let status = stat::fstat(&own)?;
+    Ok(*FOUND.get_or_init(|| (status.st_dev, status.st_ino, status.st_mode)))
 }
 
 /// The time as `poll(2)` takes it, rounded up: rounded down, a wait of half a millisecond would be a busy loop.

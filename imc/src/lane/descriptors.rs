@@ -2,7 +2,7 @@
 //!
 //! Nothing but `read(2)` and `write(2)` is needed, so a device host in any language can be behind one.
 
-use super::end::HostTransport;
+use super::host_message::HostTransport;
 use super::message::{MessageCarrier, Transport};
 use super::wire::{ANSWER_BYTES, Buffer, Message, with_bytes};
 use super::{Retirement, SpinBudget};

@@ -28,6 +28,7 @@
 mod descriptors;
 mod end;
 mod host;
+mod host_message;
 mod in_process;
 mod layout;
 mod memory;
@@ -43,8 +44,9 @@ mod waiting;
 mod wire;
 
 pub use descriptors::{Descriptors, PipeCarrier, Pipes, SocketCarrier};
-pub use end::{HostLane, Rest};
+pub use end::HostLane;
 pub use host::{BadEntry, Header, RegionTooSmall, Remains, StateWriter, look_at_remains, wipe};
+pub use host_message::Rest;
 pub use in_process::{InProcess, Serve};
 pub use layout::{CommitWord, REQUEST_BYTES, state_region_bytes};
 pub use memory::{MemoryCarrier, SpinBudget};

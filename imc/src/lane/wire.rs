@@ -87,7 +87,7 @@ mod tests {
             let mut state = StateWriter::new(mapping.clone(), 0, 0).unwrap();
             state.commit(header, Some((9, 77)));
             let copy = state.committed().copy();
-            let answer = crate::lane::end::answer(&state, false);
+            let answer = crate::lane::host_message::answer(&state, false);
             with_bytes(&answer, |bytes| {
                 for field in (REPLY_VALUE..=NOW).step_by(8) {
                     let told = u64::from_le_bytes(bytes[8 + field..][..8].try_into().unwrap());

@@ -1,7 +1,7 @@
 //! Hosts and VMMs that break the rules, on the carriers that send messages; most of them in a process of their own.
 
 use super::super::descriptors::{Descriptors, Pipes};
-use super::super::end::HostTransport;
+use super::super::host_message::HostTransport;
 use super::super::message::{BURST, Transport};
 use super::super::virtio::VirtioDevice;
 use super::super::wire::{ACCESS_BYTES, ANSWER_BYTES, with_bytes};

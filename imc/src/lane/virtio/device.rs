@@ -4,7 +4,7 @@ use super::{
     ANSWER_BASE, ANSWER_REGION_BYTES, ANSWERS_AVAILABLE, ANSWERS_DESCRIPTORS, ANSWERS_USED, ASKED_AVAILABLE,
     ASKED_DESCRIPTORS, ASKED_USED, REQUEST_BASE, SIZE, SPIN, STRING, word,
 };
-use crate::lane::end::HostTransport;
+use crate::lane::host_message::HostTransport;
 use crate::lane::layout::REQUEST_BYTES;
 use crate::lane::wire::{ACCESS_BYTES, ANSWER_BYTES, Buffer, with_bytes};
 use crate::{Mapping, Wake};
