@@ -3,7 +3,9 @@
 #![allow(unsafe_code)] // prctl and close_range, which have no safe wrapper, and signal handlers reset to their default.
 
 use crate::code;
-use crate::filter::{self, FilterError};
+use crate::error::ConfineError;
+use crate::filter;
+use crate::held::Held;
 use crate::recipe::{Call, DescriptorKind, LayerName, Mode, Recipe, Resource, Stage, Value};
 use crate::strict;
 use landlock::{ABI, Access, AccessFs, AccessNet, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
@@ -22,50 +24,6 @@ const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_ulong = 1;
 /// Heap that a process without memory calls keeps for work: address space only, touched as it is used. Device state
 /// is not in it; it holds what a library allocates in passing.
 const WORKING_HEAP_BYTES: usize = 1 << 20;
-
-/// Why a process could not be confined or sealed. It must end: there is no partial sandbox.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfineError {
-    /// A step failed.
-    #[error("could not confine this process: {what}: {error}")]
-    Step {
-        /// The step, as "closing descriptors".
-        what: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// It was not started as the recipe says.
-    #[error("this process was not started in its sandbox: {0}")]
-    NotConfined(&'static str),
-    /// A required layer is not to be had.
-    #[error("the sandbox layer `{0}` is required, and this kernel does not have it")]
-    Missing(&'static str),
-    /// The system call filter could not be made or installed.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
-    /// Seccomp mode 1 has no room for it.
-    #[error("at level `strict` a process has read, write, exit and sigreturn alone, and its recipe wants `{0}` too")]
-    Beyond(&'static str),
-}
-
-/// A descriptor that is held when a process is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Its number. That of a connection is the one that it will get: the lowest that is not held.
-    pub number: RawFd,
-    /// What is behind it.
-    pub kind: DescriptorKind,
-    /// Which way this process uses it. The filter kills a use in the other direction.
-    pub mode: Mode,
-}
-
-impl Held {
-    /// A descriptor held for this use.
-    #[must_use]
-    pub const fn new(number: RawFd, kind: DescriptorKind, mode: Mode) -> Held {
-        Held { number, kind, mode }
-    }
-}
 
 /// Proof that [`confine`] finished. The process may receive grants, map and allocate.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The system call filter: from permits to a program that the kernel runs before each call.
 
-use crate::confine::Held;
+use crate::held::Held;
 use crate::recipe::{Call, Condition, Permit, Recipe};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,

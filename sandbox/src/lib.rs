@@ -14,9 +14,11 @@
 mod audit;
 mod code;
 mod confine;
+mod error;
 mod filter;
 mod gate;
 mod group;
+mod held;
 pub mod label;
 pub mod policy;
 mod process;
@@ -26,15 +28,17 @@ mod spawn;
 mod strict;
 
 pub use audit::{Audit, audit};
-pub use confine::{ConfineError, Confined, Held, Sealed, confine, confine_without, seal_thread};
+pub use confine::{Confined, Sealed, confine, confine_without, seal_thread};
+pub use error::ConfineError;
 pub use filter::FilterError;
 pub use gate::Gate;
+pub use held::Held;
 pub use label::{Label, Module};
-pub use process::{Child, End, Program};
+pub use process::{Child, End, Lack, Program};
 pub use recipe::{
     Because, Call, Condition, Count, DescriptorKind, GroupLimits, Helper, HelperForm, Keep, Layer, LayerName, Limit,
     Loading, Mode, Named, Network, NoSuchLayer, Part, Permit, Recipe, Resource, Share, Shown, Stage, VIEWERS_MAX,
     Value, kvm,
 };
 pub use shed::shed;
-pub use spawn::{Lack, SpawnError, Start, spawn, spawn_with, spawn_with_helper};
+pub use spawn::{SpawnError, Start, spawn, spawn_with, spawn_with_helper};

@@ -4,8 +4,7 @@
 
 use crate::gate::Gate;
 use crate::group::Group;
-use crate::recipe::{Recipe, Resource, Stage, Value};
-use crate::spawn::Lack;
+use crate::recipe::{LayerName, Recipe, Resource, Stage, Value};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::{Display, Formatter};
 use std::fs::OpenOptions;
@@ -36,6 +35,17 @@ impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A layer that a process does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Which.
+    pub layer: LayerName,
+    /// The reason, as the middle of a sentence.
+    pub why: String,
+    /// What would help, as the middle of a sentence.
+    pub remedy: String,
 }
 
 /// A process that was spawned. It does not outlive this value: dropped, it is killed and reaped.

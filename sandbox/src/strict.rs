@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // prctl, which has no safe wrapper for these options.
 
-use crate::confine::ConfineError;
+use crate::error::ConfineError;
 use crate::filter;
 use crate::recipe::{Call, Permit};
 use seccompiler::BpfProgram;

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)] // An ioctl on a process descriptor, a Landlock version query and prctl: none has a safe wrapper.
 
 use super::{Audit, Fields, Process};
+use crate::process::Lack;
 use crate::recipe::{LayerName, Recipe};
-use crate::spawn::Lack;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 

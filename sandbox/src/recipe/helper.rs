@@ -1,7 +1,8 @@
 //! The recipe of a helper, which does for a host in seccomp mode 1 the calls that mode has no room for.
 
-use super::host::{common_limits, file, getrandom, has, layers, placeholders, process_limits};
-use super::{Call, Condition, Count, DescriptorKind, Mode, Permit, Recipe, Resource, Share, Stage, Value};
+use super::common::{common_limits, layers, placeholders, process_limits};
+use super::powers::{file, file_bytes, getrandom, has};
+use super::{Call, Condition, Count, DescriptorKind, Mode, Permit, Recipe, Resource, Share, Stage};
 use schema::host::{HELPER_REGION_BYTES, Level};
 use schema::manifest::{Manifest, Power};
 
@@ -78,11 +79,7 @@ fn recipe(devices: &[Manifest], form: HelperForm) -> Recipe {
         });
         recipe.memory.push(region());
     }
-    let (bytes, because) = if has(devices, &[Power::FileWrite]) {
-        (Value::LargestFile, "it writes a file, and cannot make it grow")
-    } else {
-        (Value::Exactly(0), "it writes no file, and makes no memfd larger")
-    };
+    let (bytes, because) = file_bytes(devices);
     let one = Count::Exactly(1);
     recipe = recipe
         .limit(Resource::FileBytes, bytes, Stage::Sealed, because)

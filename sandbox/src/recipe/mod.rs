@@ -4,6 +4,7 @@
 //! reads.
 
 mod call;
+mod common;
 mod descriptor;
 mod display;
 mod helper;
@@ -12,6 +13,7 @@ pub mod kvm;
 mod layer;
 mod limit;
 mod plugin;
+mod powers;
 mod relay;
 mod show;
 mod vmm;

@@ -1,6 +1,6 @@
 //! The recipe of a net relay, which has a network to speak to and hands its frames to and from a device host, which has none.
 
-use super::host::{CPU_SLACK_PERCENT, KERNEL_BYTES, common_limits, layers, limits_with_files, placeholders};
+use super::common::{CPU_SLACK_PERCENT, KERNEL_BYTES, common_limits, layers, limits_with_files, placeholders};
 use super::{
     Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage,
     Value,

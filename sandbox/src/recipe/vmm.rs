@@ -1,9 +1,8 @@
 //! The recipe of the process that owns the machine.
 
-use super::host::{
-    CPU_SLACK_PERCENT, KERNEL_BYTES, add_power_calls, common_limits, is_descriptors, layers, placeholders,
-    shared_bytes, shares,
-};
+use super::common::{CPU_SLACK_PERCENT, KERNEL_BYTES, common_limits, layers, placeholders};
+use super::host::is_descriptors;
+use super::powers::{add_power_calls, shared_bytes, shares};
 use super::{
     Call, Condition, Count, DescriptorKind, GroupLimits, Keep, Mode, Named, Permit, Recipe, Resource, Share, Stage,
     Value, kvm,

@@ -9,7 +9,7 @@ mod view;
 use crate::filter;
 use crate::gate::Gate;
 use crate::label::Label;
-use crate::process::{Child, Program};
+use crate::process::{Child, Lack, Program};
 use crate::recipe::{HelperForm, LayerName, Loading, Recipe, Stage, Value};
 use child::{Plan, Role, Step};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -65,17 +65,6 @@ pub enum SpawnError {
     /// The supervisor lacks something.
     #[error("could not prepare a process: {0}")]
     Prepare(#[from] io::Error),
-}
-
-/// A layer that a process does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
-    /// Which.
-    pub layer: LayerName,
-    /// The reason, as the middle of a sentence.
-    pub why: String,
-    /// What would help, as the middle of a sentence.
-    pub remedy: String,
 }
 
 /// A program to start.
