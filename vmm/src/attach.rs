@@ -6,14 +6,14 @@ use crate::direct::Direct;
 use crate::hub::Source;
 use crate::irq::{Lines, PINS};
 use crate::kvm::Vm;
-use crate::lane::LaneGrants;
+use crate::lane::{LaneGrants, failed, receive};
 use crate::link::Linker;
 use crate::machine::Device;
 use crate::memory::{BUS_WINDOW, GuestRam, overlaps};
 use crate::pci::{CONFIG_PORT, CONFIG_PORTS, Pci};
 use crate::vectors::{Delivery, Vectors};
 use imc::lane::{Carrier, Lane, Late, SpinBudget, StateView, state_region_bytes};
-use imc::{Capability, Descriptors, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Wake};
+use imc::{Descriptors, Mapping, PAGE_BYTES, ReadOnly, ReadWrite, Region, Wake};
 use sandbox::{DescriptorKind, Held, Mode};
 use schema::Kind;
 use schema::host::{DEVICES_MAX, Grant, Grants, Purpose, Setting};
@@ -169,7 +169,7 @@ impl Assembly {
         let state = granted.view(manifest)?;
         let wake = granted.wake.as_ref().ok_or("has no wake")?.try_clone().map_err(failed)?;
         let lane = std::mem::take(&mut granted.lane);
-        let way = lane.way(carrier, state, wake, &self.reach)?;
+        let way = lane.way(carrier, state, wake, self.reach.spin)?;
         self.held.extend(way.held);
         Ok((way.carrier, way.view))
     }
@@ -351,16 +351,8 @@ impl Granted {
     }
 }
 
-pub(crate) fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
-    C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
-}
-
 fn map<R: imc::Rights>(region: Region<R>) -> Result<(Mapping, u64), String> {
     Ok((region.map().map_err(failed)?, region.bytes()))
-}
-
-pub(crate) fn failed(error: std::io::Error) -> String {
-    format!("cannot be attached: {error}")
 }
 
 /// What the filter is to think of a linked device's descriptor.

@@ -3,7 +3,6 @@
 //! Two sorted lists of ranges that never overlap. An access has a target only when all of its bytes lie in one range;
 //! what has none reads as ones and writes nowhere.
 
-use crate::chipset::controllers::Part;
 use std::fmt;
 
 /// Which address space.
@@ -47,6 +46,19 @@ pub enum Target {
         /// Number of the device in this VM.
         device: u8,
     },
+}
+
+/// What of the interrupt controllers answers at a place of the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The first 8259A's two registers.
+    First,
+    /// The second's.
+    Second,
+    /// The two registers of what is edge triggered and what is not.
+    Triggers,
+    /// The I/O APIC.
+    IoApic,
 }
 
 impl fmt::Display for Target {

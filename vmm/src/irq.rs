@@ -8,7 +8,7 @@
 //! between two looks is pulled low and let go, or a guest that took the first edge would wait for the second one for ever.
 
 use crate::lock;
-use crate::play::Record;
+use crate::record::Record;
 use imc::lane::Levels;
 use schema::host::DEVICES_MAX;
 use schema::manifest::{Line, Manifest};

@@ -1,10 +1,10 @@
 //! The VMM's end of a device's lane, made of what was granted.
 
-use crate::attach::{Reach, failed, receive};
 use imc::lane::{
-    ANSWER_REGION_BYTES, Carrier, MemoryCarrier, PipeCarrier, REQUEST_BYTES, SocketCarrier, StateView, VirtioCarrier,
+    ANSWER_REGION_BYTES, Carrier, MemoryCarrier, PipeCarrier, REQUEST_BYTES, SocketCarrier, SpinBudget, StateView,
+    VirtioCarrier,
 };
-use imc::{Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, Rights, Wake};
+use imc::{Capability, Packets, PipeReader, PipeWriter, ReadOnly, ReadWrite, Region, Rights, Wake};
 use sandbox::{DescriptorKind, Held, Mode};
 use schema::host::{Grant, Purpose};
 use schema::lane;
@@ -51,7 +51,7 @@ impl LaneGrants {
         carrier: lane::Carrier,
         state: Option<StateView>,
         wake: Wake,
-        reach: &Reach,
+        spin: SpinBudget,
     ) -> Result<Way, String> {
         let mut held = vec![eventfd(&wake, Mode::Write)];
         // The waiter reads it; who retires the lane writes it.
@@ -66,13 +66,13 @@ impl LaneGrants {
                 let request = map(self.request, REQUEST_BYTES)?;
                 let view = state.ok_or("has no state region")?;
                 let reply = waiter(self.reply)?;
-                (Box::new(MemoryCarrier::new(request, view.clone(), reply, wake, reach.spin)), view)
+                (Box::new(MemoryCarrier::new(request, view.clone(), reply, wake, spin)), view)
             }
             lane::Carrier::Socket => {
                 let packets = self.packets.ok_or("has no socket")?;
                 let waiter = waiter(Some(own()?))?;
                 held.push(Held::new(packets.as_fd().as_raw_fd(), DescriptorKind::Channel, Mode::Both));
-                let carrier = SocketCarrier::new(packets, waiter, wake, reach.spin).map_err(failed)?;
+                let carrier = SocketCarrier::new(packets, waiter, wake, spin).map_err(failed)?;
                 let view = carrier.view();
                 (Box::new(carrier), view)
             }
@@ -82,7 +82,7 @@ impl LaneGrants {
                 let waiter = waiter(Some(own()?))?;
                 held.push(Held::new(asked.as_fd().as_raw_fd(), DescriptorKind::Pipe, Mode::Write));
                 held.push(Held::new(answers.as_fd().as_raw_fd(), DescriptorKind::Pipe, Mode::Read));
-                let carrier = PipeCarrier::new(asked, answers, waiter, wake, reach.spin).map_err(failed)?;
+                let carrier = PipeCarrier::new(asked, answers, waiter, wake, spin).map_err(failed)?;
                 let view = carrier.view();
                 (Box::new(carrier), view)
             }
@@ -90,7 +90,7 @@ impl LaneGrants {
                 let request = map(self.request, REQUEST_BYTES)?;
                 let answers = map(self.answer_region, ANSWER_REGION_BYTES)?;
                 let reply = waiter(self.reply)?;
-                let carrier = VirtioCarrier::new(request, answers, reply, wake, reach.spin).map_err(failed)?;
+                let carrier = VirtioCarrier::new(request, answers, reply, wake, spin).map_err(failed)?;
                 let view = carrier.view();
                 (Box::new(carrier), view)
             }
@@ -110,4 +110,14 @@ fn map<R: Rights>(region: Option<Region<R>>, bytes: u64) -> Result<imc::Mapping,
 
 fn eventfd(wake: &Wake, mode: Mode) -> Held {
     Held::new(wake.as_fd().as_raw_fd(), DescriptorKind::Eventfd, mode)
+}
+
+/// Takes what was granted for what it is granted as.
+pub(crate) fn receive<C: Capability>(grant: &Grant, descriptor: OwnedFd) -> Result<C, String> {
+    C::receive(descriptor, &grant.handle).map_err(|fault| format!("{:?} {}: {fault}", grant.purpose, grant.number))
+}
+
+/// A sentence for what the kernel would not do.
+pub(crate) fn failed(error: std::io::Error) -> String {
+    format!("cannot be attached: {error}")
 }

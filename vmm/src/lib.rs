@@ -27,6 +27,7 @@ mod outbox;
 pub mod pci;
 mod play;
 mod quota;
+mod record;
 pub mod serve;
 mod stepping;
 pub mod supervisor;

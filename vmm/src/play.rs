@@ -5,47 +5,17 @@
 //! not of this order. So the same steps have the same outcomes, at any speed.
 
 use crate::bus::{Space, Target};
-use crate::lock;
 use crate::machine::{Device, Machine, ones};
 use schema::lane::Operation;
 use schema::manifest::Power;
-use schema::play::{CHANGES_MAX, Change, OUTCOME_WORDS, Outcome, Played, Step};
+use schema::play::{OUTCOME_WORDS, Outcome, Played, Step};
 use schema::vmm::Drive;
-use std::collections::VecDeque;
-use std::sync::Mutex;
 
 /// Alarms of one call, after which it is answered although the time asked for has not passed: who asked looks at other
 /// things before it asks again. A timer of a kilohertz has as many in four seconds.
 const ALARMS_MAX: usize = 4096;
 /// Rounds of alarms that are due at once. Each puts its device's next one later, unless the device is broken.
 const ROUNDS_MAX: usize = 16;
-
-/// Changes of interrupt inputs that were not told of yet.
-#[derive(Default)]
-pub struct Record(Mutex<VecDeque<Change>>);
-
-impl Record {
-    /// Keeps a change. Beyond the bound the oldest is lost: only a host that changes its lines of its own accord, faster than
-    /// the supervisor reads, comes there.
-    pub fn push(&self, change: Change) {
-        let mut changes = lock(&self.0);
-        if changes.len() == CHANGES_MAX {
-            changes.pop_front();
-        }
-        changes.push_back(change);
-    }
-
-    /// Takes all that there are.
-    pub fn take(&self) -> Vec<Change> {
-        lock(&self.0).drain(..).collect()
-    }
-
-    /// Whether there are as many as the last step of a long pass of time should add to.
-    pub fn is_full(&self) -> bool {
-        // What the alarms of one moment add: two changes of each of 64 devices.
-        lock(&self.0).len() >= CHANGES_MAX - 2 * 64
-    }
-}
 
 impl Machine {
     /// Makes steps, as many as an answer has room for. The last may be time that has not all passed, as `now` tells.

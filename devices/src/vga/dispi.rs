@@ -1,10 +1,9 @@
 //! The Bochs display interface: modes of any size over a linear frame buffer.
 
+use super::planes::{MEMORY_BYTES, PLANE_BYTES};
 use device::display::{HEIGHT_MAX, WIDTH_MAX};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of display memory.
-pub(super) const MEMORY_BYTES: u64 = 16 << 20;
 /// Bytes that the window shows of it at a time.
 pub(super) const BANK_BYTES: u64 = 64 << 10;
 
@@ -168,7 +167,7 @@ impl Dispi {
 
     /// Memory for rows: of four bits they lie in planes, each of a quarter of the first 256 KiB.
     fn row_memory(&self) -> u64 {
-        if self.bits == 4 { super::planes::PLANE_BYTES } else { MEMORY_BYTES }
+        if self.bits == 4 { PLANE_BYTES } else { MEMORY_BYTES }
     }
 
     fn pitch(&self, width: u16) -> u64 {

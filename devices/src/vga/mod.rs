@@ -25,10 +25,10 @@ use crtc::Crtc;
 use dac::Dac;
 use device::manifest::{Class, Manifest, Pci, Power, Range, Register, RegisterKind, Space, Wish};
 use device::{Access, AttachError, Device, NoRegister, OptionError, Options, Outputs, Powers, Scan, Scanout};
-use dispi::{BANK_BYTES, Dispi, MEMORY_BYTES, Wanted};
+use dispi::{BANK_BYTES, Dispi, Wanted};
 use draw::Line;
 use graphics::Graphics;
-use planes::Memory;
+use planes::{MEMORY_BYTES, Memory};
 use sequencer::Sequencer;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 

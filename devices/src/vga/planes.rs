@@ -1,10 +1,11 @@
 //! Display memory: four planes side by side, a byte of each in every word, and all of it in a row.
 
-use super::dispi::MEMORY_BYTES;
 use super::graphics::Planes;
 use device::DirectMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
+/// Bytes of display memory.
+pub(super) const MEMORY_BYTES: u64 = 16 << 20;
 /// Bytes of a plane.
 pub(super) const PLANE_BYTES: u64 = 64 << 10;
 

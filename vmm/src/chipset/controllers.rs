@@ -5,23 +5,10 @@
 
 use super::i8259::Pair;
 use super::ioapic::{self, IoApic};
-use crate::bus::{Space, Target};
+use crate::bus::{Part, Space, Target};
 use crate::irq::Chip;
 use crate::lock;
 use std::sync::{Arc, Mutex};
-
-/// What of them answers at a place of the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// The first 8259A's two registers.
-    First,
-    /// The second's.
-    Second,
-    /// The two registers of what is edge triggered and what is not.
-    Triggers,
-    /// The I/O APIC.
-    IoApic,
-}
 
 /// Where they are (82371SB, "Address decoding": 20h, A0h, 4D0h).
 pub const PLACES: [(Space, u64, u64, Target); 4] = [

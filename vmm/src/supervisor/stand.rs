@@ -4,7 +4,6 @@ use super::grants::Objects;
 use super::host::Host;
 use super::plan::{BootPlan, Catalogue, DEADLINE, Demands, Isolate, Pins, Plan, PlannedDevice};
 use super::process::SETUP;
-use crate::attach::Reach;
 use crate::lane::LaneGrants;
 use crate::serve::calibrate;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -82,15 +81,10 @@ impl Stand {
         let device_objects = &objects.devices[0];
         let state =
             if device_objects.lane.shares_state() { Some(StateView::new(device_objects.state.map()?)) } else { None };
-        let reach = Reach {
-            deadline: DEADLINE,
-            deadlines: 1,
-            linked: false,
-            spin: if poll { calibrate() } else { SpinBudget::NONE },
-        };
+        let spin = if poll { calibrate() } else { SpinBudget::NONE };
         let lane: LaneGrants = device_objects.lane.ours()?;
         let wake = objects.hosts[0].0.try_clone()?;
-        let way = lane.way(device.carrier, state, wake, &reach).map_err(|what| anyhow!("the device {what}"))?;
+        let way = lane.way(device.carrier, state, wake, spin).map_err(|what| anyhow!("the device {what}"))?;
         let manifest = manifests.into_iter().next().context("a device has a manifest")?;
         Ok(Stand { host, objects, manifest, carrier: way.carrier, view: way.view, patience: DEADLINE })
     }
