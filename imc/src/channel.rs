@@ -225,7 +225,7 @@ impl Channel {
     }
 
     /// Tells by one `write(2)`, without allocating: for a sealed process, which has no other call. The encoded body must
-    /// take no more than [`SMALL_BODY_BYTES`].
+    /// take no more than [`SMALL_BODY_BYTES`](crate::SMALL_BODY_BYTES).
     ///
     /// Never waits on an [inherited](Channel::inherit) channel.
     pub fn tell_by_write<M: Body>(&self, body: &M) -> Result<(), SendError> {
