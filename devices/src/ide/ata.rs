@@ -28,6 +28,13 @@ enum Way {
     Dma,
 }
 
+/// DATA SET MANAGEMENT (ACS-2): the feature that says that sectors are no longer needed, and most blocks of ranges that are taken at
+/// once. A range is an entry of eight bytes: its first sector, and in the upper two how many.
+const TRIM: u8 = 0x01;
+pub(super) const TRIM_BLOCKS: u8 = 8;
+const RANGE: usize = 8;
+const RANGE_COUNT: u32 = 48;
+
 /// Sectors that a command names.
 struct Extent {
     first: u64,
@@ -75,6 +82,7 @@ impl Work<'_> {
             // READ VERIFY: what can be named can be read.
             0x40 | 0x41 => drop(self.extent(false).map(|_| self.finish())),
             0x42 => drop(self.extent(true).map(|_| self.finish())),
+            0x06 => self.manage(),
             0x91 => self.set_geometry(),
             0xc6 => self.set_multiple(),
             // STANDBY and IDLE with their timers: a drive that has no motor has no use for them.
@@ -153,6 +161,36 @@ impl Work<'_> {
         let Extent { first, count } = self.extent(extended)?;
         let stretch = Stretch { source: Source::Medium, offset: first * SECTOR, bytes: count * SECTOR as u32 };
         Some((stretch, u32::from(sectors) * SECTOR as u32))
+    }
+
+    /// DATA SET MANAGEMENT: a list of ranges is to come.
+    fn manage(&mut self) {
+        let drive = &mut *self.drive;
+        // The count's upper byte is zero for every host that keeps to the most; one that stores the register once has left
+        // there what it stored before.
+        let blocks = drive.count[0];
+        if drive.features[0] != TRIM || !(1..=TRIM_BLOCKS).contains(&blocks) || self.unit.readonly {
+            return self.fail(ABORTED);
+        }
+        drive.half ^= 1;
+        let bytes = u32::from(blocks) * SECTOR as u32;
+        self.begin_dma(Stretch { source: Source::Answer, offset: 0, bytes }, Phase::DmaOut);
+    }
+
+    /// The ranges are there. That they are not needed is a hint, and the host was not told that they read as anything else
+    /// afterwards: they stay as they are.
+    pub(super) fn trim(&mut self) {
+        let (bytes, blocks) = (self.drive.offset as usize, self.unit.blocks());
+        let is_there = |at: usize| {
+            let mut entry = [0; RANGE];
+            self.buffer.half(self.drive.half, at, RANGE).is_some_and(|slice| {
+                slice.copy_to(&mut entry);
+                let entry = u64::from_le_bytes(entry);
+                let (first, count) = (entry & ((1 << RANGE_COUNT) - 1), entry >> RANGE_COUNT);
+                count == 0 || first + count <= blocks
+            })
+        };
+        if (0..bytes).step_by(RANGE).all(is_there) { self.finish() } else { self.fail(ABORTED) }
     }
 
     /// The sectors that the registers name; nothing if the command failed for them.

@@ -244,14 +244,20 @@ impl Work<'_> {
     /// Moves `slices` of guest memory, together `bytes` bytes. False: it failed, and the drive has said so.
     pub(super) fn move_dma(&mut self, slices: &[VolatileSlice<'_>], bytes: u32) -> bool {
         let moved = match (self.drive.phase(), self.drive.source()) {
-            (Phase::DmaOut, _) => self.unit.write(self.drive.offset, slices).is_ok(),
+            (Phase::DmaOut, Source::Medium) => self.unit.write(self.drive.offset, slices).is_ok(),
             (_, Source::Medium) => self.unit.read(self.drive.offset, slices).is_ok(),
             (_, Source::Answer) => {
                 let mut at = self.drive.offset as usize;
+                let is_out = self.drive.phase() == Phase::DmaOut;
                 slices.iter().all(|slice| {
-                    let from = self.buffer.half(self.drive.half, at, slice.len());
+                    let own = self.buffer.half(self.drive.half, at, slice.len());
                     at += slice.len();
-                    from.map(|from| from.copy_to_volatile_slice(*slice)).is_some()
+                    match own {
+                        Some(own) if is_out => slice.copy_to_volatile_slice(own),
+                        Some(own) => own.copy_to_volatile_slice(*slice),
+                        None => return false,
+                    }
+                    true
                 })
             }
         };
@@ -266,7 +272,11 @@ impl Work<'_> {
         self.drive.offset += u64::from(bytes);
         self.drive.left = self.drive.left.saturating_sub(bytes);
         if self.drive.left == 0 {
-            if self.drive.phase() == Phase::DmaOut { self.written() } else { self.finish() }
+            match (self.drive.phase(), self.drive.source()) {
+                (Phase::DmaOut, Source::Medium) => self.written(),
+                (Phase::DmaOut, Source::Answer) => self.trim(),
+                _ => self.finish(),
+            }
         }
         true
     }

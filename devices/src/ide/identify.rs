@@ -1,6 +1,6 @@
 //! What drives say of themselves: IDENTIFY DEVICE and IDENTIFY PACKET DEVICE (ATA/ATAPI-6, 8.15 and 8.16).
 
-use super::ata::SECTORS_28;
+use super::ata::{SECTORS_28, TRIM_BLOCKS};
 use super::state::MULTIPLE_MAX;
 use super::unit::Unit;
 use super::work::Work;
@@ -95,6 +95,11 @@ impl Work<'_> {
         words.set_all(82, &[0x4068, 0x7400, NO_AND_YES]);
         words.set_all(85, &[if drive.uncached == 1 { 0x4048 } else { 0x4068 }, 0x3400, NO_AND_YES]);
         words.set_number(100, 4, unit.blocks());
+        // DATA SET MANAGEMENT with TRIM, and how long a list may be (ACS-2). Word 69 does not say what trimmed sectors read as.
+        if !unit.readonly {
+            words.set(105, TRIM_BLOCKS.into());
+            words.set(169, 0x0001);
+        }
         words.whole()
     }
 

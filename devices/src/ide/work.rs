@@ -47,6 +47,6 @@ impl Work<'_> {
             && room
             && kind
             && (left || !moving || phase == Phase::Packet)
-            && (!writes || drive.source() == Source::Medium && !unit.readonly)
+            && (!writes || (drive.source() == Source::Medium || phase == Phase::DmaOut) && !unit.readonly)
     }
 }

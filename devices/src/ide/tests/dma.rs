@@ -235,3 +235,44 @@ fn a_table_that_its_own_data_overwrite_or_that_has_no_end_comes_to_an_end() {
         assert_eq!(pc.interrupt() & 0x89, 0x08, "the drive is as it was");
     }
 }
+
+/// A list of ranges, padded to a block: first sector and how many.
+fn ranges(list: &[(u64, u64)]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = list.iter().flat_map(|(first, count)| (first | count << 48).to_le_bytes()).collect();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+#[test]
+fn sectors_that_are_not_needed_are_named_by_ranges_that_the_disk_has() {
+    let sectors = Pc::new().bench.world.disk.contents().len() as u64 / 512;
+    for (list, is_there) in [
+        (vec![(0, 2), (6, 8), (10, 1), (sectors, 0)], true),
+        (vec![(0, 1), (sectors - 1, 2)], false),
+        (vec![((1 << 48) - 1, 0xffff)], false),
+    ] {
+        let mut pc = Pc::new();
+        let contents = pc.bench.world.disk.contents();
+        pc.bench.world.memory.write_slice(&ranges(&list), GuestAddress(0x1_0000)).unwrap();
+        pc.table(&[(0x1_0000, 100, false), (0x1_0064, 412, true)]);
+        pc.address(0, 0, 1);
+        pc.put(1, 1);
+        pc.command(0x06);
+        pc.start(0);
+        assert_eq!(pc.master_status(), BM_INTERRUPT);
+        let status = pc.interrupt();
+        assert_eq!((status, pc.get(1)), if is_there { (0x50, 0) } else { (0x51, 0x04) }, "{list:x?}");
+        assert_eq!(pc.bench.world.disk.contents(), contents);
+    }
+}
+
+#[test]
+fn a_list_of_ranges_that_is_too_long_or_for_something_else_is_refused() {
+    for (feature, count) in [(1, 9), (1, 0), (0, 1), (2, 1)] {
+        let mut pc = Pc::new();
+        pc.address(0, 0, count);
+        pc.put(1, feature);
+        pc.command(0x06);
+        assert_eq!((pc.interrupt(), pc.get(1)), (0x51, 0x04), "{feature} {count}");
+    }
+}
