@@ -91,7 +91,7 @@ enum Power {
   invalid @0; stream @1; memory @2; lowMemory @3; fileRead @4; fileWrite @5; switch @6; direct @7; entropy @8; scanout @9;
   frames @10;
 }
-enum Switch { invalid @0; reset @1; powerOff @2; panicked @3; exit @4; }
+enum Switch { invalid @0; reset @1; powerOff @2; panicked @3; exit @4; crashLoaded @5; }
 
 struct Wish {
   power @0 :Power;

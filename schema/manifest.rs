@@ -307,6 +307,8 @@ pub enum Switch {
     Panicked = 3,
     /// The guest ends the run with a number.
     Exit = 4,
+    /// The guest panicked and goes on in a kernel that it keeps for that; the machine goes on too.
+    CrashLoaded = 5,
 }
 
 /// A power that a device needs.

@@ -6,6 +6,8 @@ mod harness;
 #[path = "harness/python.rs"]
 mod python;
 
+#[path = "qtest/alike.rs"]
+mod alike;
 #[path = "qtest/board.rs"]
 mod board;
 #[path = "qtest/drives.rs"]
@@ -205,6 +207,8 @@ fn a_panic_is_an_event_however_it_is_told() {
     let place = Place::new();
     let mut program = Program::start(&place, &["-action", "panic=none", "-device", "pvpanic"]);
     assert_eq!(program.test.ask("inb 0x505"), "0x0003");
+    program.test.ask("outb 0x505 2");
+    assert_eq!(program.event("GUEST_CRASHLOADED")["action"], "run");
     program.test.ask("outb 0x505 1");
     assert_eq!(program.event("GUEST_PANICKED")["action"], "run");
 
@@ -279,15 +283,17 @@ from qemu.qmp import ExecuteError, QMPClient
 
 async def main(path, diskette):
     client = QMPClient("test")
-    with client.listener("DEVICE_TRAY_MOVED") as trays:
+    with client.listener(("STOP", "RESUME")) as events:
         await client.connect(path)
         print((await client.execute("query-status"))["status"])
         print("pc" in [one.get("alias") for one in await client.execute("query-machines")])
         print("floppy" in [one["name"] for one in await client.execute("qom-list-types")])
         await client.execute("blockdev-change-medium", {"id": "fd", "filename": diskette})
-        print([(await trays.get())["data"]["tray-open"] for _ in range(2)])
         print((await client.execute("query-block"))[0]["inserted"]["file"] == diskette)
         await client.execute("eject", {"id": "fd"})
+        await client.execute("stop")
+        await client.execute("cont")
+        print([(await events.get())["event"] for _ in range(2)])
         for command, arguments in [("device_add", {"driver": "e1000"}), ("device_del", {"id": "x"}), ("eject", {"id": "y"})]:
             try:
                 await client.execute(command, arguments)
@@ -318,7 +324,7 @@ fn the_qemu_project_s_own_client_is_answered() {
         .expect("the program starts");
     harness::wait_until("it listens", || monitor.exists());
     let said = python::run(Command::new(interpreter).args(["-c", CLIENT]).arg(&monitor).arg(&diskette));
-    let lines = "running\nTrue\nTrue\n[True, False]\nTrue\nGenericError\nDeviceNotFound\nDeviceNotFound\n";
+    let lines = "running\nTrue\nTrue\nTrue\n['STOP', 'RESUME']\nGenericError\nDeviceNotFound\nDeviceNotFound\n";
     assert_eq!(said.as_deref(), Ok(lines));
     assert_eq!(machine.wait().expect("our child").code(), Some(0));
 }

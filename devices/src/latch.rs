@@ -5,8 +5,8 @@ use device::Bell;
 /// Turns a switch once for each time that the state asks for it, and once more after a restart.
 ///
 /// That the switch is to be turned must be committed before it is turned: a process that dies in between leaves the
-/// request in the state, and the next incarnation, which does not know whether it was heard, turns the switch again. All
-/// that hangs on these switches ends the machine, so the second turn finds nobody.
+/// request in the state, and the next incarnation, which does not know whether it was heard, turns the switch again. What
+/// hangs on these switches ends the machine, so the second turn finds nobody, or is told to people, who bear to hear it twice.
 pub(crate) struct Latch {
     bell: Box<dyn Bell>,
     /// What this incarnation has rung for.

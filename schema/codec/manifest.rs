@@ -15,7 +15,7 @@ use crate::wire::manifest_capnp as wire;
 enumeration!(Class = wire::Class; Block, Net, Char, Timer, Display, Entropy, System);
 enumeration!(Power = wire::Power; Stream, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy, Scanout,
     Frames);
-enumeration!(Switch = wire::Switch; Reset, PowerOff, Panicked, Exit);
+enumeration!(Switch = wire::Switch; Reset, PowerOff, Panicked, Exit, CrashLoaded);
 enumeration!(OptionKind = wire::OptionKind; Number, Text, Flag);
 
 impl Record for Manifest {

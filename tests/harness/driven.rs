@@ -106,15 +106,21 @@ pub struct Program {
 
 impl Program {
     pub fn start(place: &Place, words: &[&str]) -> Program {
+        Program::start_as(place, &second_name(), "qtest", &[&["-audio", "none"], words].concat())
+    }
+
+    /// Another program that takes such arguments, with what its guest would run on.
+    pub fn start_as(place: &Place, program: &Path, accelerator: &str, words: &[&str]) -> Program {
         let (test_path, monitor_path) = (place.path("qtest"), place.path("qmp"));
         let listen = |path: &Path| UnixListener::bind(path).unwrap();
         let (tests, monitors) = (listen(&test_path), listen(&monitor_path));
-        let mut child = Command::new(second_name())
+        let mut child = Command::new(program)
             .env("COFFERDAM_RUNTIME", place.path("run"))
             .args(["-qtest", &format!("unix:{}", test_path.display()), "-qtest-log"])
             .arg(place.path("log"))
             .args(["-chardev", &format!("socket,path={},id=char0", monitor_path.display())])
-            .args(["-mon", "chardev=char0,mode=control", "-display", "none", "-audio", "none", "-accel", "qtest"])
+            .args(["-mon", "chardev=char0,mode=control", "-display", "none"])
+            .args(["-accel", accelerator])
             .args(words)
             .stderr(Stdio::piped())
             .spawn()
@@ -171,6 +177,11 @@ impl Program {
             }
             self.events.push_back(message);
         }
+    }
+
+    /// The events that came before the last answer, and were not asked for.
+    pub fn told_before(&mut self) -> impl Iterator<Item = Value> {
+        self.events.drain(..)
     }
 
     /// The data of the next event of this name; others are passed over.

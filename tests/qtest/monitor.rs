@@ -19,6 +19,8 @@ fn what_is_no_command_is_refused_with_its_id_and_the_next_is_answered() {
     assert_eq!(answer["id"], json!({ "a": [1] }));
     let again = program.execute("qmp_capabilities", json!({}));
     assert_eq!(class(&again), "CommandNotFound");
+    let missing = program.execute("device_del", json!({}));
+    assert_eq!(missing["error"]["desc"], "Parameter 'id' is missing");
     assert_eq!(program.say("{\"execute\":\n \"query-name\",\n \"id\": 1}"), json!({ "return": {}, "id": 1 }));
 }
 
@@ -56,6 +58,9 @@ fn machines_types_and_objects_can_be_listed_to_the_end() {
     assert_eq!(program.execute("query-chardev", json!({}))["return"].as_array().unwrap().len(), 2);
     let said = program.execute("human-monitor-command", json!({ "command-line": "dance" }));
     assert_eq!(said["return"], "unknown command: 'dance'\r\n");
+    let schema = program.execute("query-qmp-schema", json!({}));
+    let is_event = |one: &&Value| one["meta-type"] == "event";
+    assert!(schema["return"].as_array().unwrap().iter().filter(is_event).any(|one| one["name"] == "WATCHDOG"));
     // Every question that needs no argument has an answer.
     let commands = program.execute("query-commands", json!({}));
     for command in commands["return"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()) {
@@ -72,7 +77,8 @@ fn it_stops_and_goes_on_and_does_other_things_than_at_its_start() {
     assert_eq!(program.execute("query-status", json!({}))["return"]["status"], "prelaunch");
     program.execute("cont", json!({}));
     program.event("RESUME");
-    program.execute("stop", json!({}));
+    let line = json!({ "command-line": "stop" });
+    assert_eq!(program.execute("human-monitor-command", line), json!({ "return": "" }));
     program.event("STOP");
     assert_eq!(program.execute("query-status", json!({}))["return"]["running"], false);
     let refused = program.execute("watchdog-set-action", json!({ "action": "dance" }));

@@ -11,7 +11,7 @@ use imc::{CallId, Channel, Fault, Packet, SendError, Wake};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use schema::host::Empty;
+use schema::host::{Empty, Severity};
 use schema::lane::Operation;
 use schema::manifest::{Power, Switch};
 use schema::play::{Change, Changes, Play, Turned};
@@ -445,6 +445,10 @@ fn turn_switch(machine: &Machine, device: u8, switch: Switch, count: u64) {
         Switch::Panicked => (Reason::Panicked, 0, "an end, as after a panic"),
         // An eventfd cannot carry zero, so the number is sent as one more.
         Switch::Exit => (Reason::Exit, (count - 1) as u32, "an end with a number"),
+        Switch::CrashLoaded => {
+            let text = format!("{name}: the guest panicked, and goes on in its crash kernel");
+            return machine.outbox.log(Severity::Warning, text);
+        }
     };
     machine.stop(reason, code, format!("{name}: the guest asks for {what}"));
 }

@@ -5,7 +5,7 @@ use super::{CarrierSpec, HelperSpec, IsolateSpec, LayerArgs, SandboxSpec, apply_
 use crate::drives::Places;
 use crate::firmware::Told;
 use crate::machine::{self, DRIVEN, label, named, parse_size, planned};
-use crate::qtest::{Actions, Link, Setup};
+use crate::qtest::{Actions, DriveName, Driven, Link, Names, Setup, Ways, Whose};
 use crate::{drives, firmware, rtc};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -212,8 +212,12 @@ impl QtestArgs {
         }
         // What test programs call the drives of an IDE cable.
         let bays = devices.iter().filter(|device| device.device == "piix-ide").flat_map(|device| &device.bays);
-        let named = bays.map(|bay| (format!("ide{}-cd{}", bay.number / 2, bay.number % 2), bay.name.clone()));
-        let drive_names = named.collect();
+        let named = |bay: &vmm::supervisor::Bay| DriveName {
+            drive: bay.name.clone(),
+            name: format!("ide{}-cd{}", bay.number / 2, bay.number % 2),
+            whose: Whose::Place,
+        };
+        let names = Names { drives: bays.map(named).collect(), ..Names::default() };
         devices.extend(self.disks.iter().cloned());
         rtc::begin(&mut devices, &self.rtc)?;
         label(&mut devices);
@@ -249,22 +253,20 @@ impl QtestArgs {
             kvm: false,
             pins: None,
         };
-        Ok(Setup {
+        let machine = Driven {
             plan,
             is_virtual,
+            is_pc: self.machine == MachineSpec::Pc,
+            order_after: self.boot.once.as_ref().map(|_| self.boot.order.clone()),
+            runs: true,
+        };
+        let ways = Ways {
             test: self.socket.clone().map_or(Link::Stdio, Link::Listen),
             monitors: Vec::new(),
             log: None,
-            actions: Actions::default(),
-            drive_names,
-            ids: Vec::new(),
-            title: String::new(),
-            chardevs: Vec::new(),
-            is_pc: self.machine == MachineSpec::Pc,
-            order_after: self.boot.once.as_ref().map(|_| self.boot.order.clone()),
             prints: self.serial == Some(Port::Output),
-            runs: true,
-        })
+        };
+        Ok(Setup { machine, ways, names, actions: Actions::default() })
     }
 
     /// What firmware finds in the memory of the clock.

@@ -1,5 +1,6 @@
 //! The machine under test: plays what lines ask for, and says what came of it.
 
+use super::bus::{self, Function};
 use super::protocol::{Answer, Line, Time, Where, is_chip, parse};
 use crate::catalogue::BuiltIn;
 use crate::machine::set_clock;
@@ -110,6 +111,27 @@ impl<'a> Board<'a> {
     /// Who listened to interrupts is gone.
     pub fn forget_listener(&mut self) {
         self.listens = None;
+    }
+
+    /// The functions of the PCI bus, as its configuration ports tell of them. They are left as they were.
+    pub fn functions(&mut self) -> Result<Result<Vec<Function>, Ended>> {
+        let mut ended = None;
+        let functions = bus::functions(&mut |access| {
+            if ended.is_some() {
+                return Ok(u32::MAX);
+            }
+            match self.play(&[Step::Access(access)])? {
+                Ok(outcomes) => {
+                    outcomes.iter().for_each(|outcome| self.tell(&outcome.changes));
+                    Ok(outcomes.first().map_or(u32::MAX, |outcome| outcome.value as u32))
+                }
+                Err(why) => {
+                    ended = Some(why);
+                    Ok(u32::MAX)
+                }
+            }
+        })?;
+        Ok(ended.map_or(Ok(functions), Err))
     }
 
     /// Does what these lines ask for, in their order.

@@ -1,15 +1,19 @@
 //! The QEMU machine protocol, as far as test programs need it: a greeting, questions about the machine, and its events.
 
 mod commands;
+mod language;
+mod media;
 mod people;
 mod tree;
 
-use super::Actions;
+use super::actions::Actions;
 use super::link::{Heard, Link, Port};
+use super::setup::Names;
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
-use vmm::supervisor::Medium;
+
+pub use media::{Disk, Drive, Exchange};
 
 /// What a command has the machine do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,64 +28,80 @@ pub enum Order {
     Run(bool),
     /// Do this from now on when its guest does something.
     React(Actions),
+    /// Have another medium in a drive.
+    Exchange(Exchange),
+    /// Tell of its PCI bus.
+    Survey,
 }
 
-/// What a command has done with a drive.
+/// Why a command has failed: the class of the error, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
-    /// The drive, as the machine calls it.
-    pub drive: String,
-    /// What is to be in it; nothing: the medium is taken out.
-    pub medium: Option<Medium>,
-    /// Though the guest holds the one that is there.
-    pub forced: bool,
+pub struct Failed {
+    class: &'static str,
+    why: String,
 }
 
-/// A drive whose medium can be exchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drive {
-    /// As the machine calls it.
-    pub name: String,
-    /// As others call it: by the place where it is, or as who started the machine has it.
-    pub aliases: Vec<String>,
-    /// What is in it.
-    pub medium: Option<Medium>,
-}
+impl Failed {
+    /// One that nobody acts on.
+    pub fn generic(why: impl Into<String>) -> Failed {
+        Failed { class: "GenericError", why: why.into() }
+    }
 
-/// A disk, whose medium stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// By the place where it is.
-    pub name: String,
-    /// Its image.
-    pub medium: Medium,
+    /// What was named is not there.
+    fn absent(name: &str) -> Failed {
+        Failed { class: "DeviceNotFound", why: format!("Device '{name}' not found") }
+    }
+
+    /// There is no such command, or not now.
+    fn command(why: impl Into<String>) -> Failed {
+        Failed { class: "CommandNotFound", why: why.into() }
+    }
+
+    fn shown(&self) -> Value {
+        json!({ "error": { "class": self.class, "desc": self.why } })
+    }
 }
 
 /// What becomes of a command.
 #[derive(Debug, Clone, PartialEq)]
 enum Becomes {
-    /// An answer, and what the machine is to do after it.
-    Answer(Value, Option<Order>),
+    /// An answer.
+    Answer(Result<Value, Failed>),
     /// What the machine does first.
-    Exchange(Exchange),
+    Order(Order),
+}
+
+/// A command that was considered.
+pub struct Asked {
+    /// What the peer calls it.
+    id: Option<Value>,
+    /// It came in the words of a monitor for people, and is answered in them.
+    in_words: bool,
+    becomes: Becomes,
+}
+
+impl Asked {
+    /// What is to be done before it is answered.
+    pub fn order(&self) -> Option<&Order> {
+        match &self.becomes {
+            Becomes::Order(order) => Some(order),
+            Becomes::Answer(_) => None,
+        }
+    }
 }
 
 /// What is told of the machine.
 pub struct Facts<'a> {
     /// As `query-status` names it.
     pub status: &'static str,
-    /// What the machine is called.
-    pub name: &'a str,
+    /// What it and its parts are called.
+    pub names: &'a Names,
     /// It is a PC.
     pub is_pc: bool,
     /// Bytes of its memory.
     pub memory_bytes: u64,
     /// Its devices, by label and catalogue name.
     pub devices: &'a [(String, String)],
-    /// Those that were given an id, which comes first, with what they are.
-    pub ids: &'a [(String, String)],
-    /// Character devices, and what is behind each.
-    pub chardevs: &'a [(String, String)],
     /// Its drives with media that can be exchanged.
     pub drives: &'a [Drive],
     /// Its disks.
@@ -93,19 +113,23 @@ pub struct Facts<'a> {
 /// A monitor: one link.
 pub struct Monitor {
     port: Port,
-    /// The peer has ended the negotiation.
+    /// The peer has ended the negotiation, and may send commands out of band.
     ready: bool,
+    out_of_band: bool,
 }
 
 /// Longest message: as a person or a program writes them, with some room.
 const MESSAGE_MAX: usize = 1 << 20;
+/// The one capability that there is. No command may be sent out of band, so it changes what is refused, and how.
+const OUT_OF_BAND: &str = "oob";
 /// Members that a command may have.
 const MEMBERS: [&str; 3] = ["execute", "arguments", "id"];
+const EXECUTE_OUT_OF_BAND: &str = "exec-oob";
 
 impl Monitor {
     /// Opens it, and greets whoever is there.
     pub fn open(link: &Link) -> Result<Monitor> {
-        let mut monitor = Monitor { port: Port::open(link)?, ready: false };
+        let mut monitor = Monitor { port: Port::open(link)?, ready: false, out_of_band: false };
         if monitor.port.has_peer() {
             monitor.greet();
         }
@@ -118,8 +142,8 @@ impl Monitor {
     }
 
     fn greet(&mut self) {
-        self.ready = false;
-        self.send(&json!({ "QMP": { "version": commands::version(), "capabilities": [] } }));
+        (self.ready, self.out_of_band) = (false, false);
+        self.send(&json!({ "QMP": { "version": commands::version(), "capabilities": [OUT_OF_BAND] } }));
     }
 
     fn send(&mut self, message: &Value) {
@@ -141,241 +165,122 @@ impl Monitor {
         }
     }
 
-    /// Answers what was said; the orders among it are for the caller. `exchange` has another medium in a drive; what became of it
-    /// is the answer.
-    pub fn serve(
-        &mut self,
-        facts: &Facts<'_>,
-        exchange: &mut dyn FnMut(&Exchange) -> Result<(), String>,
-    ) -> Vec<Order> {
+    /// Takes what was said, or greets who came.
+    pub fn look(&mut self) {
         if self.port.look() == Heard::Came {
             self.greet();
         }
-        let mut orders = Vec::new();
-        for message in self.messages() {
-            let (id, becomes) = match message {
-                Ok(message) => (message.get("id").cloned(), self.answer(&message, facts)),
-                Err(why) => (None, Becomes::Answer(failed("GenericError", &why), None)),
-            };
-            let (mut answer, order) = match becomes {
-                Becomes::Answer(answer, order) => (answer, order),
-                Becomes::Exchange(asked) => match exchange(&asked) {
-                    Ok(()) => {
-                        self.tray_moved(&asked);
-                        (json!({ "return": {} }), None)
-                    }
-                    Err(why) => (failed("GenericError", &why), None),
-                },
-            };
-            if let Some(id) = id {
-                answer["id"] = id;
-            }
-            self.send(&answer);
-            orders.extend(order);
-        }
-        orders
     }
 
-    /// The whole messages that were said.
-    fn messages(&mut self) -> Vec<Result<Value, String>> {
-        let Some(pending) = self.port.pending() else { return Vec::new() };
-        let mut messages = Vec::new();
-        let mut taken = 0;
-        'all: loop {
-            let mut stream = serde_json::Deserializer::from_slice(&pending[taken..]).into_iter::<Value>();
-            loop {
-                match stream.next() {
-                    Some(Ok(message)) => messages.push(Ok(message)),
-                    Some(Err(error)) if !error.is_eof() => {
-                        messages.push(Err(format!("JSON parse error: {error}")));
-                        // Where a broken message ends cannot be known: its line is given up.
-                        taken += stream.byte_offset();
-                        let line = pending[taken..].iter().position(|byte| *byte == b'\n');
-                        taken = line.map_or(pending.len(), |end| taken + end + 1);
-                        continue 'all;
-                    }
-                    _ => {
-                        taken += stream.byte_offset();
-                        break 'all;
-                    }
-                }
+    /// The next whole message that was said.
+    pub fn next(&mut self) -> Option<Result<Value, Failed>> {
+        let pending = self.port.pending()?;
+        let mut stream = serde_json::Deserializer::from_slice(pending).into_iter::<Value>();
+        let (message, taken) = match stream.next() {
+            Some(Ok(message)) => (Ok(message), stream.byte_offset()),
+            Some(Err(error)) if !error.is_eof() => {
+                // Where a broken message ends cannot be known: its line is given up.
+                let begin = stream.byte_offset();
+                let line = pending[begin..].iter().position(|byte| *byte == b'\n');
+                let taken = line.map_or(pending.len(), |end| begin + end + 1);
+                (Err(Failed::generic(format!("JSON parse error, {error}"))), taken)
             }
-        }
+            _ if pending.len() > MESSAGE_MAX => {
+                let why = format!("JSON message too long: there is room for {MESSAGE_MAX} bytes");
+                (Err(Failed::generic(why)), pending.len())
+            }
+            _ => return None,
+        };
         pending.drain(..taken);
-        if pending.len() > MESSAGE_MAX {
-            pending.clear();
-            messages.push(Err(format!("JSON message too long: there is room for {MESSAGE_MAX} bytes")));
-        }
-        messages
+        Some(message)
     }
 
-    /// What a drive with a tray did with it: a diskette's door counts as one.
-    fn tray_moved(&mut self, asked: &Exchange) {
-        let event = |open: bool| json!({ "device": asked.drive, "id": asked.drive, "tray-open": open });
-        self.event("DEVICE_TRAY_MOVED", &event(true));
-        if asked.medium.is_some() {
-            self.event("DEVICE_TRAY_MOVED", &event(false));
-        }
-    }
-
-    fn answer(&mut self, message: &Value, facts: &Facts<'_>) -> Becomes {
-        let (command, arguments) = match command(message) {
-            Ok(command) => command,
-            Err(why) => return Becomes::Answer(failed("GenericError", &why), None),
+    /// What a message asks for.
+    pub fn consider(&mut self, message: &Result<Value, Failed>, facts: &Facts<'_>) -> Asked {
+        let becomes = match message {
+            Ok(message) => self.becomes(message, facts),
+            Err(failed) => Err(failed.clone()),
         };
-        let wants = arguments.get("enable").and_then(Value::as_array).is_some_and(|enable| !enable.is_empty());
-        let answer = match command {
-            "qmp_capabilities" if self.ready => {
-                failed("CommandNotFound", "Capabilities negotiation is already complete, command ignored")
-            }
-            "qmp_capabilities" if wants => failed("GenericError", "There is no capability to enable"),
-            "qmp_capabilities" => {
+        let (in_words, becomes) = becomes.unwrap_or_else(|failed| (false, Becomes::Answer(Err(failed))));
+        let id = message.as_ref().ok().and_then(|message| message.get("id")).cloned();
+        Asked { id, in_words, becomes }
+    }
+
+    /// Answers it; `result` is of what it has ordered, if anything.
+    pub fn answer(&mut self, asked: Asked, result: Result<Value, Failed>) {
+        let result = match asked.becomes {
+            Becomes::Answer(answer) => answer,
+            Becomes::Order(_) if asked.in_words => Ok(people::done(&result).into()),
+            Becomes::Order(_) => result,
+        };
+        let mut answer = match result {
+            Ok(value) => json!({ "return": value }),
+            Err(failed) => failed.shown(),
+        };
+        if let Some(id) = asked.id {
+            answer["id"] = id;
+        }
+        self.send(&answer);
+    }
+
+    /// Whether it was said in the words of people, and what becomes of it.
+    fn becomes(&mut self, message: &Value, facts: &Facts<'_>) -> Result<(bool, Becomes), Failed> {
+        let (name, arguments) = self.command(message)?;
+        if !self.ready && name != commands::NEGOTIATION {
+            return Err(Failed::command("Expecting capabilities negotiation with 'qmp_capabilities'"));
+        }
+        if self.ready && name == commands::NEGOTIATION {
+            return Err(Failed::command("Capabilities negotiation is already complete, command ignored"));
+        }
+        let command =
+            commands::find(name).ok_or_else(|| Failed::command(format!("The command {name} has not been found")))?;
+        if message.get(EXECUTE_OUT_OF_BAND).is_some() {
+            return Err(Failed::generic(format!("The command {name} does not support OOB")));
+        }
+        command.check(arguments)?;
+        match name {
+            commands::NEGOTIATION => {
+                let enable = arguments.get("enable").and_then(Value::as_array);
+                for word in enable.into_iter().flatten().filter_map(Value::as_str) {
+                    if word != OUT_OF_BAND {
+                        return Err(Failed::generic(format!("Parameter 'enable' does not accept value '{word}'")));
+                    }
+                    self.out_of_band = true;
+                }
                 self.ready = true;
-                json!({ "return": {} })
+                Ok((false, Becomes::Answer(Ok(json!({})))))
             }
-            _ if !self.ready => failed("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'"),
-            command => return commands::act(command, arguments, facts),
+            commands::IN_WORDS => {
+                let line = arguments.get("command-line").and_then(Value::as_str).unwrap_or_default();
+                Ok((true, people::becomes(line, facts)))
+            }
+            _ => Ok((false, (command.act)(&commands::Call { name, arguments, facts }))),
+        }
+    }
+
+    /// The command of a message, and its arguments; or what is wrong with it.
+    fn command<'m>(&self, message: &'m Value) -> Result<(&'m str, &'m Value), Failed> {
+        let members = message.as_object().ok_or_else(|| Failed::generic("QMP input must be a JSON object"))?;
+        let execute = [Some("execute"), Some(EXECUTE_OUT_OF_BAND).filter(|_| self.out_of_band)];
+        let is_known = |name: &str| MEMBERS.contains(&name) || execute.contains(&Some(name));
+        if let Some(unknown) = members.keys().find(|name| !is_known(name)) {
+            return Err(Failed::generic(format!("QMP input member '{unknown}' is unexpected")));
+        }
+        let named: Vec<&str> = execute.into_iter().flatten().filter(|name| members.contains_key(*name)).collect();
+        let name = match named.as_slice() {
+            [name] => *name,
+            [] => return Err(Failed::generic("QMP input lacks member 'execute'")),
+            _ => return Err(Failed::generic("QMP input member 'exec-oob' clashes with 'execute'")),
         };
-        Becomes::Answer(answer, None)
+        let wrong = |what| Failed::generic(format!("QMP input member '{what}"));
+        let command = members[name].as_str().ok_or_else(|| wrong(format!("{name}' must be a string")))?;
+        match members.get("arguments") {
+            None => Ok((command, &Value::Null)),
+            Some(arguments) if arguments.is_object() => Ok((command, arguments)),
+            Some(_) => Err(wrong("arguments' must be an object".to_owned())),
+        }
     }
-}
-
-/// The command of a message, and its arguments; or a sentence that says what is wrong with it.
-fn command(message: &Value) -> Result<(&str, &Value), String> {
-    let members = message.as_object().ok_or("QMP input must be a JSON object")?;
-    if let Some(unknown) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
-        return Err(format!("QMP input member '{unknown}' is unexpected"));
-    }
-    let command = members.get("execute").ok_or("QMP input lacks member 'execute'")?;
-    let command = command.as_str().ok_or("QMP input member 'execute' must be a string")?;
-    match members.get("arguments") {
-        None => Ok((command, &Value::Null)),
-        Some(arguments) if arguments.is_object() => Ok((command, arguments)),
-        Some(_) => Err("QMP input member 'arguments' must be an object".to_owned()),
-    }
-}
-
-fn failed(class: &str, why: &str) -> Value {
-    json!({ "error": { "class": class, "desc": why } })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::commands::act;
-    use super::*;
-
-    fn facts(devices: &[(String, String)]) -> Facts<'_> {
-        Facts {
-            status: "running",
-            name: "test",
-            is_pc: true,
-            memory_bytes: 1 << 20,
-            devices,
-            ids: &[],
-            chardevs: &[],
-            drives: &[],
-            disks: &[],
-            actions: Actions::default(),
-        }
-    }
-
-    fn ask(command: &str, arguments: Value) -> (Value, Option<Order>) {
-        let devices = [("uart16550".to_owned(), "uart16550".to_owned())];
-        match act(command, &arguments, &facts(&devices)) {
-            Becomes::Answer(answer, order) => (answer, order),
-            Becomes::Exchange(_) => panic!("there are no drives"),
-        }
-    }
-
-    fn no_drives(_: &Exchange) -> Result<(), String> {
-        Err("there are no drives".into())
-    }
-
-    #[test]
-    fn what_is_not_there_is_said() {
-        assert_eq!(ask("dance", json!({})).0["error"]["class"], "CommandNotFound");
-        assert_eq!(ask("device_del", json!({ "id": "x" })).0["error"]["class"], "DeviceNotFound");
-        assert_eq!(ask("device_del", json!({ "id": "uart16550" })).0["error"]["class"], "GenericError");
-        assert!(ask("device_add", json!({ "driver": "e1000" })).0["error"]["desc"].as_str().unwrap().contains("e1000"));
-    }
-
-    #[test]
-    fn orders_are_answered_and_handed_on() {
-        for (command, order) in [("quit", Order::Quit), ("stop", Order::Run(false)), ("system_reset", Order::Reset)] {
-            assert_eq!(ask(command, Value::Null), (json!({ "return": {} }), Some(order)));
-        }
-    }
-
-    #[test]
-    fn the_catalogue_is_what_there_is() {
-        let types = ask("qom-list-types", json!({})).0;
-        let names: Vec<&str> =
-            types["return"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
-        assert!(devices::catalogue().iter().all(|entry| names.contains(&entry.name)));
-        assert_eq!(ask("query-status", json!({})).0["return"]["status"], "running");
-    }
-
-    #[test]
-    fn messages_need_no_lines_and_a_broken_one_does_not_spoil_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("qmp");
-        let mut monitor = Monitor::open(&Link::Listen(path.clone())).unwrap();
-        let mut peer = std::os::unix::net::UnixStream::connect(path).unwrap();
-        let no_devices = facts(&[]);
-        monitor.serve(&no_devices, &mut no_drives);
-        use std::io::{BufRead, Write};
-        let mut replies = std::io::BufReader::new(peer.try_clone().unwrap());
-        let mut line = || {
-            let mut text = String::new();
-            replies.read_line(&mut text).unwrap();
-            serde_json::from_str::<Value>(&text).unwrap()
-        };
-        assert!(line()["QMP"]["version"].is_object());
-        peer.write_all(b"{\"execute\":\"query-status\"}{\"execute\":\"qmp_capabilities\",\"id\":7}").unwrap();
-        monitor.serve(&no_devices, &mut no_drives);
-        assert_eq!(line()["error"]["class"], "CommandNotFound", "not before the negotiation");
-        assert_eq!(line(), json!({ "return": {}, "id": 7 }));
-        peer.write_all(b"{nonsense}\n{\"execute\":\"quit\"}").unwrap();
-        assert_eq!(monitor.serve(&no_devices, &mut no_drives), [Order::Quit]);
-        assert_eq!(line()["error"]["class"], "GenericError");
-    }
-
-    #[test]
-    fn a_message_that_is_no_command_is_refused_with_its_id() {
-        for (message, sentence) in [
-            (json!([]), "QMP input must be a JSON object"),
-            (json!({ "arguments": {} }), "QMP input lacks member 'execute'"),
-            (json!({ "execute": 1 }), "QMP input member 'execute' must be a string"),
-            (json!({ "execute": "stop", "arguments": [] }), "QMP input member 'arguments' must be an object"),
-            (json!({ "execute": "stop", "argument": {} }), "QMP input member 'argument' is unexpected"),
-        ] {
-            assert_eq!(command(&message), Err(sentence.to_owned()));
-        }
-    }
-
-    #[test]
-    fn a_message_without_end_is_given_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("qmp");
-        let mut monitor = Monitor::open(&Link::Listen(path.clone())).unwrap();
-        let mut peer = std::os::unix::net::UnixStream::connect(path).unwrap();
-        monitor.serve(&facts(&[]), &mut no_drives);
-        let sender = std::thread::spawn(move || {
-            use std::io::Write;
-            let _ = peer.write_all(&[b'['; 8]).and_then(|()| peer.write_all(&vec![b' '; MESSAGE_MAX]));
-            peer
-        });
-        let answers = |monitor: &mut Monitor| {
-            monitor.port.look();
-            monitor.messages()
-        };
-        let refused = loop {
-            if let Some(refused) = answers(&mut monitor).pop() {
-                break refused;
-            }
-        };
-        assert!(refused.unwrap_err().contains("too long"));
-        drop(sender.join());
-        assert_eq!(monitor.port.pending().map(|pending| pending.len() < MESSAGE_MAX), Some(true));
-    }
-}
+mod tests;

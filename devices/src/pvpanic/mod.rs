@@ -19,6 +19,10 @@ const PANICKED: u64 = 1 << 0;
 /// The guest has panicked and goes on in a crash kernel, which will see to it.
 const CRASH_LOADED: u64 = 1 << 1;
 
+/// Its switches.
+const PANICKED_WISH: u32 = 0;
+const CRASH_LOADED_WISH: u32 = 1;
+
 /// The PCI identity that the specification names, and "base system peripherals, other".
 const VENDOR: u16 = 0x1b36;
 const DEVICE: u16 = 0x0011;
@@ -74,6 +78,7 @@ pub(crate) struct Pvpanic<W> {
     /// Those that it knows.
     events: u64,
     panicked: Latch,
+    crash_loaded: Latch,
     wiring: PhantomData<W>,
 }
 
@@ -99,7 +104,7 @@ fn events(options: &Options) -> Result<u64, OptionError> {
 pub(crate) struct State {
     /// 0 or 1: the switch is to be turned.
     panicked: u8,
-    /// 0 or 1: kept for whoever looks at the state; the machine goes on.
+    /// 0 or 1: the other switch is to be turned; the machine goes on.
     crash_loaded: u8,
     unused: [u8; 6],
 }
@@ -112,13 +117,18 @@ impl<W: Wiring> Device for Pvpanic<W> {
         events(options)?;
         Ok(W::manifest(|name, summary| Manifest {
             options: specs(),
-            wishes: vec![declare::switch(Switch::Panicked, "panicked", "a guest that panicked must be noticed")],
+            wishes: vec![
+                declare::switch(Switch::Panicked, "panicked", "a guest that panicked must be noticed"),
+                declare::switch(Switch::CrashLoaded, "crash-loaded", "so must one that goes on in a crash kernel"),
+            ],
             ..declare::nothing::<State>(name, summary, Class::System)
         }))
     }
 
     fn attach(options: &Options, powers: &mut Powers) -> Result<Pvpanic<W>, AttachError> {
-        Ok(Pvpanic { events: events(options)?, panicked: Latch::new(powers.switch(0)?), wiring: PhantomData })
+        let mut latch = |wish| Ok::<_, AttachError>(Latch::new(powers.switch(wish)?));
+        let (panicked, crash_loaded) = (latch(PANICKED_WISH)?, latch(CRASH_LOADED_WISH)?);
+        Ok(Pvpanic { events: events(options)?, panicked, crash_loaded, wiring: PhantomData })
     }
 
     fn power_on(&mut self) -> State {
@@ -163,6 +173,7 @@ impl<W: Wiring> Device for Pvpanic<W> {
 
     fn settle(&mut self, state: &State) {
         self.panicked.settle((state.panicked != 0).then_some(1));
+        self.crash_loaded.settle((state.crash_loaded != 0).then_some(1));
     }
 }
 
@@ -176,7 +187,7 @@ mod tests {
     impl World for Outside {
         const NAME: &'static str = NAME;
         fn new() -> Outside {
-            Outside(Bells::new(1))
+            Outside(Bells::new(2))
         }
         fn powers(&self) -> Powers {
             self.0.powers()
@@ -191,7 +202,7 @@ mod tests {
     impl World for Slot {
         const NAME: &'static str = PCI_NAME;
         fn new() -> Slot {
-            Slot(Bells::new(1))
+            Slot(Bells::new(2))
         }
         fn powers(&self) -> Powers {
             self.0.powers()
@@ -223,10 +234,14 @@ mod tests {
     fn a_panic_turns_the_switch() {
         let mut bench = Bench::<Outside>::new();
         bench.write(0, 0, 1, 2).unwrap();
-        assert_eq!(bench.world.0.rung(0), 0, "a loaded crash kernel is no reason to stop");
+        assert_eq!(
+            (bench.world.0.rung(0), bench.world.0.rung(1)),
+            (0, 1),
+            "a loaded crash kernel is no reason to stop"
+        );
         bench.write(0, 0, 1, 1).unwrap();
         bench.write(0, 0, 1, 1).unwrap();
-        assert_eq!(bench.world.0.rung(0), 1);
+        assert_eq!((bench.world.0.rung(0), bench.world.0.rung(1)), (1, 1));
     }
 
     #[test]

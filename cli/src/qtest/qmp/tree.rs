@@ -1,6 +1,6 @@
 //! The machine as a tree of objects, each of a type: what `qom-list` and its like tell.
 
-use super::Facts;
+use super::{Facts, Failed};
 use crate::qtest::words::driver_names;
 use device::Options;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ const ABSTRACT: [(&str, &str); 3] = [("object", ""), ("machine", "object"), ("de
 const PC: &str = "pc-i440fx-machine";
 const NONE: &str = "none-machine";
 
-type Answer = Result<Value, (&'static str, String)>;
+type Answer = Result<Value, Failed>;
 
 /// Every type that something may have: its name, and what it is a kind of.
 fn all() -> Vec<(&'static str, &'static str)> {
@@ -23,8 +23,7 @@ fn all() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The types that are a kind of `implements`, or all.
-pub fn types(implements: &str, arguments: &Value) -> Value {
-    let with_abstract = arguments.get("abstract").and_then(Value::as_bool).unwrap_or(false);
+pub fn types(implements: &str, with_abstract: bool) -> Value {
     let abstracts = ABSTRACT.into_iter().filter(|_| with_abstract);
     let is_it =
         |(name, parent): &(&str, &str)| ["", "object"].contains(&implements) || [*name, *parent].contains(&implements);
@@ -53,9 +52,9 @@ fn node<'a>(path: &str, facts: &'a Facts<'_>) -> Option<Node<'a>> {
             let own = [("peripheral".to_owned(), "container"), ("unattached".to_owned(), "container")];
             Node::Container(own.into_iter().chain(facts.devices.iter().map(known)).collect())
         }
-        ["machine", "peripheral"] => Node::Container(facts.ids.iter().map(known).collect()),
+        ["machine", "peripheral"] => Node::Container(facts.names.ids.iter().map(known).collect()),
         ["machine", "unattached"] => Node::Container(numbered().collect()),
-        ["machine", "peripheral", id] => object(facts.ids.iter().map(known).find(|(name, _)| name == id))?,
+        ["machine", "peripheral", id] => object(facts.names.ids.iter().map(known).find(|(name, _)| name == id))?,
         ["machine", "unattached", place] => object(numbered().find(|(name, _)| name == place))?,
         ["machine", label] => object(facts.devices.iter().map(known).find(|(name, _)| name == label))?,
         _ => return None,
@@ -66,14 +65,15 @@ fn machine(facts: &Facts<'_>) -> &'static str {
     if facts.is_pc { PC } else { NONE }
 }
 
-fn absent(path: &str) -> (&'static str, String) {
-    ("DeviceNotFound", format!("Device '{path}' not found"))
+/// Whether there are devices of this type.
+pub fn is_device(name: &str) -> bool {
+    all().contains(&(name, "device"))
 }
 
 /// What is at this path.
 pub fn list(path: &str, facts: &Facts<'_>) -> Answer {
     let mut listed = vec![json!({ "name": "type", "type": "string" })];
-    if let Node::Container(children) = node(path, facts).ok_or_else(|| absent(path))? {
+    if let Node::Container(children) = node(path, facts).ok_or_else(|| Failed::absent(path))? {
         let child = |(name, kind): (String, &str)| json!({ "name": name, "type": format!("child<{kind}>") });
         listed.extend(children.into_iter().map(child));
     }
@@ -82,7 +82,7 @@ pub fn list(path: &str, facts: &Facts<'_>) -> Answer {
 
 /// A property of what is there. All have one, their type.
 pub fn get(path: &str, property: &str, facts: &Facts<'_>) -> Answer {
-    let found = node(path, facts).ok_or_else(|| absent(path))?;
+    let found = node(path, facts).ok_or_else(|| Failed::absent(path))?;
     let kind = match &found {
         Node::Object(kind) => kind,
         Node::Container(_) if path.trim_matches('/') == "machine" => machine(facts),
@@ -96,7 +96,7 @@ pub fn get(path: &str, property: &str, facts: &Facts<'_>) -> Answer {
         // A child is told by its path.
         Some((name, _)) => Ok(format!("{}/{name}", path.trim_end_matches('/')).into()),
         None if property == "type" => Ok((*kind).into()),
-        None => Err(("GenericError", format!("Property '{kind}.{property}' not found"))),
+        None => Err(Failed::generic(format!("Property '{kind}.{property}' not found"))),
     }
 }
 
@@ -110,33 +110,32 @@ pub fn properties(name: &str) -> Answer {
     }
     match all().iter().any(|(known, _)| *known == name) {
         true => Ok(json!([])),
-        false => Err(absent(name)),
+        false => Err(Failed::absent(name)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qtest::Actions;
+    use crate::qtest::actions::Actions;
+    use crate::qtest::setup::Names;
 
     #[test]
     fn a_path_that_leads_nowhere_is_told_and_every_other_ends() {
         let devices = [("uart16550".to_owned(), "uart16550".to_owned())];
-        let ids = [("mine".to_owned(), "ib700".to_owned())];
+        let ids = vec![("mine".to_owned(), "ib700".to_owned())];
         let facts = Facts {
             status: "running",
-            name: "",
+            names: &Names { ids, ..Names::default() },
             is_pc: true,
             memory_bytes: 0,
             devices: &devices,
-            ids: &ids,
-            chardevs: &[],
             drives: &[],
             disks: &[],
             actions: Actions::default(),
         };
         for path in ["/nowhere", "/machine/teapot", "/machine/uart16550/more", "/machine/unattached/device[1]"] {
-            assert_eq!(list(path, &facts).unwrap_err().0, "DeviceNotFound", "{path}");
+            assert_eq!(list(path, &facts).unwrap_err().class, "DeviceNotFound", "{path}");
         }
         let mut seen = Vec::new();
         let mut paths = vec!["/".to_owned()];
@@ -153,13 +152,13 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, ["ib700", PC, "uart16550", "uart16550"]);
-        assert_eq!(get("/machine", "teapot", &facts).unwrap_err().0, "GenericError");
+        assert_eq!(get("/machine", "teapot", &facts).unwrap_err().class, "GenericError");
     }
 
     #[test]
     fn types_are_told_by_what_they_are() {
         let names = |implements, with: bool| -> Vec<String> {
-            let told = types(implements, &json!({ "abstract": with }));
+            let told = types(implements, with);
             told.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(names("machine", false), [PC, NONE]);
@@ -167,7 +166,7 @@ mod tests {
         let devices = names("device", false);
         assert!(["ide-hd", "isa-serial", "rtl8139", "ib700"].iter().all(|name| devices.iter().any(|one| one == name)));
         assert!(!devices.contains(&"device".to_owned()) && names("device", true).contains(&"device".to_owned()));
-        assert_eq!(properties("teapot").unwrap_err().0, "DeviceNotFound");
+        assert_eq!(properties("teapot").unwrap_err().class, "DeviceNotFound");
         assert!(properties("uart16550").unwrap().as_array().unwrap().iter().any(|one| one["name"] == "port"));
         assert_eq!(properties("ide-hd"), Ok(json!([])));
     }

@@ -1,6 +1,7 @@
 //! `-device`: what QEMU's names of devices are here.
 
-use super::{Asked, list, slot};
+use super::Asked;
+use super::list::{list, pairs, slot};
 use crate::args::usage;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -48,6 +49,13 @@ const DRIVERS: &[Driver] = &[
 const DRIVES: [&str; 4] = ["floppy", "ide-hd", "ide-cd", "virtio-blk-pci"];
 /// Those that every PC has.
 const THERE: [&str; 4] = ["isa-fdc", "piix3-ide", "i8042", "mc146818rtc"];
+
+/// Network cards that `-nic` and `-net` may ask for.
+const CARDS: [(&str, &str); 3] = [("rtl8139", "rtl8139"), ("virtio-net-pci", "virtio-net"), ("virtio", "virtio-net")];
+
+/// Drivers whose properties `-global` may set: those that have a meaning here, and those that have none where nothing runs.
+const GLOBALS: [&str; 2] = ["ide-hd", "ide-cd"];
+const GLOBALS_UNHEARD: [&str; 4] = ["PIIX4_PM", "mc146818rtc", "kvm-pit", "migration"];
 
 /// Every name under which `-device` has something here.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -105,5 +113,45 @@ impl Asked {
         })?;
         let irq = if options.contains_key("irq") { None } else { Some(format!("irq={irq}")) };
         Ok(std::iter::once(format!("port={port}")).chain(irq).collect())
+    }
+
+    /// A network, and a card on it. Nobody else is on a network here, so only those may be asked for where nobody needs to be.
+    pub(super) fn network(&mut self, name: &str, value: &str) -> Result<()> {
+        let (kind, options) = list(value);
+        let is_card = name == "-nic" || kind == "nic";
+        match kind.as_str() {
+            "none" => return Ok(()),
+            "user" | "hubport" | "nic" => {}
+            _ => {
+                return Err(usage!(
+                    "{name} {value}: a card has no cable to the outside here; give user, hubport or none"
+                ));
+            }
+        }
+        if is_card {
+            let model = options.get("model").map_or("rtl8139", String::as_str);
+            let card = CARDS.iter().find(|(known, _)| *known == model);
+            let (_, device) = card.ok_or_else(|| usage!("{name} {value}: there are rtl8139 and virtio-net-pci"))?;
+            let mac = options.get("mac").or(options.get("macaddr")).map(|mac| format!(",mac={mac}"));
+            self.devices.push((false, String::new(), format!("{device}{}", mac.unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    pub(super) fn global(&mut self, value: &str) -> Result<()> {
+        let parts = value.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+        let options = pairs(value);
+        let word = |name: &str| options.get(name).map(String::as_str);
+        let (driver, property, set) = match (parts, word("driver"), word("property"), word("value")) {
+            (_, Some(driver), Some(property), Some(set)) => (driver, property, set),
+            (Some(((driver, property), set)), ..) => (driver, property, set),
+            _ => return Err(usage!("-global {value}: give DRIVER.PROPERTY=VALUE")),
+        };
+        if GLOBALS.contains(&driver) {
+            self.globals.insert((driver.to_owned(), property.to_owned()), set.to_owned());
+        } else if !GLOBALS_UNHEARD.contains(&driver) {
+            return Err(usage!("-global {value}: `{driver}` has no property here that could be set; leave it out"));
+        }
+        Ok(())
     }
 }

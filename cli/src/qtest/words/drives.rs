@@ -1,9 +1,10 @@
 //! Drives, and what is in them: `-drive`, `-blockdev`, `-hda`, and the `-device` that one is in.
 
-use super::{list, pairs};
+use super::list::{list, pairs, slot};
 use crate::args::{QtestArgs, usage};
 use crate::drives::{IdeDrive, Places};
 use crate::machine::planned;
+use crate::qtest::{DriveName, Whose};
 use anyhow::Result;
 use schema::host::Setting;
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ impl Drives {
         let word = |name: &str| options.get(name).cloned().unwrap_or_default();
         let is_on = |name: &str| options.get(name).is_some_and(|value| value == "on");
         let file = [word("file"), word("file.filename"), word("filename")].into_iter().find(|file| !file.is_empty());
-        let file = file.unwrap_or_default();
+        let file = image("-drive", value, &file.unwrap_or_default())?;
         image_format("-drive", value, &[word("format"), word("driver")])?;
         if is_on("snapshot") {
             return Err(usage!("-drive {value}: what is written to a drive stays written; leave `snapshot` out"));
@@ -160,7 +161,7 @@ impl Drives {
         for drive in self.drives.iter().filter(|drive| drive.interface == "virtio") {
             let readonly = Setting { name: "readonly".into(), value: if drive.readonly { "on" } else { "off" }.into() };
             let mut disk = planned("virtio-block", vec![readonly], vec![Backing::Path(PathBuf::from(&drive.file))]);
-            disk.slot = drive.properties.get("addr").map(|addr| super::slot(addr)).transpose()?;
+            disk.slot = drive.properties.get("addr").map(|addr| slot(addr)).transpose()?;
             asked.disks.push(disk);
         }
         Ok(())
@@ -186,11 +187,12 @@ impl Drives {
     }
 
     /// What the drives with exchangeable media are called here, and by the machine.
-    pub fn names(&self, places: &Places) -> Vec<(String, String)> {
+    pub fn names(&self, places: &Places) -> Vec<DriveName> {
         let mut names = Vec::new();
         let mut name = |drive: &Drive, machine: String| {
-            let own = [&drive.id, &drive.device].into_iter().filter(|id| !id.is_empty());
-            names.extend(own.map(|id| (id.clone(), machine.clone())));
+            let own = [(&drive.id, Whose::Medium), (&drive.device, Whose::Device)];
+            let own = own.into_iter().filter(|(id, _)| !id.is_empty());
+            names.extend(own.map(|(id, whose)| DriveName { drive: machine.clone(), name: id.clone(), whose }));
         };
         let mut floppies = [false; DISKETTES];
         for drive in self.drives.iter().filter(|drive| drive.interface == "floppy") {
@@ -254,6 +256,17 @@ impl Drive {
             .iter()
             .find(|(name, _)| word.is_some_and(|word| word == name))
             .map_or(USUAL_TYPE, |(_, kind)| *kind)
+    }
+}
+
+/// The path of an image. What could be made to fail on its way to the file is the file itself, if nothing is to fail.
+fn image(option: &str, value: &str, file: &str) -> Result<String> {
+    let Some(rest) = file.strip_prefix("blkdebug:") else { return Ok(file.to_owned()) };
+    match rest.split_once(':') {
+        Some(("", path)) => Ok(path.to_owned()),
+        _ => {
+            Err(usage!("{option} {value}: an image does not fail here on purpose; give blkdebug::PATH, or PATH alone"))
+        }
     }
 }
 

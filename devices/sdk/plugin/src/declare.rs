@@ -41,6 +41,7 @@ pub enum Switch {
     PowerOff = 2,
     Panicked = 3,
     Exit = 4,
+    CrashLoaded = 5,
 }
 
 /// Where a range lies.

@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 CLASSES = ("block", "net", "char", "timer", "display", "entropy", "system")
 POWERS = ("stream", "memory", "lowMemory", "fileRead", "fileWrite", "switch", "direct", "entropy", "scanout")
-SWITCHES = ("reset", "powerOff", "panicked", "exit")
+SWITCHES = ("reset", "powerOff", "panicked", "exit", "crashLoaded")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ enum class Class : uint16_t { Block = 1, Net, Char, Timer, Display, Entropy, Sys
 /// What a device may be given.
 enum class Power : uint16_t { Stream = 1, Memory, LowMemory, FileRead, FileWrite, Switch, Direct, Entropy, Scanout };
 /// What a switch does.
-enum class Switch : uint16_t { None = 0, Reset, PowerOff, Panicked, Exit };
+enum class Switch : uint16_t { None = 0, Reset, PowerOff, Panicked, Exit, CrashLoaded };
 /// Where a range lies.
 enum class Space { Port, Memory, Bar, PortBar };
 
