@@ -4,12 +4,14 @@
 use crate::irq::{Chip, PINS};
 use crate::lock;
 use crate::memory::{self, GuestRam, Piece};
+use crate::stepping;
 use crate::vectors::{Delivery, Message};
 use imc::{Mapping, Wake};
 use kvm_bindings::{
     CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
-    kvm_ioeventfd, kvm_irq_routing_entry, kvm_irqchip, kvm_pit_config, kvm_userspace_memory_region,
+    kvm_ioeventfd, kvm_irq_routing_entry, kvm_irqchip, kvm_pit_config, kvm_reinject_control,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use std::collections::BTreeMap;
@@ -18,9 +20,10 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
-use vmm_sys_util::ioctl_iow_nr;
+use vmm_sys_util::{ioctl_io_nr, ioctl_iow_nr};
 
 ioctl_iow_nr!(KVM_IOEVENTFD, kvm_bindings::KVMIO, 0x79, kvm_ioeventfd);
+ioctl_io_nr!(KVM_REINJECT_CONTROL, kvm_bindings::KVMIO, 0x71);
 
 /// The one version of KVM's interface that there has been since 2007; the kernel's manual says to refuse any other.
 const API_VERSION: i32 = 12;
@@ -89,6 +92,9 @@ impl Vm {
         }
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         optional("creating the interval timer", fd.create_pit2(timer));
+        if stepping::is_emulated() {
+            optional("letting ticks that were missed be missed", drop_missed_ticks(&fd));
+        }
         let fd = Arc::new(fd);
         let slots = Slots { fd: Arc::clone(&fd), shown: Arc::default() };
         Ok(Vm { kvm: Some(kvm), fd, slots })
@@ -150,6 +156,17 @@ fn mask_inputs(fd: &VmFd, chip_id: u32) -> Result<(), kvm_ioctls::Error> {
     fd.get_irqchip(&mut chip)?;
     chip.chip.pic.imr = 0xff;
     fd.set_irqchip(&chip)
+}
+
+/// Has the interval timer hold one tick that the guest has not taken, as an input of an 8259 does, and not all of them: an emulated
+/// processor that is behind would do nothing but take those that it missed.
+fn drop_missed_ticks(fd: &VmFd) -> Result<(), kvm_ioctls::Error> {
+    let control = kvm_reinject_control { pit_reinject: 0, ..Default::default() };
+    // SAFETY: the kernel reads a `kvm_reinject_control`, which outlives the call.
+    match unsafe { ioctl_with_ref(fd, KVM_REINJECT_CONTROL(), &control) } {
+        0 => Ok(()),
+        _ => Err(kvm_ioctls::Error::last()),
+    }
 }
 
 /// Interrupt inputs of a machine's controllers.

@@ -8,8 +8,8 @@
 use crate::irq::Pins;
 use std::arch::x86_64::__cpuid;
 
-/// Instructions that are run one at a time after an input rose. The timer's ticks of the last seconds, which come first because
-/// KVM makes up for those that it missed, take some four hundred each; an input that the guest has masked costs half a second.
+/// Instructions that are run one at a time after an input rose. A tick of the timer, which comes first, takes some four hundred, and a
+/// guest may have more to do before it lets interrupts in; an input that it has masked costs half a second.
 const STEPS_MAX: u32 = 1 << 16;
 
 /// Whether one processor is to run an instruction at a time.
