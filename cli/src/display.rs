@@ -1,7 +1,7 @@
-//! A running machine's screen and keyboard.
+//! A running machine's screen, keyboard and mouse.
 
-use crate::args::{ScreenshotArgs, SendkeysArgs, usage};
-use crate::keys;
+use crate::args::{ScreenshotArgs, SendkeysArgs, SendmouseArgs, usage};
+use crate::{keys, mouse};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -51,6 +51,17 @@ pub fn sendkeys(asked: &SendkeysArgs) -> Result<u8> {
     for chord in &asked.keys {
         inputs.extend(keys::of_chord(chord)?);
     }
+    Client::connect(&asked.name)?.press(&inputs)?;
+    Ok(0)
+}
+
+/// Moves the mouse.
+pub fn sendmouse(asked: &SendmouseArgs) -> Result<u8> {
+    let mut inputs = asked.motion.as_deref().map_or(Ok(Vec::new()), mouse::of_motion)?;
+    for button in &asked.click {
+        inputs.extend(mouse::of_click(button)?);
+    }
+    inputs.extend(mouse::of_turns(asked.wheel.unwrap_or_default())?);
     Client::connect(&asked.name)?.press(&inputs)?;
     Ok(0)
 }

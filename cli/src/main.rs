@@ -12,6 +12,7 @@ mod drives;
 mod firmware;
 mod keys;
 mod machine;
+mod mouse;
 mod nic;
 mod operate;
 mod policy;
@@ -89,6 +90,7 @@ fn act(asked: args::Args) -> Result<u8> {
         Action::Eject(asked) => operate::eject(&asked),
         Action::Insert(asked) => operate::insert(&asked),
         Action::Sendkeys(asked) => display::sendkeys(&asked),
+        Action::Sendmouse(asked) => display::sendmouse(&asked),
         Action::Logs(vm) => operate::logs(&vm),
         Action::Devices(devices) => devices::devices(&devices),
         Action::Device(asked) => device::device(&asked.what),

@@ -12,7 +12,7 @@ mod run;
 
 pub use bench::{BenchArgs, BenchBeside, BenchCommon, BenchDisks, BenchKind, BenchPlugins};
 pub use device::{CheckArgs, DescribeArgs, DeviceArgs, DeviceKind, DriveArgs, NewArgs, NewLanguage};
-pub use display::{ScreenshotArgs, SendkeysArgs};
+pub use display::{ScreenshotArgs, SendkeysArgs, SendmouseArgs};
 pub use firmware::{find_image, read_image};
 pub use layers::LayerArgs;
 pub use media::{EjectArgs, InsertArgs};
@@ -75,6 +75,8 @@ pub enum Action {
     Insert(InsertArgs),
     /// Type at a virtual machine's keyboard.
     Sendkeys(SendkeysArgs),
+    /// Move a virtual machine's mouse, press its buttons and turn its wheel.
+    Sendmouse(SendmouseArgs),
     /// Print what a virtual machine's processes have logged.
     Logs(VmArgs),
     /// List the devices there are, from their manifests.
