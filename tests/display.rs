@@ -185,11 +185,5 @@ fn grub_boots_from_a_cd_and_takes_what_is_typed() {
 
 #[test]
 fn grub_boots_from_a_diskette_and_takes_what_is_typed() {
-    /// Where KVM emulates each instruction, GRUB takes minutes from a diskette.
-    const LONG: &str = "COFFERDAM_LONG";
-    if std::env::var_os(LONG).is_none() {
-        println!("SKIPPED: takes two minutes and more where KVM emulates a guest's code; runs with {LONG}=1");
-        return;
-    }
     grub_boots("/usr/lib/grub-rescue/grub-rescue-floppy.img", "--floppy", "a", "(fd0");
 }
