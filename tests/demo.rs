@@ -4,6 +4,7 @@ mod harness;
 
 use harness::{Place, kvm, text};
 use serde_json::Value;
+use std::io::Read;
 
 fn demo(words: &[&str]) -> Vec<Value> {
     let place = Place::new();
@@ -179,4 +180,18 @@ fn levels_that_differ_within_one_group_are_refused() {
     assert!(!output.status.success());
     let said = text(&output.stderr);
     assert!(said.contains("uart16550") && said.contains("share the host"), "{said}");
+}
+
+#[test]
+fn a_table_on_a_terminal_that_does_not_know_its_width_has_more_than_a_letter_a_line() {
+    let place = Place::new();
+    // Its size is 0 by 0, as of one that nobody has looked at.
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut listed = place.cofferdam().arg("devices").stdout(terminal.slave).spawn().unwrap();
+    let mut shown = Vec::new();
+    // Once its last writer is gone, a read of a terminal fails.
+    let _ = std::fs::File::from(terminal.master).read_to_end(&mut shown);
+    assert!(listed.wait().unwrap().success());
+    let shown = text(&shown);
+    assert!(shown.lines().any(|line| line.contains("uart16550")), "{shown}");
 }

@@ -204,6 +204,40 @@ fn whatever_an_author_does_wrong_in_python_ends_with_a_sentence() {
 }
 
 #[test]
+fn a_device_in_python_whose_parts_do_not_fit_is_refused_in_a_sentence_that_says_where() {
+    let Some(interpreter) = python::interpreter() else { return };
+    let place = Place::new();
+    for (from, to, sentence) in [
+        ("class Sensor", "clas Sensor", "SyntaxError: invalid syntax (unfit.py:14)"),
+        ("from cofferdam_device", "import nowhere\nfrom cofferdam_device", "No module named 'nowhere' (unfit.py:10)"),
+        ("class Sensor(Device)", "class Sensor(object)", "derived from `Device`, and `Sensor` is none"),
+        ("run(Sensor)", "run(Sensor())", "derived from `Device`, and `Sensor(…)` is none"),
+        ("@device(", "0 and device(", "class `Sensor` has no name: say `@device("),
+        ("2, width=2, field", "1, width=2, field", "the register at 0x1 of `registers` overlaps that at 0x0"),
+        ("\"registers\", 2", "\"register\", 2", "there is no range `register`; there are: registers"),
+        ("field=\"limit\"", "field=\"limits\"", "there is no field `limits`; there are: limit"),
+        ("on_read=\"temperature\"", "on_read=\"degrees\"", "`Sensor` has no method `degrees`"),
+        (
+            "\"tenths\", 215",
+            "\"tenths\", \"warm\"",
+            "option `tenths`: its default is 'warm', which is no int (unfit.py:15)",
+        ),
+        ("limit: u16 = 0xFFFF", "limit: u16 = 0x10000", "field `limit` of the state cannot be 65536"),
+        ("limit: u16", "limit: int", "field `limit` of the state is none of u8, u16"),
+        ("run(Sensor)", "raise SystemExit(0)", "ended before it said hello"),
+    ] {
+        let text = include_str!("../cli/src/device/skeleton/device.py");
+        assert!(text.contains(from), "the skeleton has no {from:?}");
+        let text = text.replace(from, to);
+        let plugin = python::script(&text, "unfit", interpreter, &place.path(""));
+        let output = place.run(&["device", "describe", plugin.to_str().unwrap()]);
+        let said = harness::text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(sentence), "{sentence}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn whatever_an_author_does_wrong_in_cpp_ends_with_a_sentence() {
     let place = Place::new();
     let Some(plugin) = cpp::compiled(&wrong("cpp"), &place.path("")) else { return };

@@ -38,6 +38,15 @@ fn what_is_no_plugin_is_refused_with_a_sentence() {
     let noise = program(&place, "noise", b"neither this nor that");
     let nobody = program(&place, "nobody", b"#!/nowhere/python\n");
     let unknown = program(&place, "unknown", b"#!/usr/bin/env no-such-program\n");
+    let unnamed = program(&place, "unnamed", b"#!\n");
+    let empty = program(&place, "empty", b"");
+    let mut other = fs::read(env!("CARGO_BIN_EXE_cofferdam")).unwrap();
+    // `EM_AARCH64`, as `e_machine`; and `ELFCLASS32`.
+    other[18] = 183;
+    let arm = program(&place, "arm", &other);
+    (other[18], other[4]) = (62, 1);
+    let short = program(&place, "short", &other);
+    let comma = program(&place, "com,ma", b"#!/bin/true\n");
     for (plugin, sentence) in [
         (place.path("missing"), "cannot be found"),
         (place.path("."), "is not a file"),
@@ -45,6 +54,11 @@ fn what_is_no_plugin_is_refused_with_a_sentence() {
         (noise, "is neither a program for x86-64 nor a script"),
         (nobody, "its interpreter, /nowhere/python"),
         (unknown, "there is no program `no-such-program`"),
+        (unnamed, "its `#!` line names no interpreter"),
+        (empty, "is empty"),
+        (arm, "is a program for another kind of machine; build it for x86-64"),
+        (short, "is a program for another kind of machine; build it for x86-64"),
+        (comma, "behind a comma are options"),
     ] {
         let said = refused(&place, &["device", "describe", plugin.to_str().unwrap()]);
         assert!(said.contains(sentence) && said.lines().count() == 1, "{}: {said}", plugin.display());

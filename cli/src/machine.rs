@@ -137,6 +137,11 @@ pub fn parse_device(spec: &str) -> Result<(String, Vec<Setting>)> {
     if name.is_empty() {
         return Err(usage!("--device {spec}: begin with a device's name; `cofferdam devices` lists them"));
     }
+    if is_plugin(name) && !Path::new(name).exists() && Path::new(spec).exists() {
+        return Err(usage!(
+            "--device {spec}: behind a comma are options; give the plugin another name, or a link to it"
+        ));
+    }
     Ok((name.to_owned(), options.collect()))
 }
 

@@ -432,7 +432,7 @@ fn hint(step: Step, error: &io::Error) -> String {
             " (an empty root has no dynamic loader: a device host must be linked statically)".into()
         }
         (Step::Exec, Some(libc::EACCES)) => {
-            " (its user may not execute the program, or its label may not: see the kernel's log)".into()
+            " (its user may not execute the program, its file system is mounted `noexec`, or its label may not: see the kernel's log)".into()
         }
         (Step::Label, _) => " (is the policy that `cofferdam policy` writes installed?)".into(),
         (Step::Private | Step::Mount | Step::Show | Step::Pivot, _) => denied(error),

@@ -170,17 +170,24 @@ def wish(
 
 def number(name: str, default: int, summary: str) -> Option:
     """An option whose value is a number, decimal or ``0x`` hexadecimal."""
-    return Option(name, "number", default, summary)
+    return Option(name, "number", _of(name, int, default), summary)
 
 
 def text(name: str, default: str, summary: str) -> Option:
     """An option whose value is text."""
-    return Option(name, "text", default, summary)
+    return Option(name, "text", _of(name, str, default), summary)
 
 
 def flag(name: str, default: bool, summary: str) -> Option:
     """An option that is on or off."""
-    return Option(name, "flag", default, summary)
+    return Option(name, "flag", _of(name, bool, default), summary)
+
+
+def _of(name: str, kind: type[V], default: V) -> V:
+    # A `bool` is an `int`, and no number.
+    if type(default) is not kind:
+        raise TypeError(f"option `{name}`: its default is {default!r}, which is no {kind.__name__}")
+    return default
 
 
 def device(name: str, summary: str, kind: str = "system") -> Callable[[T], T]:

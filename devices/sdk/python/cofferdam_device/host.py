@@ -21,7 +21,7 @@ from .bell import Bell
 from .engine import Engine
 from .lane import MemoryLane, SocketLane, StateRegion
 from .declare import Refusal
-from .manifest import manifest
+from .manifest import check, manifest
 from .model import Device
 from .powers import File, GuestMemory, Powers, Random
 from .scanout import Scanout
@@ -176,6 +176,7 @@ def _serve(cls: type[Device]) -> None:
     if name != "Assign":
         raise RuntimeError(f"{name} came where Assign should")
     try:
+        check(cls)
         options, assignment = _assigned(cls, assign)
         declared = manifest(cls, options)
     except ValueError as error:

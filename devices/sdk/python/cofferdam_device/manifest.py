@@ -8,6 +8,44 @@ from .declare import Options, Range, Refusal, Register, Wish, given
 from .model import Device
 
 
+def check(cls: type[Device]) -> None:
+    """Refuses what is no device, or one whose parts do not fit: whatever can be known before a guest asks."""
+    if not (isinstance(cls, type) and issubclass(cls, Device)):
+        name = cls.__name__ if isinstance(cls, type) else f"{type(cls).__name__}(…)"
+        raise Refusal(f"`run` takes a class that is derived from `Device`, and `{name}` is none")
+    if not cls.name:
+        raise Refusal(f'class `{cls.__name__}` has no name: say `@device("NAME", "what it is")` before it')
+    ranges = [range.name for range in cls.ranges]
+    for at, register in enumerate(cls.registers):
+        where = f"the register at {register.offset:#x} of `{register.range}`"
+        _known(where, "range", register.range, ranges)
+        if register.field is not None:
+            _known(where, "field", register.field, list(cls.State.FIELDS))
+        for method in (register.on_read, register.on_write):
+            if method is not None and not callable(getattr(cls, method, None)):
+                raise Refusal(f"{where}: `{cls.__name__}` has no method `{method}`")
+        for other in cls.registers[:at]:
+            if _collide(register, other):
+                raise Refusal(f"{where} overlaps that at {other.offset:#x}")
+    for bell in cls.doorbells:
+        _known(f"the doorbell at {bell.offset:#x}", "range", bell.range, ranges)
+
+
+def _known(where: str, what: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        raise Refusal(f"{where}: there is no {what} `{name}`; there are: {', '.join(names)}")
+
+
+def _collide(one: Register, other: Register) -> bool:
+    """Whether both are met by one access, or each by a part of the other's. One that lies in another is a part of it."""
+    if one.range != other.range:
+        return False
+    if one.width is None or other.width is None or one.width == other.width and one.offset == other.offset:
+        return one.offset == other.offset
+    first, second = sorted((one, other), key=lambda each: each.offset)
+    return first.offset < second.offset < first.offset + (first.width or 0) < second.offset + (second.width or 0)
+
+
 def manifest(cls: type[Device], options: Options) -> dict[str, Any]:
     """The manifest of a device class with these options, as fields of the schema's ``Manifest``."""
     ranges = {range.name: index for index, range in enumerate(cls.ranges)}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+
+BYTES_MAX = 64 << 10
+"""No state is larger: ``schema/manifest.capnp``."""
 
 u8 = Annotated[int, "B"]
 u16 = Annotated[int, "H"]
@@ -74,6 +77,8 @@ class State:
                 said = getattr(cls, name, 0)
                 # One that is inherited was a field there.
                 initial[name] = said.initial if isinstance(said, _Field) else said
+                if not isinstance(initial[name], int) or not 0 <= initial[name] < 1 << 8 * size:
+                    raise ValueError(f"field `{name}` of the state cannot be {initial[name]!r} after power on")
                 setattr(cls, name, _Field(name, offset, what[0], initial[name]))
                 offset += size
             elif len(what) == 2 and isinstance(what[0], type) and issubclass(what[0], State):
@@ -82,6 +87,10 @@ class State:
                 initial[name] = None
                 setattr(cls, name, _Items(offset, kind, count))
                 offset += count * kind.BYTES
+            elif get_origin(hint) is not ClassVar:
+                raise TypeError(f"field `{name}` of the state is none of u8, u16, u32, u64 and array(KIND, COUNT)")
+            if offset > BYTES_MAX:
+                raise ValueError(f"the state is larger than {BYTES_MAX} bytes with its field `{name}`")
         cls.FIELDS = tuple(initial)
         # Whole words, and never none: the region that keeps it is made for its size.
         cls.BYTES = max(8, -(-offset // 8) * 8)

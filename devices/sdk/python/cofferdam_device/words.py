@@ -33,6 +33,10 @@ def log(text: str, severity: str = "info") -> None:
 
 def last_words(error: BaseException) -> None:
     """What this process dies of, and where in the device's own code."""
+    if isinstance(error, SyntaxError):
+        name = pathlib.Path(error.filename or "?").name
+        log(f"{type(error).__name__}: {error.msg} ({name}:{error.lineno})", "error")
+        return
     frames = traceback.extract_tb(error.__traceback__)
     here = pathlib.Path(__file__).parent
     place = [frame for frame in frames if here not in pathlib.Path(frame.filename).parents][-1:] or frames[-1:]

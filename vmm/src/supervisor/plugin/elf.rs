@@ -44,6 +44,12 @@ struct Segment {
 }
 
 impl Elf {
+    /// Whether `path` is an ELF file for whatever machine.
+    pub(super) fn is_one(path: &Path) -> io::Result<bool> {
+        let mut magic = [0; 4];
+        Ok(File::open(path)?.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF")
+    }
+
     /// Reads `path`; `None` where it is no ELF file for x86-64.
     pub(super) fn read(path: &Path) -> io::Result<Option<Elf>> {
         let file = File::open(path)?;

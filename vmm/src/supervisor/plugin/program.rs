@@ -36,6 +36,7 @@ impl PluginProgram {
         let found = std::fs::metadata(&path).with_context(|| format!("plugin {shown}: cannot be looked at"))?;
         ensure!(found.is_file(), "plugin {shown}: is not a file; name the program itself");
         ensure!(found.permissions().mode() & 0o111 != 0, "plugin {shown}: is not executable; say `chmod +x {shown}`");
+        ensure!(found.len() > 0, "plugin {shown}: is empty");
         let mut view = View::default();
         view.show(&path, "the plugin");
         if Elf::read(&path).with_context(|| format!("plugin {shown}: cannot be read"))?.is_some() {
@@ -44,6 +45,9 @@ impl PluginProgram {
             return Ok(PluginProgram { executable: path, argv0, arguments: Vec::new(), view: view.into_shown() });
         }
         let Some(line) = first_line(&path)? else {
+            if Elf::is_one(&path)? {
+                bail!("plugin {shown}: is a program for another kind of machine; build it for x86-64, with 64 bits");
+            }
             bail!(
                 "plugin {shown}: is neither a program for x86-64 nor a script; a script begins with `#!` and its \
                  interpreter, as `#!/usr/bin/env python3`"
@@ -69,7 +73,7 @@ impl PluginProgram {
         view.show_needs(&executable)?;
         if python::is_one(&executable) {
             python::show(&mut view, &interpreter, &executable)?;
-            arguments.push(python::WRITES_NOTHING.to_owned());
+            arguments.extend([python::WRITES_NOTHING, "-c", python::LOADER].map(str::to_owned));
         }
         let sdk = path.with_file_name(SDK);
         if sdk.is_dir() {

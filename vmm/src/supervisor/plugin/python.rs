@@ -8,6 +8,20 @@ use std::path::{Path, PathBuf};
 /// The argument with which it does not try to keep what it has compiled.
 pub(super) const WRITES_NOTHING: &str = "-B";
 
+/// What it runs: the script that its argument names, as itself would, but with the SDK loaded first, which says of what is wrong
+/// with the script what it is. Without it the script is run all the same.
+pub(super) const LOADER: &str = "\
+import sys
+del sys.argv[0]
+__file__ = sys.argv[0]
+sys.path[0] = __file__.rpartition('/')[0]
+try:
+    import cofferdam_device
+except ImportError:
+    pass
+exec(compile(open(__file__, 'rb').read(), __file__, 'exec'))
+";
+
 /// Where packages are. An interpreter that was not installed by a distribution has a folder of that name in its standard library;
 /// in a virtual environment that is not used.
 const PACKAGES: &str = "site-packages";
