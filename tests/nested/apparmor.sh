@@ -52,6 +52,28 @@ check plugins-have-the-profile-of-plugins "$plugged with cofferdam-plugin" \
 tell_harness "AUDIT plugins-are-as-their-recipes-say $(cofferdam ps --audit --json 2>"$work/ps.err" | tr -d '\n\t')"
 cofferdam stop plugged
 
+# One that is granted a file to write needs a profile of its VM's own, which names the file, and has it.
+keeper=$here/plugins/keeper.py
+sed -e 's/^    lines =/    wishes = [__import__("cofferdam_device").wish("fileWrite", "store", "it keeps something")]\n&/' \
+    -e 's/^        self.tenths =.*/&\n        powers.file("store").write(0, b"kept")/' "$here/plugins/thermo.py" >"$keeper"
+chmod +x "$keeper"
+truncate -s 4096 "$disks/kept.img"
+keep() {
+    cofferdam run --name keeps --flat "$work/halt" --memory 64M --device "$keeper,grant=file-write,file=$disks/kept.img" \
+        --label apparmor --console "file=$work/console" 0</dev/null 2>"$work/keeps.err"
+}
+keep
+check file-to-write-without-a-profile-is-refused "which to write: $(cat "$work/keeps.err")" grep -q 'policy apparmor' "$work/keeps.err"
+cofferdam policy apparmor --out "$work/profiles" --vm keeps --disk "$disks/kept.img" >/dev/null
+load "$work/profiles/cofferdam.keeps"
+keep &
+pid_keeps=$!
+for _ in $(seq 60); do [ -n "$(hosts keeps)" ] && break; alive "$pid_keeps" || break; sleep 1; done
+check plugin-that-writes-has-its-vms-profile "cofferdam-plugin.keeps: $(cat "$work/keeps.err")" \
+    sh -c 'cofferdam ps --json | grep -q "cofferdam-plugin.keeps (enforce)"'
+check plugin-writes-its-file "kept" test "$(head -c 4 "$disks/kept.img")" = kept
+cofferdam stop keeps
+
 # act ACT [IMAGE]: how the probe ended, which is a host of the disks of VM `one`. Who starts it has the supervisor's
 # profile: only then is what it opened checked against who receives it.
 act() {
