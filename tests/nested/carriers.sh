@@ -1,3 +1,4 @@
+# takes: 120
 # The same guest with every access over each of the carriers, and with the carriers mixed.
 . "$here/nested/lib.sh"
 extra=

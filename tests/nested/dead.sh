@@ -1,3 +1,4 @@
+# takes: 180
 # Each device host in turn is killed, then, in a second guest, stopped. The guest and the other devices go on, seen
 # through the console; without a console, through the disk; without either, through the guest's reset.
 . "$here/nested/lib.sh"

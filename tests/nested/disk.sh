@@ -1,3 +1,4 @@
+# takes: 90
 # An ext4 root on virtio-blk; a second disk whose bytes are compared from outside; a third that may only be read.
 . "$here/nested/lib.sh"
 extra="root=/dev/vda to=/dev/vdb"

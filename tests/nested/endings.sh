@@ -1,3 +1,4 @@
+# takes: 180
 # The ways in which a guest ends, and what the program answers with.
 . "$here/nested/lib.sh"
 

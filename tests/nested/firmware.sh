@@ -1,4 +1,5 @@
 # limit: 1200
+# takes: 250
 # PCs as their firmware finds them: GRUB from a diskette and from a CD takes keys, GRUB from a disk starts Linux on two
 # processors. Beside them memtest86+, from a diskette, tests a memory of 16 MiB: most of its pass is waiting for bits to fade.
 . "$here/nested/lib.sh"

@@ -3,7 +3,7 @@
 # that again and again do the same of their own accord: one hangs, one dies, one takes memory, one starts processes.
 . "$here/nested/lib.sh"
 # The two take all of the processors that they get.
-BOOT_SECONDS=240
+BOOT_SECONDS=480
 
 # loses_lives VM HOST…: each of these hosts was started anew, or given up
 loses_lives() {

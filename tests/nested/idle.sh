@@ -1,3 +1,4 @@
+# takes: 80
 # A Linux guest at its shell, with nothing to do: what each of the program's processes takes of a processor meanwhile.
 . "$here/nested/lib.sh"
 

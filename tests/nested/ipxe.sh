@@ -1,4 +1,5 @@
 # memory: 3072
+# takes: 220
 # A PC boots over its RTL8139: SeaBIOS starts iPXE, which gets an address from dnsmasq and a script by TFTP; what that fetches by
 # HTTP is a kernel, whose own driver then goes on with the card, with a file each way.
 . "$here/nested/lib.sh"
@@ -7,7 +8,7 @@ FILE_BYTES=1000000
 
 # logs FILE PATTERN: waits until a server's log has it
 logs() {
-    left=120
+    left=$BOOT_SECONDS
     while ! grep -q -- "$2" "$work/$1.err"; do
         [ "$left" -gt 0 ] && alive "$pid_pc" || return 1
         left=$((left - 1))

@@ -1,4 +1,5 @@
 # limit: 1200
+# takes: 170
 # Debian's full kernel, whose own drivers are tried on the devices of a PC.
 . "$here/nested/lib.sh"
 guest_kernel=$here/kernel-full

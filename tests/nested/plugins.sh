@@ -1,3 +1,4 @@
+# takes: 130
 # Devices that are plugins, in Python, C++ and Rust, under Linux's own drivers: two virtio sources of random bytes, a virtio disk and
 # the tutorial's sensors in one guest, whose plugins die meanwhile; and the IB700 watchdog in Python and C++, to the reset. That in
 # Rust is driven by legacy.sh.

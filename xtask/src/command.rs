@@ -57,7 +57,7 @@ pub fn run(command: &mut Command, log: &Path) -> Result<Finished> {
         child.stdout.take().map(|pipe| forward(pipe, sender.clone())),
         child.stderr.take().map(|pipe| forward(pipe, sender)),
     ];
-    let mut progress = Progress::start();
+    let mut progress = Progress::start(&log.file_stem().unwrap_or_default().to_string_lossy());
     let mut output = String::new();
     loop {
         match lines.recv_timeout(REDRAW) {
@@ -97,6 +97,8 @@ pub fn forward(pipe: impl Read + Send + 'static, to: mpsc::Sender<String>) -> st
 
 /// One line that is redrawn on a terminal; elsewhere a line now and then.
 pub struct Progress {
+    /// Of what: others may show theirs meanwhile.
+    name: String,
     started: Instant,
     drawn: Instant,
     terminal: bool,
@@ -104,10 +106,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins to count the time.
-    pub fn start() -> Self {
+    /// Begins to count the time of what has this name.
+    pub fn start(name: &str) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { started: Instant::now(), drawn: Instant::now(), terminal, last: String::new() }
+        Self { name: name.to_owned(), started: Instant::now(), drawn: Instant::now(), terminal, last: String::new() }
     }
 
     /// Shows what goes on; an empty `doing` is a sign of life only.
@@ -117,12 +119,12 @@ impl Progress {
         if !doing.trim().is_empty() {
             self.last = doing.trim().chars().filter(|c| !c.is_control()).take(WIDTH).collect();
         }
-        let seconds = self.started.elapsed().as_secs();
+        let (seconds, name) = (self.started.elapsed().as_secs(), &self.name);
         if self.terminal && self.drawn.elapsed() >= REDRAW {
-            eprint!("\r\x1b[K  {seconds:>4} s  {}", self.last);
+            eprint!("\r\x1b[K  {seconds:>4} s  {name}: {}", self.last);
             self.drawn = Instant::now();
         } else if !self.terminal && self.drawn.elapsed() >= HEARTBEAT {
-            eprintln!("  {seconds:>4} s  {}", self.last);
+            eprintln!("  {seconds:>4} s  {name}: {}", self.last);
             self.drawn = Instant::now();
         }
     }

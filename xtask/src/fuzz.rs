@@ -18,8 +18,9 @@ use crate::report::Outcome;
 /// The tool that knows the compiler's options, and the version that is known to work.
 const TOOL: &str = "cargo-fuzz";
 const TOOL_VERSION: &str = "0.13.2";
-/// What CI spends over all targets, whichever run at the same time.
-pub const CI_BUDGET: Duration = Duration::from_secs(8 * 60);
+/// What CI spends over all targets, whichever run at the same time: enough to find again what was ever found by random bytes within
+/// seconds. The kept inputs are replayed besides, and `cargo xtask fuzz` takes its time.
+pub const CI_BUDGET: Duration = Duration::from_secs(160);
 /// An input that takes longer is a finding: a peer could keep us busy.
 const INPUT_SECONDS: u32 = 10;
 
@@ -75,20 +76,7 @@ pub fn run(places: &Places<'_>, names: &[String], seconds: impl Fn(usize) -> u64
     }
     let chosen: Vec<String> = all.into_iter().filter(|target| names.is_empty() || names.contains(target)).collect();
     let mut outcome = Outcome::default();
-    let tool = match tool(places) {
-        Ok(tool) => tool,
-        Err(why) => return Outcome::skip("fuzzing", why),
-    };
-    let folder = match build(places, &tool, "address") {
-        Ok(folder) => folder,
-        Err(why) => {
-            outcome.add_skip("AddressSanitizer", why.lines().last().unwrap_or_default());
-            match build(places, &tool, "none") {
-                Ok(folder) => folder,
-                Err(why) => return Outcome::fail("fuzzing", why),
-            }
-        }
-    };
+    let Some(folder) = build_all(places, &mut outcome) else { return outcome };
     let seconds = seconds(chosen.len());
     let waiting = Mutex::new(VecDeque::from(chosen));
     let done = Mutex::new(Vec::new());
@@ -115,6 +103,27 @@ pub fn run(places: &Places<'_>, names: &[String], seconds: impl Fn(usize) -> u64
     outcome
 }
 
+/// Builds all targets for [`run`], which then finds them built.
+pub fn prepare(places: &Places<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    match build_all(places, &mut outcome) {
+        // What is missing is said by who runs them.
+        Some(_) => Outcome::pass(),
+        None => outcome,
+    }
+}
+
+/// Builds all targets, with AddressSanitizer where it is to be had, and says where they are; `outcome` has what is missing.
+fn build_all(places: &Places<'_>, outcome: &mut Outcome) -> Option<PathBuf> {
+    let tool = tool(places).map_err(|why| outcome.add_skip("fuzzing", why)).ok()?;
+    let with = |sanitizer| build(places, &tool, sanitizer);
+    let built = with("address").or_else(|why| {
+        outcome.add_skip("AddressSanitizer", why.lines().last().unwrap_or_default());
+        with("none")
+    });
+    built.map_err(|why| outcome.add_failure("fuzzing", why)).ok()
+}
+
 /// The names of all targets: those of their programs.
 fn targets(top: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
@@ -131,7 +140,8 @@ fn tool(places: &Places<'_>) -> Result<PathBuf, String> {
     let tool = root.join("bin").join(TOOL);
     if !tool.exists() {
         let mut install = Command::new(places.cargo);
-        install.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--root"]).arg(&root);
+        // It only starts the compiler: without being optimised it is there sooner.
+        install.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--debug", "--root"]).arg(&root);
         match command::run(&mut install, &places.logs.join("cargo-fuzz-install.log")) {
             Ok(done) if done.success => {}
             Ok(done) => return Err(format!("{TOOL} cannot be installed: {}", done.tail())),

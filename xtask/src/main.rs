@@ -200,6 +200,20 @@ impl Tree {
         fuzz::Places { top: &self.top, target: &self.target, work, logs, cargo: &self.cargo }
     }
 
+    /// The scenarios of a test run; those that it leaves out are named in the report.
+    fn guests_of_a_test_run(&self, filter: Option<&str>) -> Outcome {
+        let mut outcome = self.guests(self.program(), |scenario| match filter {
+            Some(filter) => scenario.name.contains(filter),
+            None => scenario.only_by_name.is_none(),
+        });
+        for scenario in nested::scenarios(&self.top).unwrap_or_default() {
+            if let (Some(why), None) = (scenario.only_by_name, filter) {
+                outcome.add_skip(&scenario.name, format!("run by name only: {why}"));
+            }
+        }
+        outcome
+    }
+
     fn guests(&self, program: PathBuf, wanted: impl Fn(&nested::Scenario) -> bool) -> Outcome {
         let places = nested::Places { top: &self.top, work: self.work(), program };
         nested::run(&places, wanted)
@@ -228,10 +242,9 @@ fn alone(name: &str, work: impl FnOnce() -> Outcome) -> bool {
 
 /// Runs all steps, prints the report, says whether nothing failed.
 fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
-    let mut report = Report::default();
-    let mut step = |name: &str, when: When, work: &dyn Fn() -> Outcome| {
+    let step = |name: &'static str, when: When, work: &dyn Fn() -> Outcome| {
         let left_out = match when {
-            _ if quick && matches!(when, When::NotQuick | When::NotQuickNorFiltered) => Some("left out by --quick"),
+            When::NotQuick | When::NotQuickNorFiltered if quick => Some("left out by --quick"),
             When::NotFiltered | When::NotQuickNorFiltered if filter.is_some() => Some("left out by the filter"),
             _ => None,
         };
@@ -243,52 +256,84 @@ fn test(tree: &Tree, quick: bool, filter: Option<&str>) -> bool {
                 work()
             }
         };
-        report.add(name, outcome, begun.elapsed());
+        (name, outcome, begun.elapsed())
     };
-    step("packages", When::Always, &|| match packages::install(&tree.logs()) {
-        Ok(()) => Outcome::pass(),
-        Err(why) => Outcome::skip("system packages", why),
-    });
-    step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[]));
-    step("formatting of the peers", When::NotFiltered, &|| {
-        tree.cargo_check("rustfmt of the peers", &["fmt", "--manifest-path", bench::PEERS, "--check"], &[])
-    });
-    step("licences", When::NotFiltered, &|| licences::check(&tree.metadata));
-    step("schema", When::NotFiltered, &|| schema::check(&tree.top));
-    step("golden messages", When::NotFiltered, &|| tree.read_golden());
-    step("schema history", When::NotFiltered, &|| schema::check_history(&tree.top));
-    step("clippy", When::NotFiltered, &|| {
-        tree.cargo_check("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[])
-    });
-    step("documentation", When::NotFiltered, &|| {
-        let words = ["doc", "--workspace", "--no-deps", "--document-private-items"];
-        tree.cargo_check("rustdoc", &words, &[("RUSTDOCFLAGS", "--deny warnings")])
-    });
-    step("tests", When::Always, &|| unit::run(&tree.cargo, &tree.top, filter, &tree.logs()));
-    step("ten million sleeps", When::NotQuickNorFiltered, &|| {
+    let mut done = vec![
+        step("packages", When::Always, &|| match packages::install(&tree.logs()) {
+            Ok(()) => Outcome::pass(),
+            Err(why) => Outcome::skip("system packages", why),
+        }),
+        step("formatting", When::NotFiltered, &|| tree.cargo_check("rustfmt", &["fmt", "--all", "--check"], &[])),
+        step("formatting of the peers", When::NotFiltered, &|| {
+            tree.cargo_check("rustfmt of the peers", &["fmt", "--manifest-path", bench::PEERS, "--check"], &[])
+        }),
+        step("licences", When::NotFiltered, &|| licences::check(&tree.metadata)),
+        step("schema", When::NotFiltered, &|| schema::check(&tree.top)),
+        step("schema history", When::NotFiltered, &|| schema::check_history(&tree.top)),
+    ];
+    // Compilers: one crate after the other waits for those that it needs, so that one build alone leaves processors idle. Each has a
+    // folder of its own, which cargo locks.
+    let (checked, built) = beside_each_other(
+        || {
+            [
+                step("golden messages", When::NotFiltered, &|| tree.read_golden()),
+                step("clippy", When::NotFiltered, &|| {
+                    let words = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+                    tree.cargo_check("clippy", &words, &[])
+                }),
+                step("documentation", When::NotFiltered, &|| {
+                    let words = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+                    tree.cargo_check("rustdoc", &words, &[("RUSTDOCFLAGS", "--deny warnings")])
+                }),
+                step("build of the tests", When::NotFiltered, &|| unit::build(&tree.cargo, &tree.top, &tree.logs())),
+            ]
+        },
+        || {
+            [
+                step("release build", When::NotQuick, &|| tree.build_program()),
+                step("build for fuzzing", When::NotQuickNorFiltered, &|| fuzz::prepare(&tree.fuzzing())),
+            ]
+        },
+    );
+    done.extend(checked);
+    done.extend(built);
+    // Alone: these have to do with time, and with two processors.
+    done.push(step("tests", When::Always, &|| unit::run(&tree.cargo, &tree.top, filter, &tree.logs())));
+    done.push(step("ten million sleeps", When::NotQuickNorFiltered, &|| {
         let words = ["test", "--package", "cofferdam-imc", "--lib", "no_wake_up_is_lost", "--", "--nocapture"];
         tree.cargo_check("sleeps", &words, &[("COFFERDAM_SLEEPS", "10000000")])
-    });
-    step("fuzz targets", When::NotFiltered, &|| tree.check_fuzz_targets());
-    step("fuzzing", When::NotQuickNorFiltered, &|| {
-        let each = |targets: usize| fuzz::CI_BUDGET.as_secs() / targets as u64;
-        fuzz::run(&tree.fuzzing(), &[], each)
-    });
-    step("release build", When::NotQuick, &|| tree.build_program());
-    step("guests", When::NotQuick, &|| {
-        let mut outcome = tree.guests(tree.program(), |scenario| match filter {
-            Some(filter) => scenario.name.contains(filter),
-            None => scenario.only_by_name.is_none(),
-        });
-        for scenario in nested::scenarios(&tree.top).unwrap_or_default() {
-            if let (Some(why), None) = (scenario.only_by_name, filter) {
-                outcome.add_skip(&scenario.name, format!("run by name only: {why}"));
-            }
-        }
-        outcome
-    });
+    }));
+    // Guests wait for a good part of their time, and what random bytes are tried on never waits: each takes what the other leaves.
+    let (fuzzed, guests) = beside_each_other(
+        || {
+            [
+                step("fuzz targets", When::NotFiltered, &|| tree.check_fuzz_targets()),
+                step("fuzzing", When::NotQuickNorFiltered, &|| {
+                    let each = |targets: usize| fuzz::CI_BUDGET.as_secs() / targets as u64;
+                    fuzz::run(&tree.fuzzing(), &[], each)
+                }),
+            ]
+        },
+        || step("guests", When::NotQuick, &|| tree.guests_of_a_test_run(filter)),
+    );
+    done.extend(fuzzed);
+    done.push(guests);
+    let mut report = Report::default();
+    done.into_iter().for_each(|(name, outcome, took)| report.add(name, outcome, took));
     println!("{}", report.render());
     report.succeeded()
+}
+
+/// Does both at the same time.
+fn beside_each_other<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        match one.join() {
+            Ok(one) => (one, other),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Which runs have a step.

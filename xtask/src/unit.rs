@@ -12,9 +12,28 @@ use crate::report::Outcome;
 /// What a test prints at the start of a line, in letters of either case, when it does not run.
 const SKIP: &str = "skipped: ";
 
+/// Builds all tests of the workspace for [`run`], which then finds them built.
+pub fn build(cargo: &Path, top: &Path, logs: &Path) -> Outcome {
+    let mut command = Command::new(cargo);
+    let words: &[&str] = if has_nextest(cargo) { &["nextest", "run", "--workspace"] } else { &LIBTEST };
+    command.args(words).arg("--no-run").current_dir(top);
+    match command::run(&mut command, &logs.join("tests-build.log")) {
+        Ok(done) if done.success => Outcome::pass(),
+        Ok(done) => Outcome::fail("build", done.tail()),
+        Err(error) => Outcome::fail("build", format!("{error:#}")),
+    }
+}
+
+/// Cargo's own runner.
+const LIBTEST: [&str; 6] = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"];
+
+fn has_nextest(cargo: &Path) -> bool {
+    Command::new(cargo).args(["nextest", "--version"]).output().is_ok_and(|done| done.status.success())
+}
+
 /// Runs all tests of the workspace whose names contain `filter`, documentation tests included.
 pub fn run(cargo: &Path, top: &Path, filter: Option<&str>, logs: &Path) -> Outcome {
-    let nextest = Command::new(cargo).args(["nextest", "--version"]).output().is_ok_and(|done| done.status.success());
+    let nextest = has_nextest(cargo);
     let cargo = |words: &[&str]| {
         let mut command = Command::new(cargo);
         command.args(words).current_dir(top);
@@ -32,7 +51,7 @@ pub fn run(cargo: &Path, top: &Path, filter: Option<&str>, logs: &Path) -> Outco
         run_again(&mut tests, |name| Some(nextest("tests-again.log", &["-E", &exactly(name)?])));
         outcome.merge(tests);
     } else {
-        let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        let mut command = cargo(&LIBTEST);
         let command = command.args(filter).args(["--", "--show-output"]);
         outcome.merge(judge("tests", command::run(command, &logs.join("tests.log")), read_libtest));
     }

@@ -9,8 +9,10 @@ mod images;
 mod kernel;
 mod machine;
 mod plugins;
+mod room;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,9 +20,12 @@ use anyhow::{Context, Result, bail};
 use crate::packages;
 use crate::report::Outcome;
 use images::{Images, Kernels};
+use room::Room;
 
-/// How long a scenario may take where its file says nothing. Most take a minute or two on two cores.
-const LIMIT: Duration = Duration::from_secs(900);
+/// How long a scenario may take where its file says nothing. Most take a minute or two on two cores, and twice that beside others.
+const LIMIT: Duration = Duration::from_secs(1200);
+/// How long it takes where the file says nothing.
+const TAKES: Duration = Duration::from_secs(60);
 /// Memory of the outer machine where the file says nothing.
 const MEMORY_MIB: u64 = 3072;
 
@@ -33,6 +38,8 @@ pub struct Scenario {
     pub memory_mib: u64,
     /// When the outer machine is given up.
     pub limit: Duration,
+    /// How long it takes, roughly: the longest are begun first.
+    pub takes: Duration,
     /// Security modules of the outer machine's kernel, where the script names them.
     pub modules: Option<String>,
     /// Which root the script sees: `disk`, or `initramfs`, which cannot be pivoted away.
@@ -42,13 +49,14 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Reads the comments at the top of a script: `# memory: MIB`, `# limit: SECONDS`, `# on: initramfs`,
-    /// `# lsm: MODULES`, `# only by name: WHY`.
+    /// Reads the comments at the top of a script: `# memory: MIB`, `# limit: SECONDS`, `# takes: SECONDS`,
+    /// `# on: initramfs`, `# lsm: MODULES`, `# only by name: WHY`.
     fn parse(name: &str, script: &str) -> Result<Self> {
         let mut scenario = Self {
             name: name.to_owned(),
             memory_mib: MEMORY_MIB,
             limit: LIMIT,
+            takes: TAKES,
             modules: None,
             root: "disk".to_owned(),
             only_by_name: None,
@@ -56,11 +64,11 @@ impl Scenario {
         for line in script.lines().map_while(|line| line.strip_prefix('#')) {
             let Some((key, value)) = line.split_once(": ") else { continue };
             let value = value.trim();
+            let number = || value.parse::<u64>().with_context(|| format!("{name}: {key}"));
             match key.trim() {
-                "memory" => scenario.memory_mib = value.parse().with_context(|| format!("{name}: memory"))?,
-                "limit" => {
-                    scenario.limit = Duration::from_secs(value.parse().with_context(|| format!("{name}: limit"))?);
-                }
+                "memory" => scenario.memory_mib = number()?,
+                "limit" => scenario.limit = Duration::from_secs(number()?),
+                "takes" => scenario.takes = Duration::from_secs(number()?),
                 "lsm" => scenario.modules = Some(value.to_owned()),
                 "on" if ["disk", "initramfs"].contains(&value) => scenario.root = value.to_owned(),
                 "on" => bail!("{name}: no such root: {value}"),
@@ -106,7 +114,7 @@ pub struct Places<'a> {
     pub program: PathBuf,
 }
 
-/// Boots the scenarios that `wanted` accepts, one after the other.
+/// Boots the scenarios that `wanted` accepts, as many beside each other as there is room for.
 pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
     let mut outcome = Outcome::default();
     let scenarios = match scenarios(places.top) {
@@ -150,35 +158,59 @@ pub fn run(places: &Places<'_>, wanted: impl Fn(&Scenario) -> bool) -> Outcome {
         Ok(images) => images,
         Err(error) => return Outcome::fail("images", format!("{error:#}")),
     };
-    for scenario in chosen {
-        if let Some(why) = too_large(scenario) {
-            outcome.add_skip(&scenario.name, why);
-            continue;
+    let room = Room::new(chosen);
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..room.beside_each_other() {
+            scope.spawn(|| {
+                while let Some(scenario) = room.next() {
+                    let outcome = match scenario {
+                        room::Next::Fits(scenario) => {
+                            let outcome = boot_and_tell(scenario, &images, &places.work);
+                            room.leave(scenario);
+                            (scenario, outcome)
+                        }
+                        room::Next::TooLarge(scenario, why) => (scenario, Outcome::skip(&scenario.name, why)),
+                    };
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                }
+            });
         }
-        eprintln!("  {} …", scenario.name);
-        let begun = Instant::now();
-        let found = boot(scenario, &images, &places.work)
-            .unwrap_or_else(|error| Outcome::fail(&scenario.name, format!("the outer machine did not run: {error:#}")));
-        eprintln!(
-            "  {}: {} passed, {} failed, {} skipped, {:.0} s",
-            scenario.name,
-            found.passed,
-            found.failed.len(),
-            found.skipped.len(),
-            begun.elapsed().as_secs_f64()
-        );
-        outcome.merge(found);
-    }
+    });
+    // The report has them by name, in whichever order they ended.
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    found.into_iter().for_each(|(_, one)| outcome.merge(one));
     outcome
+}
+
+/// Boots one scenario; says when it begins and what came of it.
+fn boot_and_tell(scenario: &Scenario, images: &Images, work: &Path) -> Outcome {
+    eprintln!("  {} …", scenario.name);
+    let begun = Instant::now();
+    let mut busy = Duration::ZERO;
+    let found = boot(scenario, images, work, &mut busy)
+        .unwrap_or_else(|error| Outcome::fail(&scenario.name, format!("the outer machine did not run: {error:#}")));
+    eprintln!(
+        "  {}: {} passed, {} failed, {} skipped, {:.0} s, {:.0} of a processor",
+        scenario.name,
+        found.passed,
+        found.failed.len(),
+        found.skipped.len(),
+        begun.elapsed().as_secs_f64(),
+        busy.as_secs_f64()
+    );
+    found
 }
 
 /// Boots the outer machine for one scenario, and once more when that breaks down or something in it fails. A start that was given
 /// up is no secret: the summary has it among what did not run, with the reason, and its log is kept.
-fn boot(scenario: &Scenario, images: &Images, work: &Path) -> anyhow::Result<Outcome> {
+/// What the machines took of a processor is added to `busy`.
+fn boot(scenario: &Scenario, images: &Images, work: &Path, busy: &mut Duration) -> anyhow::Result<Outcome> {
     let mut given_up = Outcome::default();
     let mut start = 1;
     loop {
-        let (mut outcome, why) = match machine::run(scenario, images, work)? {
+        let (mut outcome, why) = match machine::run(scenario, images, work, busy)? {
             machine::Run::Done(outcome) => {
                 let names: Vec<&str> = outcome.failed.iter().map(|finding| finding.name.as_str()).collect();
                 let why = format!("failed: {}", names.join(", "));
@@ -194,21 +226,10 @@ fn boot(scenario: &Scenario, images: &Images, work: &Path) -> anyhow::Result<Out
         let kept = log(&format!("-start-{start}"));
         std::fs::rename(log(""), &kept)?;
         let why = format!("given up and started anew; {why}; its log is {}", kept.display());
-        eprintln!("    start {start} of {STARTS_MAX} {why}");
+        eprintln!("    {}: start {start} of {STARTS_MAX} {why}", scenario.name);
         given_up.add_skip(&format!("{}, start {start}", scenario.name), why);
         start += 1;
     }
-}
-
-/// Whether this computer cannot give the outer machine its memory, and why.
-fn too_large(scenario: &Scenario) -> Option<String> {
-    /// QEMU's own memory and the translated code's.
-    const BESIDES_MIB: u64 = 512;
-    let free = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let free = free.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let free_mib = free.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024;
-    let needed = scenario.memory_mib + BESIDES_MIB;
-    (free_mib < needed).then(|| format!("it needs {needed} MiB of memory and {free_mib} MiB are free"))
 }
 
 #[cfg(test)]
@@ -217,10 +238,12 @@ mod tests {
 
     #[test]
     fn a_script_says_what_machine_it_needs() {
-        let script = "# memory: 7168\n# lsm: selinux\n# on: initramfs\n# Words: about it.\n. lib.sh\n# limit: 5\n";
+        let script =
+            "# memory: 7168\n# takes: 40\n# lsm: selinux\n# on: initramfs\n# Words: about it.\n. lib.sh\n# limit: 5\n";
         let scenario = Scenario::parse("large", script).unwrap();
         assert_eq!((scenario.memory_mib, scenario.root.as_str()), (7168, "initramfs"));
         assert_eq!(scenario.modules.as_deref(), Some("selinux"));
+        assert_eq!(scenario.takes, Duration::from_secs(40));
         assert_eq!(scenario.limit, LIMIT, "only the comments at the top count");
         assert!(Scenario::parse("odd", "# on: floppy\n").is_err());
     }
