@@ -18,8 +18,8 @@ use crate::report::Outcome;
 /// The tool that knows the compiler's options, and the version that is known to work.
 const TOOL: &str = "cargo-fuzz";
 const TOOL_VERSION: &str = "0.13.2";
-/// What CI spends over all targets, whichever run at the same time: enough to find again what was ever found by random bytes within
-/// seconds. The kept inputs are replayed besides, and `cargo xtask fuzz` takes its time.
+/// What CI spends over all targets, whichever run at the same time: enough to see that each still runs, and to try some bytes that
+/// nobody has tried. The kept inputs are replayed besides, and `cargo xtask fuzz` takes its time.
 pub const CI_BUDGET: Duration = Duration::from_secs(160);
 /// An input that takes longer is a finding: a peer could keep us busy.
 const INPUT_SECONDS: u32 = 10;
