@@ -16,13 +16,15 @@ mod transmit;
 
 use crate::declare;
 use crate::ethernet::{ADDRESS_BYTES, mac_option, mac_spec};
-use device::manifest::{Class, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range, Space};
+use device::manifest::{
+    self, Class, Line, Manifest, OptionKind, OptionSpec, Pci, Power, Range, RegisterKind, SHADOW_MAX, Space, Tolerance,
+};
 use device::{
     Access, AttachError, Device, FRAME_MAX, Frames, GuestMemory, NoRegister, OptionError, Options, Outputs, Powers,
     Scan,
 };
 use eeprom::Eeprom;
-use registers::{Part, RANGE_BYTES, Register, cpcr, cr, eecr, isr, overlaps, poll, rcr, tcr, tsd};
+use registers::{Part, RANGE_BYTES, Register, cpcr, cr, eecr, isr, overlaps, place, poll, rcr, tcr, tsd};
 use ring::Return;
 use state::State;
 use vm_memory::{Bytes, GuestAddress};
@@ -54,6 +56,47 @@ const BASIC_RESET: u16 = 1 << 15;
 const CONFIG_WRITABLE: [u8; 6] = [0x00, 0xf1, 0x00, 0x70, 0xf5, 0x7f];
 /// The one that may be written at any time (CONFIG5).
 const CONFIG_UNLOCKED: u8 = 5;
+
+/// The ranges: the same registers, at ports and in memory.
+const RANGES: [&str; 2] = ["ports", "registers"];
+
+/// What a load of a register that has nothing to do with time is given for it.
+const NOT_TIMED: u64 = 0;
+
+/// Registers that a driver loads for each frame, or loads back to know that a store has arrived. No load changes anything, so these
+/// wait for nobody: what is committed is what they are.
+const SHADOWS: [Register; SHADOW_MAX] = [
+    Register::Command,
+    Register::ReadPointer,
+    Register::InterruptMask,
+    Register::InterruptStatus,
+    Register::TransmitStatus(0),
+    Register::TransmitStatus(1),
+    Register::TransmitStatus(2),
+    Register::TransmitStatus(3),
+];
+
+/// Posted writes: to TPPoll, which asks the card to look at its rings and waits for nothing. What it sends by that it sends then.
+const LOOK: u8 = 0;
+/// Looks that may be under way while a shadow is served: a driver asks for one with each frame, and loads registers in between.
+const LOOKS_MAX: u16 = 8;
+
+/// The registers that need no wait.
+fn registers(cplus: bool) -> Vec<manifest::Register> {
+    let looks = RegisterKind::PostedValue { posted: LOOK, mask: poll::SOFTWARE.into(), value: 0 };
+    let tolerates = vec![Tolerance { posted: LOOK, count: LOOKS_MAX }];
+    let shadow = |(slot, register)| {
+        let tolerates = if cplus { tolerates.clone() } else { Vec::new() };
+        (register, RegisterKind::Shadow { slot, tolerates })
+    };
+    let kinds = (0..).zip(SHADOWS).map(shadow).chain(cplus.then_some((Register::Poll, looks)));
+    let places = kinds.filter_map(|(register, kind)| Some((place(register)?, kind))).collect::<Vec<_>>();
+    let in_range = |range| {
+        let register = move |((offset, width), kind)| manifest::Register { range, offset, width: width as u8, kind };
+        places.clone().into_iter().map(register)
+    };
+    (0..RANGES.len() as u8).flat_map(in_range).collect()
+}
 
 /// The card.
 pub(crate) struct Rtl8139 {
@@ -262,8 +305,10 @@ impl Device for Rtl8139 {
         options.check(&specs())?;
         mac_option(options)?;
         let range = |name: &str, space| Range { name: name.into(), length: RANGE_BYTES, space };
+        let [ports, memory] = RANGES;
         Ok(Manifest {
-            ranges: vec![range("ports", Space::PortBar(0)), range("registers", Space::Bar(1))],
+            ranges: vec![range(ports, Space::PortBar(0)), range(memory, Space::Bar(1))],
+            registers: registers(is_cplus(options)?),
             lines: vec![Line::Pin(1)],
             wishes: vec![
                 declare::wish(
@@ -317,11 +362,15 @@ impl Device for Rtl8139 {
     }
 
     fn write(&mut self, state: &mut State, at: Access, value: u64) -> Result<(), NoRegister> {
+        let mut only_looks = true;
         for part in overlaps(at.offset, at.width.into()) {
+            only_looks &= part.register == Register::Poll;
             self.store(state, part, value, at.now);
         }
-        // A driver that has just given a frame looks whether it is sent.
-        self.transmit(state);
+        // A driver that has just given a frame looks whether it is sent; who has posted a write does not.
+        if !only_looks {
+            self.transmit(state);
+        }
         Ok(())
     }
 
@@ -358,7 +407,9 @@ impl Device for Rtl8139 {
 
     fn outputs(&self, state: &State) -> Outputs {
         let deadline = Some(state.timer_due).filter(|due| *due != state::NEVER);
-        Outputs { levels: state.level().into(), deadline, ..Outputs::default() }
+        let shadow = SHADOWS.map(|register| Some(self.load(state, register, NOT_TIMED)));
+        let postable = u32::from(self.cplus) << LOOK;
+        Outputs { levels: state.level().into(), deadline, postable, shadow }
     }
 
     fn settle(&mut self, state: &State) {

@@ -204,6 +204,11 @@ impl Part {
     }
 }
 
+/// Offset and width of a register.
+pub(super) fn place(register: Register) -> Option<(u64, u64)> {
+    REGISTERS.iter().find(|(.., other)| *other == register).map(|(offset, width, _)| (*offset, *width))
+}
+
 /// The registers that an access of `width` bytes at `offset` touches.
 pub(super) fn overlaps(offset: u64, width: u64) -> impl Iterator<Item = Part> {
     REGISTERS.into_iter().filter_map(move |(start, bytes, register)| {
