@@ -6,6 +6,7 @@
 //! an input of the 8259s such a processor runs an instruction at a time, for as many as make some turns.
 
 use crate::irq::Pins;
+use kvm_bindings::kvm_segment;
 use std::arch::x86_64::__cpuid;
 
 /// Instructions that are run one at a time after an input rose. A tick of the timer, which comes first, takes some four hundred, and a
@@ -33,9 +34,8 @@ impl Stepping {
         self.needed
     }
 
-    /// Before it runs: whether it is to step from now on, where that changes. `is_16_bit`: its code is; other code the kernel runs
-    /// as it is, and it takes interrupts as it should.
-    pub fn turn(&mut self, pins: &Pins, is_16_bit: impl FnOnce() -> bool) -> Option<bool> {
+    /// Before it runs: whether it is to step from now on, where that changes. `in_firmware`: its code [is](is_firmware) firmware's.
+    pub fn turn(&mut self, pins: &Pins, in_firmware: impl FnOnce() -> bool) -> Option<bool> {
         if !self.needed {
             return None;
         }
@@ -43,12 +43,22 @@ impl Stepping {
         if rises != self.seen {
             (self.seen, self.left) = (rises, STEPS_MAX);
         }
-        let on = self.left > 0 && pins.is_isa_high() && is_16_bit();
+        let on = self.left > 0 && pins.is_isa_high() && in_firmware();
         self.left -= u32::from(on);
         let changed = on != self.on;
         self.on = on;
         changed.then_some(on)
     }
+}
+
+/// Whether a processor with this code segment runs firmware's code of 16 bits. Other code is not stepped: that of 32 and 64 bits takes
+/// interrupts as it should, and that of others in 16 bits may not. KVM saves the flag of stepping with the flags of an interrupt that
+/// is taken meanwhile, and its return brings it back when nobody steps any more. What called firmware gets its own flags back
+/// from that; a boot loader that was interrupted itself would take it along into 32 bits, and end by a triple fault.
+pub fn is_firmware(code: &kvm_segment) -> bool {
+    /// Where ROMs are, below 1 MiB.
+    const ROMS: u64 = 0xc_0000;
+    code.db == 0 && code.l == 0 && code.base >= ROMS
 }
 
 /// Whether this computer has no hardware for virtual machines (VMX: Intel SDM volume 2, CPUID; SVM: AMD APM volume 3, E.4.1).
@@ -86,7 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn processor_steps_in_code_of_16_bits_alone() {
+    fn only_firmwares_code_of_16_bits_is_stepped() {
+        let code = |base, db, l| kvm_segment { base, db, l, ..Default::default() };
+        assert!(is_firmware(&code(0xf_0000, 0, 0)) && is_firmware(&code(0xc_0000, 0, 0)));
+        for other in [code(0, 0, 0), code(0x9_f000, 0, 0), code(0xf_0000, 1, 0), code(0xf_0000, 0, 1)] {
+            assert!(!is_firmware(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn processor_steps_in_firmware_alone() {
         let (mut stepping, pins) = (Stepping::new(true), pins());
         pins.wire(6, true);
         assert_eq!((stepping.turn(&pins, || false), stepping.turn(&pins, || true)), (None, Some(true)));

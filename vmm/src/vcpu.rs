@@ -110,8 +110,8 @@ impl Vcpu {
     /// Runs the guest up to one exit and serves that.
     fn step(&mut self, machine: &Machine) {
         let fd = &self.fd;
-        let is_16_bit = || fd.get_sregs().is_ok_and(|sregs| sregs.cs.db == 0 && sregs.cs.l == 0);
-        if let Some(on) = self.stepping.turn(&machine.pins, is_16_bit) {
+        let waits_in_firmware = || fd.get_sregs().is_ok_and(|sregs| stepping::is_firmware(&sregs.cs));
+        if let Some(on) = self.stepping.turn(&machine.pins, waits_in_firmware) {
             self.step_singly(on);
         }
         let exit = exit::run(&mut self.fd);
