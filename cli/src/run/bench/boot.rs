@@ -39,9 +39,7 @@ pub fn run(
     signals: &Signals,
 ) -> Result<Vec<Series>> {
     for round in 0..common.rounds {
-        for at in 0..series.len() {
-            // Whoever goes first alternates: a machine that slows down must not favour one side.
-            let at = if round % 2 == 0 { at } else { series.len() - 1 - at };
+        for at in order(round, series.len()) {
             let mut plan = plan(at)?;
             plan.memory_bytes = 256 << 20;
             let mut console = Console::open(&ConsolePlan::Quiet)?;
@@ -62,4 +60,29 @@ pub fn run(
         }
     }
     Ok(series)
+}
+
+/// Whose turn it is in a round. Each has each place once in as many rounds as there are series: boots take so long that the machine is
+/// not the same at the end of a round as at its beginning, and the first boot of all finds it cold.
+fn order(round: u32, count: usize) -> impl Iterator<Item = usize> {
+    let first = round as usize % count.max(1);
+    (0..count).map(move |step| (first + step) % count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_boot_is_at_one_end_of_every_round() {
+        const COUNT: usize = 4;
+        let rounds: Vec<Vec<usize>> = (0..COUNT as u32).map(|round| order(round, COUNT).collect()).collect();
+        for place in 0..COUNT {
+            let mut there: Vec<usize> = rounds.iter().map(|round| round[place]).collect();
+            there.sort_unstable();
+            assert_eq!(there, (0..COUNT).collect::<Vec<_>>(), "place {place}");
+        }
+        assert_eq!([0, 1, 2].map(|round| order(round, 2).next()), [Some(0), Some(1), Some(0)]);
+        assert_eq!(order(3, 0).count(), 0);
+    }
 }
