@@ -1,6 +1,6 @@
 //! The machine under test: plays what lines ask for, and says what came of it.
 
-use super::bus::{self, Function};
+use super::pci::{self, Function};
 use super::protocol::{Answer, Line, Time, Where, is_chip, parse};
 use crate::catalogue::BuiltIn;
 use crate::machine::set_clock;
@@ -116,7 +116,7 @@ impl<'a> Board<'a> {
     /// The functions of the PCI bus, as its configuration ports tell of them. They are left as they were.
     pub fn functions(&mut self) -> Result<Result<Vec<Function>, Ended>> {
         let mut ended = None;
-        let functions = bus::functions(&mut |access| {
+        let functions = pci::functions(&mut |access| {
             if ended.is_some() {
                 return Ok(u32::MAX);
             }

@@ -5,10 +5,10 @@
 
 mod actions;
 mod board;
-mod bus;
 mod inherited;
 mod link;
 mod log;
+mod pci;
 mod protocol;
 mod qmp;
 mod session;

@@ -2,9 +2,9 @@
 
 use super::actions::{Actions, After, Watchdog};
 use super::board::Board;
-use super::bus;
 use super::link::{Heard, Port};
 use super::log::Log;
+use super::pci;
 use super::qmp::{Disk, Drive, Exchange, Facts, Failed, Monitor, Order};
 use super::setup::{Names, Setup};
 use crate::drives::disks;
@@ -161,7 +161,7 @@ impl Session<'_> {
             Order::React(actions) => self.actions = *actions,
             Order::Exchange(exchange) => return Ok((self.exchange(exchange, drives), None)),
             Order::Survey => match self.board.functions()? {
-                Ok(functions) => return Ok((Ok(bus::shown(&functions)), None)),
+                Ok(functions) => return Ok((Ok(pci::shown(&functions)), None)),
                 Err(ended) => status = self.ended(ended)?,
             },
         }
